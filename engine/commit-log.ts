@@ -1,0 +1,116 @@
+import type { ShardDigest } from './content-digest.ts';
+
+/**
+ * One version as the engine hands it to the log and gets it back at start-up: a write with its image, or a delete.
+ * Always the state after the operation, never the operation.
+ */
+export interface LogVersion {
+  readonly lsn: number;
+  /** Commit time, ms. */
+  readonly ts: number;
+  readonly namespace: string;
+  /** '' = no set. */
+  readonly set: string;
+  /** 20 bytes. */
+  readonly digest: Uint8Array;
+  readonly generation: number;
+  /** Seconds since 1970, 0 = never. */
+  readonly voidTime: number;
+  /** Stored key and bins; undefined for a delete. */
+  readonly image: Uint8Array | undefined;
+  /** The next LSN belongs to the same batch. */
+  readonly batchMore: boolean;
+}
+
+export interface LogTruncate {
+  readonly kind: 'truncate';
+  readonly lsn: number;
+  readonly ts: number;
+  readonly namespace: string;
+  readonly set: string | null;
+  /** Records with a last-update time below this, ms, are gone. */
+  readonly cutoffLut: number;
+  readonly partitions: string;
+}
+
+export interface LogMark {
+  readonly kind: 'mark';
+  readonly lsn: number;
+  readonly ts: number;
+  readonly name: string;
+}
+
+export interface LogOwnership {
+  readonly kind: 'ownership';
+  readonly lsn: number;
+  readonly ts: number;
+  readonly change: 'acquire' | 'release';
+  readonly partitions: string;
+  readonly peer: string;
+  /** Ownership epoch of every position of this stream from here on. */
+  readonly epoch: number;
+}
+
+export type LogEvent = LogTruncate | LogMark | LogOwnership;
+
+/** A clock frame: the stream's frontier as its writer states it (F3). */
+export interface LogClock {
+  readonly ts: number;
+  readonly lsn: number;
+  readonly epoch: number;
+  readonly digests: readonly ShardDigest[];
+}
+
+/** What the engine needs of the log below it. The log (wal/) implements it; the engine never imports the log. */
+export interface CommitLog {
+  /** LSN of the newest version or event in the log, 0 when there is none. */
+  readonly lastLsn: number;
+
+  /** Adds versions that become durable together. Cheap and synchronous; nothing is durable before {@link sync} returns. */
+  append(versions: readonly LogVersion[]): void;
+  appendEvent(event: LogEvent): void;
+
+  /** Writes and syncs everything appended before the call. After a failure the log accepts nothing more. @throws log-full */
+  sync(): Promise<void>;
+
+  /** Appends a clock frame, syncs, and makes the file visible to the archiver as sealed. */
+  seal(clock: LogClock): Promise<void>;
+
+  /** Removes sealed files in which no LSN is above `lsn`. Returns how many. */
+  trim(lsn: number): Promise<number>;
+
+  /** Bytes in files that are not trimmed yet. */
+  readonly bytes: number;
+
+  close(): Promise<void>;
+}
+
+/** What replay finds, in log order. */
+export type LogEntry =
+  | { readonly kind: 'version'; readonly version: LogVersion }
+  | { readonly kind: 'event'; readonly event: LogEvent }
+  | { readonly kind: 'clock'; readonly clock: LogClock };
+
+/** Opens the log of an engine directory and replays what is in it above `afterLsn`. */
+export type CommitLogOpener = (options: {
+  readonly dir: string;
+  readonly engineId: string;
+  readonly stream: string;
+  /** Identifies the history that this log continues; part of every file's header. */
+  readonly timeline: string;
+  /** Entries with an LSN at or below this are in the store already and are not replayed (clock frames are). */
+  readonly afterLsn: number;
+  readonly replay: (entry: LogEntry) => void;
+}) => Promise<{ log: CommitLog; recovery: LogRecovery }>;
+
+/** What start-up found in the log and did about it. */
+export interface LogRecovery {
+  readonly files: number;
+  readonly versions: number;
+  readonly events: number;
+  /** Bytes of an unfinished write that were cut off the newest file: nothing acknowledged. */
+  readonly tornBytes: number;
+  readonly lastLsn: number;
+  readonly lastTs: number;
+  readonly epoch: number;
+}

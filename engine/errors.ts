@@ -1,0 +1,284 @@
+/**
+ * Every failure that pitr can report, in one table: id → exit code, sentence, hint.
+ *
+ * A problem is data: code throws `new PitrError('log-corrupt', { path, … })` and tests assert the id; the sentence is
+ * made here and nowhere else. Exit codes are stable. Groups: 2 usage · 10–19 engine directory · 20–29 archive ·
+ * 30–39 recovery target and restore · 40–49 corrupt or foreign data · 50–59 locks and fencing · 60–69 machine.
+ */
+
+export type Facts = Readonly<Record<string, string | number | bigint | boolean | undefined>>;
+
+interface ErrorKind {
+  readonly exit: number;
+  readonly sentence: (f: Facts) => string;
+  readonly hint: (f: Facts) => string;
+}
+
+const kind = (exit: number, sentence: (f: Facts) => string, hint: (f: Facts) => string): ErrorKind => ({
+  exit,
+  sentence,
+  hint,
+});
+
+export const ERRORS = {
+  // 2: the caller asked for something that cannot be
+  usage: kind(
+    2,
+    (f) => `${f.what}`,
+    (f) => `${f.hint ?? 'see pitr --help'}`,
+  ),
+  'config-invalid': kind(
+    2,
+    (f) => `configuration ${f.path ?? ''} is invalid: ${f.what}`,
+    () => 'pitr doctor explains where each setting comes from',
+  ),
+  'bad-record': kind(
+    3,
+    (f) => `record refused: ${f.what}`,
+    (f) => `${f.hint ?? 'limits are those of Aerospike: see engine/README.md'}`,
+  ),
+  'record-not-found': kind(
+    4,
+    (f) => `no such record: ${f.key}`,
+    () => 'a record that was deleted, expired or truncated is absent; try another instant with --at',
+  ),
+  'record-exists': kind(
+    5,
+    (f) => `record exists already: ${f.key}`,
+    () => 'use mode update or replace',
+  ),
+  'generation-mismatch': kind(
+    6,
+    (f) => `record ${f.key} is at generation ${f.actual}, expected ${f.expected}`,
+    () => 'read the record again, then retry the write',
+  ),
+
+  // 10: the engine's own directory
+  'not-an-engine': kind(
+    10,
+    (f) => `${f.dir} is not an engine directory: ${f.why}`,
+    (f) => `create one with: pitr init ${f.dir} --archive URL`,
+  ),
+  'engine-exists': kind(
+    11,
+    (f) => `${f.dir} is an engine directory already (stream ${f.stream})`,
+    () => 'choose an empty directory',
+  ),
+  'partition-not-owned': kind(
+    12,
+    (f) => `partition ${f.partition} is not owned by stream ${f.stream}; its owner is ${f.owner}`,
+    (f) => `send the write to ${f.owner}`,
+  ),
+  'engine-closed': kind(
+    13,
+    (f) => `the engine in ${f.dir} is closed`,
+    () => 'open it again',
+  ),
+  'log-full': kind(
+    14,
+    (f) => `the local log in ${f.dir} could not be written: ${f.why}`,
+    () => 'free space, then open the engine again; what was acknowledged is safe',
+  ),
+  'engine-busy': kind(
+    50,
+    (f) => `${f.dir} is in use by another process: it has an open writer`,
+    () => 'stop that process, or wait until it has closed the directory',
+  ),
+  'agent-busy': kind(
+    51,
+    (f) => `stream ${f.stream} already has an archiving agent (${f.dir})`,
+    () => 'one agent archives one stream; stop the other first',
+  ),
+  fenced: kind(
+    52,
+    (f) => `writer generation ${f.mine} of stream ${f.stream} was superseded by ${f.current}`,
+    () => 'another agent took this stream over; stop this one. Nothing was published by it since',
+  ),
+  'cas-conflict': kind(
+    53,
+    (f) => `${f.name} changed while it was being updated`,
+    () => 'retry',
+  ),
+
+  // 20: the archive
+  'archive-not-found': kind(
+    20,
+    (f) => `no archive at ${f.url}`,
+    () => 'check the URL, or create one with: pitr init DIR --archive URL',
+  ),
+  'archive-mismatch': kind(
+    21,
+    (f) => `${f.what} belongs to archive ${f.actual}, not to ${f.expected}`,
+    () => 'point the command at the archive that the object came from',
+  ),
+  'archive-url': kind(
+    22,
+    (f) => `unsupported archive URL ${f.url}`,
+    () => 'use file:DIR',
+  ),
+  'object-not-found': kind(
+    23,
+    (f) => `${f.name} is not in the archive`,
+    () => 'pitr verify lists what is missing',
+  ),
+  'object-exists': kind(
+    24,
+    (f) => `${f.name} exists already; archive objects are never overwritten`,
+    () => 'this is a bug or a foreign writer: run pitr verify',
+  ),
+  'stream-unknown': kind(
+    25,
+    (f) => `stream ${f.stream} is not in the archive (streams: ${f.known})`,
+    () => 'pitr status lists the streams',
+  ),
+  'stream-taken': kind(
+    26,
+    (f) => `stream ${f.stream} exists in the archive and belongs to another engine`,
+    () => 'choose another name with --stream',
+  ),
+  'ownership-conflict': kind(
+    27,
+    (f) => `partitions ${f.partitions} are owned by stream ${f.owner}`,
+    () => 'hand them over first: pitr handover FROM --to TO --partitions RANGES',
+  ),
+  'timeline-unknown': kind(
+    28,
+    (f) => `timeline ${f.timeline} is not in the archive (timelines: ${f.known})`,
+    () => 'pitr chain --tree shows the timelines',
+  ),
+
+  // 30: recovery targets, snapshots, restore
+  'target-invalid': kind(
+    30,
+    (f) => `cannot read recovery target "${f.target}"`,
+    () => 'use ISO time, epoch ms, -10m, lsn:STREAM/N, mark:NAME or latest',
+  ),
+  'target-future': kind(
+    31,
+    (f) => `${f.target} is not archived yet; the newest restorable instant is ${f.nearest}`,
+    () => 'wait until the frontier has passed it (pitr status), or restore to latest',
+  ),
+  'target-nodata': kind(
+    32,
+    (f) => `${f.target} is not restorable; nearest before: ${f.before}, nearest after: ${f.after}`,
+    () => 'pitr status lists the restorable ranges',
+  ),
+  'mark-unknown': kind(
+    33,
+    (f) => `no mark named ${f.mark} (marks: ${f.known})`,
+    () => 'pitr chain lists the marks',
+  ),
+  'target-not-empty': kind(
+    34,
+    (f) => `restore target ${f.dir} is not empty`,
+    () => 'restore into a new directory; a restore never overwrites',
+  ),
+  'verification-failed': kind(
+    35,
+    (f) => `verification failed: ${f.what}`,
+    () => 'do not use the restored copy; run pitr verify on the archive',
+  ),
+  'snapshot-unknown': kind(
+    36,
+    (f) => `no snapshot ${f.id}`,
+    () => 'pitr snapshot list shows them',
+  ),
+  'snapshot-in-use': kind(
+    37,
+    (f) => `snapshot ${f.id} cannot be deleted: ${f.by} depends on it`,
+    (f) => `delete ${f.by} first`,
+  ),
+  'snapshot-exists': kind(
+    38,
+    (f) => `a snapshot named ${f.id} exists already`,
+    () => 'choose another label',
+  ),
+  'wait-timeout': kind(
+    39,
+    (f) => `gave up after ${f.seconds} s waiting for ${f.what}`,
+    () => 'is an agent running? pitr status shows the frontier of every stream',
+  ),
+  'record-lost': kind(
+    29,
+    (f) => `${f.count} records could not be restored: ${f.why}`,
+    () => 'the report names them',
+  ),
+
+  // 40: data that is not what it claims to be
+  'log-corrupt': kind(
+    40,
+    (f) => `log file ${f.path} is corrupt at byte ${f.offset}: ${f.why}`,
+    (f) => `evidence kept as ${f.evidence ?? 'is'}; restore from the archive, newest good LSN ${f.lsn ?? 'unknown'}`,
+  ),
+  'log-foreign': kind(
+    41,
+    (f) => `log file ${f.path} belongs to engine ${f.actual}, not to ${f.expected}`,
+    () => 'a log directory must not be copied between engines',
+  ),
+  'format-version': kind(
+    42,
+    (f) => `${f.what} has format version ${f.version}; this pitr reads version ${f.supported}`,
+    () => 'use the pitr release that wrote it, or a newer one',
+  ),
+  'object-corrupt': kind(
+    43,
+    (f) => `${f.name} is corrupt: ${f.why}`,
+    () => 'pitr verify shows which instants depend on it',
+  ),
+  'store-corrupt': kind(
+    44,
+    (f) => `the record store in ${f.dir} is not readable: ${f.why}`,
+    () => 'restore the engine from its archive',
+  ),
+  'log-gap': kind(
+    45,
+    (f) => `stream ${f.stream}: LSN ${f.expected} is missing, the log goes on at ${f.actual}`,
+    () => 'the archive records this as a gap; a new base snapshot re-anchors the stream',
+  ),
+
+  // 60: the machine
+  io: kind(
+    60,
+    (f) => `${f.op} ${f.path}: ${f.why}`,
+    () => 'check that the path exists, is writable and has space',
+  ),
+  interrupted: kind(
+    61,
+    (f) => `${f.what} was interrupted`,
+    () => 'run the command again',
+  ),
+  internal: kind(
+    70,
+    (f) => `internal error: ${f.what}`,
+    () => 'please report this with the command and its output',
+  ),
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorId = keyof typeof ERRORS;
+
+/** The one error class. `id` is stable and what callers branch on; `facts` are the values that the sentence names. */
+export class PitrError extends Error {
+  readonly id: ErrorId;
+  readonly facts: Facts;
+
+  constructor(id: ErrorId, facts: Facts = {}, options?: { cause?: unknown }) {
+    super(ERRORS[id].sentence(facts), options);
+    this.name = 'PitrError';
+    this.id = id;
+    this.facts = facts;
+  }
+
+  /** Process exit code, stable across releases. */
+  get exitCode(): number {
+    return ERRORS[this.id].exit;
+  }
+
+  /** What to do next, one sentence. */
+  get hint(): string {
+    return ERRORS[this.id].hint(this.facts);
+  }
+}
+
+/** True when `error` is a {@link PitrError} with this id. */
+export const isPitrError = (error: unknown, id: ErrorId): error is PitrError =>
+  error instanceof PitrError && error.id === id;

@@ -1,0 +1,333 @@
+import { join } from 'node:path';
+import type { CommitLog, LogClock, LogEntry, LogEvent, LogRecovery, LogVersion } from '../engine/commit-log.ts';
+import { isPitrError, PitrError } from '../engine/errors.ts';
+import { type Files, nodeFiles, type OpenFile } from '../engine/files.ts';
+import { encodeEnvelope } from './envelope.ts';
+import { decodeLogHeader, logFileName, logFilesIn, scanLogFile } from './log-file.ts';
+import { FRAME, FrameBuffer, LOG_MAGIC, LOG_VERSION, type LogFileHeader, packFrame, syncedPast } from './log-format.ts';
+
+export interface LocalLogOptions {
+  /** The engine's directory; files are in `log/` below it. */
+  readonly dir: string;
+  readonly engineId: string;
+  readonly stream: string;
+  readonly timeline: string;
+  readonly afterLsn: number;
+  readonly replay: (entry: LogEntry) => void;
+  readonly files?: Files;
+}
+
+interface ActiveFile {
+  readonly file: OpenFile;
+  readonly path: string;
+  readonly sequence: number;
+  /** Bytes written so far. */
+  bytes: number;
+  /** Bytes known to be durable. */
+  syncedBytes: number;
+}
+
+/** Folder of the log within an engine directory. */
+export const LOG_DIR = 'log';
+
+/**
+ * The local write-ahead log (README.md, section "Log"). One writer, under the engine's directory lock. Calls to
+ * {@link sync} and {@link seal} must not overlap; {@link append} may come at any time.
+ */
+export class LocalLog implements CommitLog {
+  readonly #dir: string;
+  readonly #files: Files;
+  readonly #header: Pick<LogFileHeader, 'engine' | 'stream' | 'timeline'>;
+  readonly #buffer: FrameBuffer;
+  #active: ActiveFile | undefined;
+  #sequenceNext: number;
+  #epoch: number;
+  #lastLsn: number;
+  #lastTs: number;
+  /** Sealed files that are still here, oldest first. */
+  readonly #sealed: SealedFile[];
+  #lsnFirstActive = 0;
+  #failure: PitrError | undefined;
+
+  private constructor(options: LocalLogOptions, files: Files, state: Recovered) {
+    this.#dir = join(options.dir, LOG_DIR);
+    this.#files = files;
+    this.#header = { engine: options.engineId, stream: options.stream, timeline: options.timeline };
+    this.#buffer = new FrameBuffer(state.chain);
+    this.#active = state.active;
+    this.#sequenceNext = state.sequenceNext;
+    this.#epoch = state.recovery.epoch;
+    this.#lastLsn = state.recovery.lastLsn;
+    this.#lastTs = state.recovery.lastTs;
+    this.#sealed = state.sealed;
+    this.#lsnFirstActive = state.lsnFirstActive;
+  }
+
+  /** Opens or creates the log, repairs a torn end, replays. @throws log-corrupt, log-foreign, log-gap, format-version, io */
+  static async open(options: LocalLogOptions): Promise<{ log: LocalLog; recovery: LogRecovery }> {
+    const files = options.files ?? nodeFiles;
+    const state = await recoverLog(options, files);
+    return { log: new LocalLog(options, files, state), recovery: state.recovery };
+  }
+
+  get lastLsn(): number {
+    return this.#lastLsn;
+  }
+
+  get bytes(): number {
+    return this.#sealed.reduce((n, f) => n + f.bytes, this.#active?.bytes ?? 0);
+  }
+
+  append(versions: readonly LogVersion[]): void {
+    this.#check();
+    if (versions.length === 0) return;
+    this.#buffer.begin(FRAME.commits, this.#active?.syncedBytes ?? 0);
+    for (const v of versions) {
+      this.#buffer.version(v);
+      if (v.ts > this.#lastTs) this.#lastTs = v.ts;
+    }
+    this.#buffer.end();
+    this.#lastLsn = versions[versions.length - 1].lsn;
+  }
+
+  appendEvent(event: LogEvent): void {
+    this.#check();
+    this.#frame(FRAME.event, packFrame(event));
+    this.#lastLsn = event.lsn;
+    this.#lastTs = event.ts;
+    if (event.kind === 'ownership') this.#epoch = event.epoch;
+  }
+
+  async sync(): Promise<void> {
+    this.#check();
+    if (this.#buffer.length === 0) return;
+    await this.#guard(async () => {
+      const bytes = this.#buffer.take();
+      const active = this.#active ?? (await this.#create());
+      await active.file.append(bytes);
+      active.bytes += bytes.length;
+      const durable = active.bytes;
+      await active.file.sync();
+      active.syncedBytes = durable;
+    });
+  }
+
+  async seal(clock: LogClock): Promise<void> {
+    this.#check();
+    this.#frame(FRAME.clock, packFrame(clock));
+    this.#lastTs = Math.max(this.#lastTs, clock.ts);
+    this.#epoch = clock.epoch;
+    this.#frame(FRAME.seal, packFrame({ lsnLast: this.#lastLsn, ts: clock.ts }));
+    await this.sync();
+    await this.#guard(async () => {
+      const active = this.#active as ActiveFile;
+      await active.file.close();
+      this.#active = undefined;
+      this.#sealed.push({ sequence: active.sequence, lsnFirst: this.#lsnFirstActive, bytes: active.bytes });
+      // only a file whose seal is durable gets the name under which the archiver reads it
+      await this.#files.rename(active.path, join(this.#dir, logFileName(active.sequence, true)));
+      await this.#files.syncDir(this.#dir);
+    });
+  }
+
+  async trim(lsn: number): Promise<number> {
+    let removed = 0;
+    // a file ends where its successor starts; the newest sealed file always stays: it holds the last clock frame
+    while (this.#sealed.length > 1 && this.#sealed[1].lsnFirst - 1 <= lsn) {
+      await this.#files.remove(join(this.#dir, logFileName(this.#sealed[0].sequence, true)));
+      this.#sealed.shift();
+      removed++;
+    }
+    if (removed > 0) await this.#files.syncDir(this.#dir);
+    return removed;
+  }
+
+  async close(): Promise<void> {
+    await this.#active?.file.close();
+    this.#active = undefined;
+    this.#failure ??= new PitrError('engine-closed', { dir: this.#dir });
+  }
+
+  #frame(type: number, payload: Uint8Array): void {
+    this.#buffer.begin(type, this.#active?.syncedBytes ?? 0);
+    this.#buffer.raw(payload);
+    this.#buffer.end();
+  }
+
+  async #create(): Promise<ActiveFile> {
+    const sequence = this.#sequenceNext++;
+    const path = join(this.#dir, logFileName(sequence, false));
+    const file = await this.#files.createNew(path);
+    const header = encodeEnvelope(LOG_MAGIC, LOG_VERSION, {
+      ...this.#header,
+      sequence,
+      lsnFirst: this.#lsnFirst,
+      epoch: this.#epoch,
+      chain: this.#chainAtCreate,
+    } satisfies LogFileHeader);
+    await file.append(header);
+    // header and name are durable before the first frame, so an intact frame proves that the header was once whole
+    await file.sync();
+    await this.#files.syncDir(this.#dir);
+    this.#active = { file, path, sequence, bytes: header.length, syncedBytes: header.length };
+    this.#lsnFirstActive = this.#lsnFirst;
+    return this.#active;
+  }
+
+  // Frames collect before their file exists, so what the header says is noted when the first of them begins.
+  #lsnFirst = 0;
+  #chainAtCreate = 0;
+
+  #check(): void {
+    if (this.#failure) throw this.#failure;
+    if (this.#active === undefined && this.#buffer.length === 0) {
+      this.#lsnFirst = this.#lastLsn + 1;
+      this.#chainAtCreate = this.#buffer.chain;
+    }
+  }
+
+  /** After a failed write or sync nobody knows what the file holds: nothing is appended any more, start-up decides. */
+  async #guard(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (cause) {
+      const why = (cause as NodeJS.ErrnoException).code ?? String(cause);
+      this.#failure = new PitrError('log-full', { dir: this.#dir, why }, { cause });
+      throw this.#failure;
+    }
+  }
+}
+
+interface SealedFile {
+  readonly sequence: number;
+  readonly lsnFirst: number;
+  readonly bytes: number;
+}
+
+interface Recovered {
+  readonly recovery: LogRecovery;
+  readonly chain: number;
+  readonly active: ActiveFile | undefined;
+  readonly sequenceNext: number;
+  readonly sealed: SealedFile[];
+  readonly lsnFirstActive: number;
+}
+
+const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recovered> => {
+  const dir = join(options.dir, LOG_DIR);
+  await files.makeDir(dir);
+  const found = logFilesIn(await files.list(dir));
+  let lsnNext = options.afterLsn + 1;
+  const count = { versions: 0, events: 0, tornBytes: 0, lastTs: 0, epoch: 0 };
+  const replay = (entry: LogEntry): void => {
+    if (entry.kind === 'clock') {
+      count.lastTs = Math.max(count.lastTs, entry.clock.ts);
+      count.epoch = entry.clock.epoch;
+      options.replay(entry);
+      return;
+    }
+    const { lsn, ts } = entry.kind === 'version' ? entry.version : entry.event;
+    count.lastTs = Math.max(count.lastTs, ts);
+    if (entry.kind === 'event' && entry.event.kind === 'ownership') count.epoch = entry.event.epoch;
+    if (lsn < lsnNext) return;
+    if (lsn > lsnNext) throw new PitrError('log-gap', { stream: options.stream, expected: lsnNext, actual: lsn });
+    lsnNext++;
+    if (entry.kind === 'version') count.versions++;
+    else count.events++;
+    options.replay(entry);
+  };
+
+  let active: ActiveFile | undefined;
+  let chain: number | undefined;
+  const sealedFiles: SealedFile[] = [];
+  let lsnFirstActive = 0;
+  let sequenceNext = 1;
+  let lastLsn = options.afterLsn;
+  for (let i = 0; i < found.length; i++) {
+    const { name, sealed, sequence } = found[i];
+    const path = join(dir, name);
+    const newest = i === found.length - 1;
+    if (i > 0 && sequence !== found[i - 1].sequence + 1)
+      throw new PitrError('log-corrupt', { path, offset: 0, why: `file ${found[i - 1].sequence + 1} is missing` });
+    if (!sealed && !newest) throw new PitrError('log-corrupt', { path, offset: 0, why: 'an unsealed file has a successor' });
+    const bytes = await files.read(path);
+    try {
+      if (!sealed && isTornCreation(bytes, path)) {
+        // the writer died before its first sync: nothing in it was acknowledged
+        count.tornBytes += bytes.length;
+        await files.remove(path);
+        await files.syncDir(dir);
+        sequenceNext = sequence;
+        break;
+      }
+      const content = scanLogFile(bytes, path, !sealed, replay);
+      checkIdentity(content.header, options, path, sequence, chain);
+      chain = content.chain;
+      lastLsn = Math.max(lastLsn, content.lsnNext - 1);
+      sequenceNext = sequence + 1;
+      count.tornBytes += content.tornBytes;
+      if (content.tornBytes > 0) await files.truncate(path, content.goodBytes);
+      const { lsnFirst } = content.header;
+      if (sealed) sealedFiles.push({ sequence, lsnFirst, bytes: bytes.length });
+      else if (content.sealed) {
+        await files.rename(path, join(dir, logFileName(sequence, true)));
+        await files.syncDir(dir);
+        sealedFiles.push({ sequence, lsnFirst, bytes: content.goodBytes });
+      } else {
+        const file = await files.openAppend(path);
+        // what a dead writer left unsynced was just read: make it durable before anything builds on it
+        await file.sync();
+        lsnFirstActive = lsnFirst;
+        active = { file, path, sequence, bytes: content.goodBytes, syncedBytes: content.goodBytes };
+      }
+    } catch (error) {
+      if (isPitrError(error, 'log-corrupt')) await files.link(path, `${path}.broken`).catch(() => undefined);
+      throw error;
+    }
+  }
+  if (found.length === 0 && options.afterLsn > 0)
+    throw new PitrError('log-gap', { stream: options.stream, expected: options.afterLsn, actual: 'nothing' });
+  if (lsnNext - 1 > lastLsn && found.length > 0)
+    throw new PitrError('log-gap', { stream: options.stream, expected: options.afterLsn, actual: lastLsn });
+  return {
+    recovery: {
+      files: found.length,
+      versions: count.versions,
+      events: count.events,
+      tornBytes: count.tornBytes,
+      lastLsn,
+      lastTs: count.lastTs,
+      epoch: count.epoch,
+    },
+    chain: chain ?? 0,
+    active,
+    sequenceNext,
+    sealed: sealedFiles,
+    lsnFirstActive,
+  };
+};
+
+/** No readable header and no intact frame: the file's first sync never finished, nothing in it was acknowledged. */
+const isTornCreation = (bytes: Buffer, path: string): boolean => {
+  try {
+    decodeLogHeader(bytes, path);
+    return false;
+  } catch (error) {
+    return isPitrError(error, 'log-corrupt') && !syncedPast(bytes, 0);
+  }
+};
+
+const checkIdentity = (
+  header: LogFileHeader,
+  options: LocalLogOptions,
+  path: string,
+  sequence: number,
+  chain: number | undefined,
+): void => {
+  if (header.engine !== options.engineId)
+    throw new PitrError('log-foreign', { path, actual: header.engine, expected: options.engineId });
+  if (header.sequence !== sequence)
+    throw new PitrError('log-corrupt', { path, offset: 0, why: `it is file ${header.sequence} under another name` });
+  if (chain !== undefined && header.chain !== chain)
+    throw new PitrError('log-corrupt', { path, offset: 0, why: 'it does not follow its predecessor' });
+};

@@ -1,0 +1,228 @@
+import { crc32 } from 'node:zlib';
+import type { LogClock, LogEntry, LogEvent, LogVersion } from '../engine/commit-log.ts';
+import { PitrError } from '../engine/errors.ts';
+import { IMAGE_BYTES_MAX } from '../engine/image.ts';
+import { packBytes, unpackBytes } from './envelope.ts';
+
+/** Bytes of the local log; the layout is in README.md (wal), section "Log". */
+export const LOG_MAGIC = 'PITRLOG\n';
+export const LOG_VERSION = 1;
+export const FRAME_HEADER_BYTES = 24;
+const FRAME_MAGIC = 0x4d524650; // 'PFRM' little endian
+/** Bound on one frame: a group of commits with its largest image. */
+export const FRAME_BYTES_MAX = IMAGE_BYTES_MAX + 64 * 1024 * 1024;
+
+export const FRAME = { commits: 1, event: 2, clock: 3, seal: 4 } as const;
+
+export interface LogFileHeader {
+  readonly engine: string;
+  readonly stream: string;
+  readonly timeline: string;
+  /** Number of the file, from 1, dense. */
+  readonly sequence: number;
+  /** LSN of the first version or event that this file may hold. */
+  readonly lsnFirst: number;
+  readonly epoch: number;
+  /** crc32 with which the chain goes on: the last frame's of the predecessor. */
+  readonly chain: number;
+}
+
+export interface LogSeal {
+  readonly lsnLast: number;
+  readonly ts: number;
+}
+
+/** Collects frames of one write. crc32 runs over the chain so far, so no frame fits anywhere but where it was written. */
+export class FrameBuffer {
+  #bytes = Buffer.allocUnsafeSlow(64 * 1024);
+  #used = 0;
+  #frameStart = -1;
+  chain: number;
+
+  constructor(chain: number) {
+    this.chain = chain;
+  }
+
+  get length(): number {
+    return this.#used;
+  }
+
+  /** Bytes collected so far; the buffer is empty afterwards and must not be reused before they are written. */
+  take(): Buffer {
+    const bytes = this.#bytes.subarray(0, this.#used);
+    this.#bytes = Buffer.allocUnsafeSlow(Math.max(64 * 1024, Math.min(this.#bytes.length, 4 * 1024 * 1024)));
+    this.#used = 0;
+    return bytes;
+  }
+
+  begin(type: number, syncedBytes: number): void {
+    this.#frameStart = this.#used;
+    this.#need(FRAME_HEADER_BYTES + 1);
+    this.#bytes.writeUInt32LE(syncedBytes % 2 ** 32, this.#used + 16);
+    this.#bytes.writeUInt32LE(Math.floor(syncedBytes / 2 ** 32), this.#used + 20);
+    this.#used += FRAME_HEADER_BYTES;
+    this.#bytes[this.#used++] = type;
+  }
+
+  version(v: LogVersion): void {
+    const namespace = Buffer.from(v.namespace, 'utf8');
+    const set = Buffer.from(v.set, 'utf8');
+    const image = v.image;
+    this.#need(55 + namespace.length + set.length + (image?.length ?? 0));
+    const b = this.#bytes;
+    let at = this.#used;
+    b[at++] = (image === undefined ? 1 : 0) | (v.batchMore ? 2 : 0);
+    at = b.writeUIntLE(v.lsn, at, 6);
+    at = b.writeUIntLE(v.ts, at, 6);
+    at = b.writeUInt16LE(v.generation, at);
+    at = b.writeUInt32LE(v.voidTime, at);
+    b.set(v.digest, at);
+    at += 20;
+    b[at++] = namespace.length;
+    b.set(namespace, at);
+    at += namespace.length;
+    b[at++] = set.length;
+    b.set(set, at);
+    at += set.length;
+    at = b.writeUInt32LE(image?.length ?? 0, at);
+    if (image) {
+      b.set(image, at);
+      at += image.length;
+    }
+    this.#used = at;
+  }
+
+  raw(bytes: Uint8Array): void {
+    this.#need(bytes.length);
+    this.#bytes.set(bytes, this.#used);
+    this.#used += bytes.length;
+  }
+
+  end(): void {
+    const start = this.#frameStart;
+    const payload = this.#used - start - FRAME_HEADER_BYTES;
+    if (payload > FRAME_BYTES_MAX) throw new PitrError('bad-record', { what: `a write of ${payload} bytes is over the limit` });
+    this.#bytes.writeUInt32LE(FRAME_MAGIC, start);
+    this.#bytes.writeUInt32LE(payload, start + 4);
+    this.#bytes.writeUInt32LE(this.chain, start + 8);
+    const crc = frameCrc(this.#bytes.subarray(start, this.#used));
+    this.#bytes.writeUInt32LE(crc, start + 12);
+    this.chain = crc;
+    this.#frameStart = -1;
+  }
+
+  #need(bytes: number): void {
+    if (this.#used + bytes <= this.#bytes.length) return;
+    const bigger = Buffer.allocUnsafeSlow(Math.max(this.#bytes.length * 2, this.#used + bytes));
+    this.#bytes.copy(bigger, 0, 0, this.#used);
+    this.#bytes = bigger;
+  }
+}
+
+/** crc32 of a frame without its crc field; the previous frame's crc is inside. */
+const frameCrc = (frame: Buffer): number =>
+  crc32(frame.subarray(16), crc32(frame.subarray(0, 12)));
+
+export interface Frame {
+  readonly offset: number;
+  readonly bytes: number;
+  readonly type: number;
+  /** File bytes that were durable when this frame was written. */
+  readonly syncedBytes: number;
+  readonly payload: Buffer;
+}
+
+/**
+ * The frame at `offset`, or why there is none. `chain` undefined: the link to the predecessor is not checked.
+ */
+export const frameAt = (file: Buffer, offset: number, chain: number | undefined): Frame | { why: string } => {
+  if (offset + FRAME_HEADER_BYTES > file.length) return { why: 'frame header is truncated' };
+  if (file.readUInt32LE(offset) !== FRAME_MAGIC) return { why: 'no frame starts here' };
+  const payloadBytes = file.readUInt32LE(offset + 4);
+  if (payloadBytes < 1 || payloadBytes > FRAME_BYTES_MAX) return { why: `frame of ${payloadBytes} bytes` };
+  const bytes = FRAME_HEADER_BYTES + payloadBytes;
+  if (offset + bytes > file.length) return { why: 'frame is truncated' };
+  const frame = file.subarray(offset, offset + bytes);
+  if (frameCrc(frame) !== file.readUInt32LE(offset + 12)) return { why: 'frame checksum' };
+  if (chain !== undefined && file.readUInt32LE(offset + 8) !== chain) return { why: 'frame does not follow its predecessor' };
+  return {
+    offset,
+    bytes,
+    type: frame[FRAME_HEADER_BYTES],
+    syncedBytes: file.readUInt32LE(offset + 16) + file.readUInt32LE(offset + 20) * 2 ** 32,
+    payload: frame.subarray(FRAME_HEADER_BYTES + 1),
+  };
+};
+
+export const frameCrcOf = (file: Buffer, offset: number): number => file.readUInt32LE(offset + 12);
+
+/**
+ * True when an intact frame after `offset` says that the bytes there had been synced: then what does not check at
+ * `offset` is corruption, not the unfinished end of the last write.
+ */
+export const syncedPast = (file: Buffer, offset: number): boolean => {
+  const magic = Buffer.alloc(4);
+  magic.writeUInt32LE(FRAME_MAGIC);
+  for (let at = file.indexOf(magic, offset + 1); at >= 0; at = file.indexOf(magic, at + 1)) {
+    const frame = frameAt(file, at, undefined);
+    if ('payload' in frame && frame.syncedBytes > offset) return true;
+  }
+  return false;
+};
+
+/** Calls `entry` for what a frame holds; versions are views of the file's bytes. @throws log-corrupt by way of `bad` */
+export const decodeFrame = (frame: Frame, entry: (e: LogEntry) => void, bad: (why: string) => PitrError): void => {
+  switch (frame.type) {
+    case FRAME.commits:
+      decodeVersions(frame.payload, entry, bad);
+      return;
+    case FRAME.event:
+      entry({ kind: 'event', event: unpackBytes<LogEvent>(frame.payload, 'log event') });
+      return;
+    case FRAME.clock:
+      entry({ kind: 'clock', clock: unpackBytes<LogClock>(frame.payload, 'clock frame') });
+      return;
+    case FRAME.seal:
+      return;
+    default:
+      throw bad(`unknown frame type ${frame.type}`);
+  }
+};
+
+const decodeVersions = (b: Buffer, entry: (e: LogEntry) => void, bad: (why: string) => PitrError): void => {
+  let at = 0;
+  const need = (n: number): void => {
+    if (at + n > b.length) throw bad('a version reaches past its frame');
+  };
+  while (at < b.length) {
+    need(41);
+    const flags = b[at];
+    const lsn = b.readUIntLE(at + 1, 6);
+    const ts = b.readUIntLE(at + 7, 6);
+    const generation = b.readUInt16LE(at + 13);
+    const voidTime = b.readUInt32LE(at + 15);
+    const digest = b.subarray(at + 19, at + 39);
+    at += 39;
+    const text = (): string => {
+      need(1);
+      const length = b[at++];
+      need(length);
+      at += length;
+      return b.toString('utf8', at - length, at);
+    };
+    const namespace = text();
+    const set = text();
+    need(4);
+    const imageBytes = b.readUInt32LE(at);
+    at += 4;
+    need(imageBytes);
+    const image = flags & 1 ? undefined : b.subarray(at, at + imageBytes);
+    at += imageBytes;
+    entry({
+      kind: 'version',
+      version: { lsn, ts, namespace, set, digest, generation, voidTime, image, batchMore: (flags & 2) !== 0 },
+    });
+  }
+};
+
+export const packFrame = packBytes;

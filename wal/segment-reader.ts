@@ -1,0 +1,199 @@
+import { crc32 } from 'node:zlib';
+import { PitrError } from '../engine/errors.ts';
+import type { ObjectStore } from '../engine/object-store.ts';
+import { PARTITIONS } from '../engine/partition.ts';
+import { Block, decodeStored } from './block.ts';
+import { decodeEnvelope, unpackBytes } from './envelope.ts';
+import type { ArchiveEvent } from './event.ts';
+import { Filter } from './filter.ts';
+import {
+  FOOTER_BYTES,
+  INDEX_ENTRY_BYTES,
+  SEGMENT_FOOTER_MAGIC,
+  SEGMENT_MAGIC,
+  SEGMENT_VERSION,
+  type SegmentHeader,
+  type SegmentProperties,
+  type SegmentRef,
+} from './segment.ts';
+
+/** One read of this size opens a segment: footer, properties, and usually index and events. */
+const TAIL_BYTES = 64 * 1024;
+/** Bound on properties: far above what tables of names and top index need. */
+const PROPERTIES_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Where a block is: from an index partition. */
+export interface BlockHandle {
+  readonly namespace: number;
+  /** Partition of its first row. */
+  readonly partition: number;
+  readonly key: Buffer;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly rows: number;
+}
+
+/** An open segment: properties in memory, everything else read on demand. Holds no file handle. */
+export class SegmentReader {
+  readonly ref: SegmentRef;
+  readonly properties: SegmentProperties;
+  readonly #store: ObjectStore;
+  /** The last bytes of the file, read at open. */
+  readonly #tail: Buffer;
+  readonly #tailOffset: number;
+
+  private constructor(
+    store: ObjectStore,
+    ref: SegmentRef,
+    properties: SegmentProperties,
+    tail: Buffer,
+    tailOffset: number,
+  ) {
+    this.#store = store;
+    this.ref = ref;
+    this.properties = properties;
+    this.#tail = tail;
+    this.#tailOffset = tailOffset;
+  }
+
+  /**
+   * Opens the object that `ref` names and checks that it is that object.
+   * @throws object-not-found, object-corrupt, format-version, archive-mismatch
+   */
+  static async open(store: ObjectStore, ref: SegmentRef, archive: string): Promise<SegmentReader> {
+    const corrupt = (why: string): PitrError => new PitrError('object-corrupt', { name: ref.name, why });
+    const tailOffset = Math.max(0, ref.bytes - TAIL_BYTES);
+    let tail = await store.read(ref.name, { start: tailOffset });
+    if (tail.length !== ref.bytes - tailOffset) throw corrupt(`size is not ${ref.bytes} bytes`);
+    if (tail.length < FOOTER_BYTES) throw corrupt('too short for a segment');
+    const footer = tail.subarray(tail.length - FOOTER_BYTES);
+    if (footer.toString('latin1', 32, 40) !== SEGMENT_FOOTER_MAGIC) throw corrupt('footer magic');
+    const version = footer.readUInt16LE(24);
+    if (version !== SEGMENT_VERSION)
+      throw new PitrError('format-version', { what: ref.name, version, supported: SEGMENT_VERSION });
+    if (crc32(footer.subarray(0, 28)) !== footer.readUInt32LE(28)) throw corrupt('footer checksum');
+    const u64 = (at: number): number => footer.readUInt32LE(at) + footer.readUInt32LE(at + 4) * 2 ** 32;
+    if (u64(16) !== ref.bytes) throw corrupt('size disagrees with the footer');
+    const propertiesOffset = u64(0);
+    const propertiesBytes = footer.readUInt32LE(8);
+    if (propertiesOffset + propertiesBytes + FOOTER_BYTES !== ref.bytes || propertiesBytes > PROPERTIES_BYTES_MAX)
+      throw corrupt('properties are out of bounds');
+    let start = tailOffset;
+    if (propertiesOffset < start) {
+      tail = await store.read(ref.name, { start: propertiesOffset, end: ref.bytes });
+      start = propertiesOffset;
+    }
+    const packed = tail.subarray(propertiesOffset - start, propertiesOffset - start + propertiesBytes);
+    const crc = crc32(packed);
+    if (crc !== footer.readUInt32LE(12)) throw corrupt('properties checksum');
+    if (crc.toString(16).padStart(8, '0') !== ref.crc) throw corrupt('it is not the segment that the catalog lists');
+    const properties = unpackBytes<SegmentProperties>(packed, ref.name);
+    if (properties.header.archive !== archive)
+      throw new PitrError('archive-mismatch', { what: ref.name, actual: properties.header.archive, expected: archive });
+    return new SegmentReader(store, ref, properties, tail, start);
+  }
+
+  /** The header at the front of the file: equal to the properties' copy unless the file was assembled by something else. */
+  async header(): Promise<SegmentHeader> {
+    const bytes = await this.#store.read(this.ref.name, { start: 0, end: Math.min(this.ref.bytes, TAIL_BYTES) });
+    return decodeEnvelope<SegmentHeader>(bytes, SEGMENT_MAGIC, SEGMENT_VERSION, this.ref.name).body;
+  }
+
+  async events(): Promise<ArchiveEvent[]> {
+    const { eventsOffset, eventsBytes } = this.properties;
+    if (eventsBytes === 0) return [];
+    return unpackBytes<ArchiveEvent[]>(await this.#stored(eventsOffset, eventsBytes), this.ref.name);
+  }
+
+  /** Blocks that can hold rows of `[partitionStart, partitionEnd)`, in order; of one namespace when its index is given. */
+  async blocks(partitionStart = 0, partitionEnd = PARTITIONS, namespace?: number): Promise<BlockHandle[]> {
+    const { top } = this.properties;
+    const handles: BlockHandle[] = [];
+    for (let t = 0; t < top.length; t++) {
+      if (namespace !== undefined && top[t].namespace !== namespace) continue;
+      if (partitionOfKey(top[t].key) >= partitionEnd) continue;
+      const next = top[t + 1];
+      if (next && next.namespace === top[t].namespace && partitionOfKey(next.key) < partitionStart) continue;
+      handles.push(...(await this.#indexPartition(t)));
+    }
+    // a block reaches to the first key of its successor, which may lie in the same partition
+    return handles.filter((b, i) => {
+      const next = handles[i + 1];
+      return (
+        b.partition < partitionEnd &&
+        !(next && next.namespace === b.namespace && next.partition < partitionStart)
+      );
+    });
+  }
+
+  /** Reads adjacent blocks with one ranged read. */
+  async readBlocks(handles: readonly BlockHandle[]): Promise<Buffer[]> {
+    const start = handles[0].offset;
+    const last = handles[handles.length - 1];
+    const bytes = await this.#read(start, last.offset + last.bytes);
+    return handles.map((h) => bytes.subarray(h.offset - start, h.offset - start + h.bytes));
+  }
+
+  decode(stored: Uint8Array): Block {
+    return new Block(decodeStored(stored, this.ref.name));
+  }
+
+  /**
+   * The blocks in which versions of one record can be, after asking the filter. Usually none or one.
+   * `sortKey` is 20 bytes.
+   */
+  async candidates(namespace: string, sortKey: Buffer): Promise<BlockHandle[]> {
+    const { top, namespaces } = this.properties;
+    const ns = namespaces.indexOf(namespace);
+    if (ns < 0) return [];
+    const w2 = sortKey.readUInt32BE(8);
+    const w3 = sortKey.readUInt32BE(12);
+    const found: BlockHandle[] = [];
+    for (let t = 0; t < top.length; t++) {
+      if (top[t].namespace !== ns || Buffer.compare(top[t].key, sortKey) > 0) continue;
+      const next = top[t + 1];
+      if (next && next.namespace === ns && Buffer.compare(next.key, sortKey) < 0) continue;
+      const filter = new Filter(await this.#stored(top[t].filterOffset, top[t].filterBytes));
+      if (!filter.mayHold(ns, w2, w3)) continue;
+      const handles = await this.#indexPartition(t);
+      for (let i = 0; i < handles.length; i++) {
+        if (Buffer.compare(handles[i].key, sortKey) > 0) break;
+        const after = handles[i + 1];
+        if (after && Buffer.compare(after.key, sortKey) < 0) continue;
+        found.push(handles[i]);
+      }
+    }
+    return found;
+  }
+
+  async #indexPartition(t: number): Promise<BlockHandle[]> {
+    const entry = this.properties.top[t];
+    const raw = Buffer.from(await this.#stored(entry.indexOffset, entry.indexBytes));
+    const handles: BlockHandle[] = [];
+    for (let at = 0; at + INDEX_ENTRY_BYTES <= raw.length; at += INDEX_ENTRY_BYTES) {
+      const key = raw.subarray(at + 4, at + 24);
+      handles.push({
+        namespace: raw.readUInt16LE(at),
+        partition: partitionOfKey(key),
+        key,
+        offset: raw.readUInt32LE(at + 24) + raw.readUInt32LE(at + 28) * 2 ** 32,
+        bytes: raw.readUInt32LE(at + 32),
+        rows: raw.readUInt32LE(at + 36),
+      });
+    }
+    return handles;
+  }
+
+  async #stored(offset: number, bytes: number): Promise<Uint8Array> {
+    return decodeStored(await this.#read(offset, offset + bytes), this.ref.name);
+  }
+
+  async #read(start: number, end: number): Promise<Buffer> {
+    if (start >= this.#tailOffset) return this.#tail.subarray(start - this.#tailOffset, end - this.#tailOffset);
+    const bytes = await this.#store.read(this.ref.name, { start, end });
+    if (bytes.length !== end - start) throw new PitrError('object-corrupt', { name: this.ref.name, why: 'cut short' });
+    return bytes;
+  }
+}
+
+const partitionOfKey = (key: Uint8Array): number => (key[0] << 4) | (key[1] >> 4);
