@@ -15,167 +15,34 @@
  * Two things are the caller's: the items of an ordered list must be sorted already (a server answers rc 1 otherwise), and
  * the index hint (flag 10h), which a server drops on read and which on an unordered list crashes it, is never written.
  */
-import { isUtf8 } from 'node:buffer';
 import { PitrError } from './errors.ts';
 import { ParticleType } from './particle.ts';
-
-/** A float: keeps 1.0 apart from the integer 1, and NaN payloads, which a JS number may lose. */
-export class Double {
-  readonly value: number;
-  /** IEEE 754 bit pattern, 64 bits. */
-  readonly bits: bigint;
-
-  constructor(value: number) {
-    scratch.setFloat64(0, value);
-    this.value = value;
-    this.bits = Number.isNaN(value) ? CANONICAL_NAN_BITS : scratch.getBigUint64(0);
-  }
-
-  /** A double of this bit pattern, for NaN payloads. */
-  static fromBits(bits: bigint): Double {
-    scratch.setBigUint64(0, bits);
-    const double = new Double(scratch.getFloat64(0));
-    // Not every engine moves a NaN through a number unchanged, hence the bits are written, not derived.
-    (double as { bits: bigint }).bits = BigInt.asUintN(64, bits);
-    return double;
-  }
-}
-
-/** A 32-bit float inside a list or map. Some clients write it, servers keep it as it is. There is no float32 bin. */
-export class Float32 {
-  /** IEEE 754 bit pattern, 32 bits. */
-  readonly bits: number;
-
-  constructor(bits: number) {
-    this.bits = bits >>> 0;
-  }
-
-  get value(): number {
-    scratch.setUint32(0, this.bits);
-    return scratch.getFloat32(0);
-  }
-}
-
-export class GeoJson {
-  readonly text: string;
-  /** Flags, count and cell ids as a server computed them; absent when all zero, and inside lists and maps. */
-  readonly header: Uint8Array | undefined;
-
-  constructor(text: string, header?: Uint8Array) {
-    this.text = text;
-    this.header = header;
-  }
-}
-
-/** Bytes of a particle type that has no JS value (HLL, language blobs, vector), or that are not what their type promises. */
-export class Opaque {
-  readonly type: number;
-  readonly bytes: Uint8Array;
-  /** Keeps a plain `{ type, bytes }`, which as a value would mean a map, from passing for this class at compile time. */
-  readonly kind = 'opaque';
-
-  constructor(type: number, bytes: Uint8Array) {
-    if (!Number.isInteger(type) || type < 0 || type > 255) bad(`particle type ${type} is not a byte`);
-    this.type = type;
-    this.bytes = bytes;
-  }
-}
-
-export const ListOrder = { unordered: 0, ordered: 1 } as const;
-export type ListOrder = (typeof ListOrder)[keyof typeof ListOrder];
-
-export const MapOrder = { unordered: 0, key: 1, value: 2, keyValue: 3 } as const;
-export type MapOrder = (typeof MapOrder)[keyof typeof MapOrder];
-
-/** A list with an order flag. Without one, an array is enough. */
-export class CdtList {
-  readonly items: readonly Value[];
-  readonly order: ListOrder;
-
-  constructor(items: readonly Value[], order: ListOrder = ListOrder.ordered) {
-    this.items = items;
-    this.order = order;
-  }
-}
-
-/** A map: pairs in stored order, keys of any kind, order flag. `new Map(m.entries)` gives a JS map. */
-export class CdtMap {
-  readonly entries: readonly (readonly [Value, Value])[];
-  readonly order: MapOrder;
-
-  constructor(entries: Iterable<readonly [Value, Value]>, order: MapOrder = MapOrder.unordered) {
-    this.entries = [...entries];
-    this.order = order;
-  }
-}
-
-/**
- * A bin value, or an element of a list or map. In: numbers that are integers are integers, all others floats. Out: integers
- * are numbers when safe, else bigints; floats are {@link Double}; maps are {@link CdtMap}; lists without order are arrays.
- */
-export type Value =
-  | null
-  | boolean
-  | number
-  | bigint
-  | string
-  | Uint8Array
-  | Double
-  | Float32
-  | GeoJson
-  | Opaque
-  | CdtList
-  | CdtMap
-  | readonly Value[]
-  | ReadonlyMap<Value, Value>
-  | { readonly [key: string]: Value };
+import {
+  asCollection,
+  badRecord,
+  CdtList,
+  CdtMap,
+  Double,
+  Float32,
+  GeoJson,
+  ListOrder,
+  MapOrder,
+  Opaque,
+  safeInteger,
+  textOf,
+  toSafe,
+  typeName,
+  utf8,
+  type Value,
+} from './value-types.ts';
 
 /** Nested lists and maps, the outermost included. */
 export const MAX_DEPTH = 256;
 
-export const CANONICAL_NAN_BITS = 0x7ff8000000000000n;
 const LIST_FLAGS = 0x01;
 const MAP_FLAGS = 0x03;
 /** Flags without meaning for stored data: 08h asks a client to keep the order it got, 10h asks the server for an index. */
 const HINT_FLAGS = 0x18;
-const scratch = new DataView(new ArrayBuffer(8));
-
-const bad = (what: string, hint?: string): never => {
-  throw new PitrError('bad-record', { what, hint });
-};
-
-/** UTF-8 of a string. Refuses unpaired surrogates, which would silently become U+FFFD. */
-export const utf8 = (text: string): Buffer =>
-  text.isWellFormed() ? Buffer.from(text, 'utf8') : bad('a string is not valid Unicode', 'store it as bytes');
-
-/** The text of bytes that are valid UTF-8, a BOM included, else `undefined`. */
-export const textOf = (bytes: Uint8Array): string | undefined =>
-  isUtf8(bytes) ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8') : undefined;
-
-/** An integer number as bigint-free as possible, and never one that a JS number has already rounded. */
-export const safeInteger = (value: number): number =>
-  Number.isSafeInteger(value)
-    ? value + 0 // -0 comes out of ordinary arithmetic and means 0; the float is new Double(-0)
-    : bad(`${value} is beyond 2^53 and may be rounded`, 'pass a bigint, or new Double(x) for a float');
-
-export const toSafe = (value: bigint): number | bigint => {
-  const number = Number(value);
-  return Number.isSafeInteger(number) ? number : value;
-};
-
-const isPlainObject = (value: object): boolean => {
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
-};
-
-/** A list or map input in its explicit form, or `undefined` for anything else. */
-export const asCollection = (value: unknown): CdtList | CdtMap | undefined => {
-  if (value instanceof CdtList || value instanceof CdtMap) return value;
-  if (Array.isArray(value)) return new CdtList(value, ListOrder.unordered);
-  if (value instanceof Map) return new CdtMap(value);
-  if (typeof value !== 'object' || value === null || !isPlainObject(value)) return undefined;
-  return new CdtMap(Object.entries(value as Record<string, Value>));
-};
 
 /**
  * The canonical bytes (C1) of a value as a list or map holds it.
@@ -188,34 +55,38 @@ export const encodeCdt = (value: Value): Uint8Array => {
 };
 
 const encode = (w: Writer, value: Value, depth: number): void => {
-  if (value === null) return w.u8(0xc0);
-  if (typeof value === 'boolean') return w.u8(value ? 0xc3 : 0xc2);
-  if (typeof value === 'number') {
-    if (!Number.isInteger(value)) return w.double(new Double(value).bits);
-    return w.integer(safeInteger(value));
-  }
-  if (typeof value === 'bigint') return w.integer(toSafe(value));
-  if (typeof value === 'string') return w.stringClass(ParticleType.string, utf8(value));
-  if (value instanceof Uint8Array) return w.stringClass(ParticleType.blob, value);
-  if (value instanceof Double) return w.double(value.bits);
-  if (value instanceof Float32) return w.float(value.bits);
+  if (value === null) w.u8(0xc0);
+  else if (typeof value === 'boolean') w.u8(value ? 0xc3 : 0xc2);
+  else if (typeof value === 'number' && Number.isInteger(value)) w.integer(safeInteger(value));
+  else if (typeof value === 'number') w.double(new Double(value).bits);
+  else if (typeof value === 'bigint') w.integer(toSafe(value));
+  else if (typeof value === 'string') w.stringClass(ParticleType.string, utf8(value));
+  else if (value instanceof Uint8Array) w.stringClass(ParticleType.blob, value);
+  else if (value instanceof Double) w.double(value.bits);
+  else if (value instanceof Float32) w.float(value.bits);
   // A server computes cells for elements when it needs them; only the text is stored.
-  if (value instanceof GeoJson) return w.stringClass(ParticleType.geojson, utf8(value.text));
-  if (value instanceof Opaque) return encodeOpaque(w, value);
+  else if (value instanceof GeoJson) w.stringClass(ParticleType.geojson, utf8(value.text));
+  else if (value instanceof Opaque) encodeOpaque(w, value);
+  else encodeCollection(w, value, depth + 1);
+};
 
+const encodeCollection = (w: Writer, value: Value, depth: number): void => {
   const collection = asCollection(value);
-  if (collection === undefined) return bad(`a value of type ${typeName(value)} has no Aerospike form`);
+  if (collection === undefined) badRecord(`a value of type ${typeName(value)} has no Aerospike form`);
   // Also what ends a cyclic input.
-  if (depth >= MAX_DEPTH) bad(`lists and maps are nested more than ${MAX_DEPTH} levels`);
-  if (collection instanceof CdtList) encodeList(w, collection, depth + 1);
-  else encodeMap(w, collection, depth + 1);
+  if (depth > MAX_DEPTH) badRecord(`lists and maps are nested more than ${MAX_DEPTH} levels`);
+  if (collection instanceof CdtList) encodeList(w, collection, depth);
+  else encodeMap(w, collection, depth);
 };
 
 const encodeOpaque = (w: Writer, value: Opaque): void => {
   // As a string-class element these would read back as bytes, not as the integer, float, … that the caller meant.
   const { integer, float, bool, map, list } = ParticleType;
   if ([integer, float, bool, map, list].some((type) => type === value.type)) {
-    bad(`raw bytes of particle type ${value.type} cannot be an element of a list or map`, 'pass its JS value');
+    badRecord(
+      `raw bytes of particle type ${value.type} cannot be an element of a list or map`,
+      'pass its JS value',
+    );
   }
   w.stringClass(value.type, value.bytes);
 };
@@ -237,7 +108,7 @@ interface EncodedKey {
 const encodeMap = (w: Writer, map: CdtMap, depth: number): void => {
   const pairs = map.entries.map(([key, value]) => encodeKey(key, value)).sort(compareKeys);
   for (let i = 1; i < pairs.length; i++) {
-    if (compareKeys(pairs[i - 1]!, pairs[i]!) === 0) bad(`a map has the key ${shown(pairs[i]!)} twice`);
+    if (compareKeys(pairs[i - 1]!, pairs[i]!) === 0) badRecord(`a map has the key ${shown(pairs[i]!)} twice`);
   }
   const marked = map.order === MapOrder.unordered ? 0 : 1;
   w.count(0x80, 0xde, pairs.length + marked);
@@ -257,9 +128,11 @@ const encodeKey = (key: Value, value: Value): EncodedKey => {
   if (typeof key === 'bigint') return { rank: 0, key: toSafe(key), bytes: bytes(), value };
   if (typeof key === 'number' && Number.isInteger(key)) return { rank: 0, key, bytes: bytes(), value };
   const type = key instanceof Opaque ? key.type : -1;
-  if (typeof key === 'string' || type === ParticleType.string) return { rank: 1, key: 0, bytes: bytes(), value };
-  if (key instanceof Uint8Array || type === ParticleType.blob) return { rank: 2, key: 0, bytes: bytes(), value };
-  return bad(`a map key of type ${typeName(key)}`, 'map keys are integers, strings or blobs');
+  if (typeof key === 'string' || type === ParticleType.string)
+    return { rank: 1, key: 0, bytes: bytes(), value };
+  if (key instanceof Uint8Array || type === ParticleType.blob)
+    return { rank: 2, key: 0, bytes: bytes(), value };
+  return badRecord(`a map key of type ${typeName(key)}`, 'map keys are integers, strings or blobs');
 };
 
 const compareKeys = (a: EncodedKey, b: EncodedKey): number => {
@@ -276,9 +149,6 @@ const stringPayload = (bytes: Uint8Array): Uint8Array => {
 
 const shown = ({ rank, key, bytes }: EncodedKey): string =>
   rank === 0 ? `${key}` : JSON.stringify(Buffer.from(stringPayload(bytes)).subarray(1, 65).toString('utf8'));
-
-const typeName = (value: unknown): string =>
-  value === null ? 'null' : typeof value === 'object' ? (value.constructor?.name ?? 'object') : typeof value;
 
 class Writer {
   #buffer = Buffer.allocUnsafe(256);
@@ -337,13 +207,13 @@ class Writer {
       else if (n <= 0xffff) this.#tagged(0xcd, 2, Number(n));
       else if (n <= 0xffffffff) this.#tagged(0xce, 4, Number(n));
       else if (n < 2n ** 64n) this.#tagged64(0xcf, BigInt(n));
-      else bad(`${n} does not fit in 64 bits`);
+      else badRecord(`${n} does not fit in 64 bits`);
     } else if (n >= -0x20) this.u8(Number(n) & 0xff);
     else if (n >= -0x80) this.#tagged(0xd0, 1, Number(n) & 0xff);
     else if (n >= -0x8000) this.#tagged(0xd1, 2, Number(n) & 0xffff);
     else if (n >= -0x80000000) this.#tagged(0xd2, 4, Number(n) >>> 0);
     else if (n >= -(2n ** 63n)) this.#tagged64(0xd3, BigInt.asUintN(64, BigInt(n)));
-    else bad(`${n} does not fit in 64 bits`);
+    else badRecord(`${n} does not fit in 64 bits`);
   }
 
   stringClass(type: number, payload: Uint8Array): void {
@@ -393,7 +263,9 @@ class Reader {
   }
 
   fail(why: string): never {
-    throw new PitrError('bad-record', { what: `list or map bytes: ${why} (byte ${this.#at} of ${this.#b.length})` });
+    throw new PitrError('bad-record', {
+      what: `list or map bytes: ${why} (byte ${this.#at} of ${this.#b.length})`,
+    });
   }
 
   /** Steps over `bytes` that are there, and returns where they start. */

@@ -162,6 +162,13 @@ export class ContentDigest {
     return it;
   }
 
+  clone(): ContentDigest {
+    const it = new ContentDigest(this.shards);
+    it.#sums.set(this.#sums);
+    it.#records.set(this.#records);
+    return it;
+  }
+
   shardOf(partition: number): number {
     return Math.floor((partition * this.shards) / PARTITIONS);
   }

@@ -45,7 +45,8 @@ export class DirectoryLock {
 }
 
 /**
- * Takes the lock, trying for at least `waitMs` (default: one try). Creates the file, not its folder.
+ * Takes the lock, trying for at least `waitMs` (default: one try). Creates the file, not its folder. On a busy machine one
+ * try can fail because of a process that only looks, so a command that gives up for good should wait some 100 ms.
  * @returns `undefined` when somebody else still holds it
  * @throws `io` when the file cannot be opened or is not a lock file
  */

@@ -19,8 +19,7 @@ import type { ObjectStore } from './object-store.ts';
 
 /** Swap numbers that stay below the highest: how many swaps a reader may sleep between listing and opening. */
 const KEEP = 64;
-/** Every retry means that more than KEEP swaps overtook the reader, so this many in a row is a fault. */
-const READ_SWAP_TRIES_MAX = 100;
+const READ_SWAP_TRIES_MAX = 100; // each means that more than KEEP swaps overtook the reader
 const NAME_BYTES_MAX = 1000;
 const TEMP = '.tmp';
 /** Mode of a swap file that a successor has seen as the highest: see {@link DirectoryStore.swap}. */
@@ -51,8 +50,7 @@ export class DirectoryStore implements ObjectStore {
   readonly #root: string;
   readonly #files: Files;
   readonly #random: () => string;
-  /** Folders that this instance has made durable, with all folders above them. */
-  readonly #durable = new Set<string>();
+  readonly #durable = new Set<string>(); // folders whose names this instance has made durable, with all above them
 
   constructor(options: { dir: string; url?: string; files?: Files; random?: () => string }) {
     // Resolved once: a later chdir must not move the archive.
@@ -180,8 +178,7 @@ export class DirectoryStore implements ObjectStore {
       }
       return after;
     });
-    // 4. Best effort: the swap is durable whatever happens here. A reader that opened one of these keeps its file, one that
-    //    has only listed it looks again, and the highest is never among them.
+    // 4. Best effort: the swap is durable already. Who has opened one of these keeps it; who has only listed it looks again.
     const trimBelow = Number(numbers.at(-1)) - KEEP;
     for (const number of numbers.filter((n) => Number(n) < trimBelow)) {
       await this.#files.remove(join(dir, number)).catch(() => {});
@@ -211,8 +208,8 @@ export class DirectoryStore implements ObjectStore {
   }
 
   #pathOf(name: string): string {
-    const parts = name.split('/');
-    if (name.length > NAME_BYTES_MAX || parts[0] === TEMP || !parts.every(isObjectName)) {
+    const allowed = name.length <= NAME_BYTES_MAX && name.split('/').every(isObjectName);
+    if (!allowed || name.startsWith(`${TEMP}/`) || name === TEMP) {
       throw new PitrError('usage', { what: `${JSON.stringify(name.slice(0, 200))} is not an object name` });
     }
     return join(this.#root, name);
@@ -250,7 +247,7 @@ export class DirectoryStore implements ObjectStore {
       if (codeOf(cause) !== 'EEXIST') throw ioError('link', path, cause);
       // NFS repeats a call whose answer was lost, and the repeated one finds our own link.
       const [ours, theirs] = await Promise.all([fs.stat(temp), fs.stat(path)]).catch(() => []);
-      if (!ours || !theirs || ours.ino !== theirs.ino || ours.dev !== theirs.dev) return false;
+      if (!ours || ours.ino !== theirs?.ino || ours.dev !== theirs.dev) return false;
     }
     await attempt('sync', dirname(path), () => this.#files.syncDir(dirname(path)));
     return true;

@@ -14,13 +14,12 @@ export function openObjectStore(url: string): ObjectStore {
 }
 
 function directoryOf(url: string): string {
-  const path = url.startsWith('file:') ? url.slice('file:'.length) : '';
-  if (path === '' || path.includes('\0')) throw new PitrError('archive-url', { url });
-  if (!path.startsWith('//')) return resolve(path);
   try {
-    return fileURLToPath(url);
+    const path = url.startsWith('file:///') ? fileURLToPath(url) : url.replace(/^file:(?!\/\/)/, '');
+    if (path !== url && path !== '' && !path.includes('\0')) return resolve(path);
   } catch (cause) {
-    // A host, or an escape that is no path.
+    // An escape that is no path.
     throw new PitrError('archive-url', { url }, { cause });
   }
+  throw new PitrError('archive-url', { url });
 }

@@ -76,7 +76,8 @@ export const assertParticle = (p: Particle, binName: string): void => {
       if (bytes.length !== 1 || bytes[0]! > 1) refuse(binName, 'a bool is one byte, 0 or 1');
       return;
     case ParticleType.geojson:
-      if (geoJsonTextOffset(bytes) < 0) refuse(binName, 'a GeoJSON value is shorter than its header and cells');
+      if (geoJsonTextOffset(bytes) < 0)
+        refuse(binName, 'a GeoJSON value is shorter than its header and cells');
       return;
     case ParticleType.map:
     case ParticleType.list:
@@ -96,9 +97,10 @@ export const assertParticle = (p: Particle, binName: string): void => {
     case ParticleType.hll:
       return;
     case ParticleType.null:
-      return refuse(binName, 'null is not a value', 'leave the bin out, or delete it');
+      refuse(binName, 'null is not a value', 'leave the bin out, or delete it');
+      return;
     default:
-      return refuse(binName, `particle type ${type} cannot be stored`);
+      refuse(binName, `particle type ${type} cannot be stored`);
   }
 };
 

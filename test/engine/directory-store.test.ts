@@ -32,16 +32,17 @@ const failure = (code: string) => Promise.reject(Object.assign(new Error(code), 
 /** Real files, of which some operations are replaced. */
 const filesWith = (changes: Partial<Files>): Files => ({ ...nodeFiles, ...changes });
 
-const withFile = (change: (file: OpenFile) => Partial<OpenFile>): Files =>
+/** Real files of which new ones behave differently. */
+const filesWithNew = (change: (path: string, file: OpenFile) => Partial<OpenFile>): Files =>
   filesWith({
     createNew: async (path) => {
       const file = await nodeFiles.createNew(path);
-      const { append, sync, close } = change(file);
-      return {
-        append: append ?? ((bytes) => file.append(bytes)),
-        sync: sync ?? (() => file.sync()),
-        close: close ?? (() => file.close()),
+      const own = {
+        append: (b: Uint8Array) => file.append(b),
+        sync: () => file.sync(),
+        close: () => file.close(),
       };
+      return { ...own, ...change(path, file) };
     },
   });
 
@@ -58,18 +59,20 @@ objectStoreConformance(
   },
 );
 
-inScratch('D1: leftover temporary files are invisible', async (dir) => {
+inScratch('D1: leftover temporary files, and what no object can be called, are invisible', async (dir) => {
   const store = new DirectoryStore({ dir });
   await store.create('a', bytesOf('a'));
   assert.deepEqual(await readdir(join(dir, '.tmp')), [], 'ours are removed');
   await writeFile(join(dir, '.tmp', 'left'), 'half');
+  await mkdir(join(dir, 'lost+found'));
+  await writeFile(join(dir, 'a~'), '');
   assert.deepEqual(await store.list(''), [{ name: 'a', bytes: 1 }]);
   await rejectsWith('usage', store.read('.tmp/left'));
 });
 
 for (const operation of ['append', 'sync', 'close'] as const) {
   inScratch(`D1: when ${operation} fails, create throws and the object is not visible`, async (dir) => {
-    const files = withFile((file) => ({
+    const files = filesWithNew((_, file) => ({
       [operation]: async () => {
         if (operation === 'close') await file.close();
         return failure('EIO');
@@ -89,29 +92,16 @@ inScratch(
   'D3: the data is durable before its name appears, and every new folder name before create returns',
   async (dir) => {
     const log: string[] = [];
-    const at = (path: string) => relative(dir, path).replace(/^archive\/\.tmp\/.+/, 'TEMP') || '.';
-    const files = filesWith({
-      createNew: async (path) => {
-        const file = await nodeFiles.createNew(path);
-        const sync = () => {
-          log.push(`sync ${at(path)}`);
-          return file.sync();
-        };
-        return { append: (bytes) => file.append(bytes), sync, close: () => file.close() };
-      },
-      makeDir: (path) => {
-        log.push(`makeDir ${at(path)}`);
-        return nodeFiles.makeDir(path);
-      },
-      link: (from, to) => {
-        log.push(`link ${at(to)}`);
-        return nodeFiles.link(from, to);
-      },
-      syncDir: (path) => {
-        log.push(`syncDir ${at(path)}`);
-        return nodeFiles.syncDir(path);
-      },
-    });
+    const note = <T>(what: string, path: string, run: () => T): T => {
+      log.push(`${what} ${relative(dir, path).replace(/^archive\/\.tmp\/.+/, 'TEMP')}`);
+      return run();
+    };
+    const files: Files = {
+      ...filesWithNew((path, file) => ({ sync: () => note('sync', path, () => file.sync()) })),
+      makeDir: (path) => note('makeDir', path, () => nodeFiles.makeDir(path)),
+      link: (from, to) => note('link', to, () => nodeFiles.link(from, to)),
+      syncDir: (path) => note('syncDir', path, () => nodeFiles.syncDir(path)),
+    };
     const store = new DirectoryStore({ dir: join(dir, 'archive'), files });
     await store.create('s/t/a', bytesOf('a'));
     const first = [
@@ -194,14 +184,6 @@ inScratch('a deletion that is not durable, or that fails, is reported by name', 
   );
 });
 
-inScratch('what no object can be called is not listed', async (dir) => {
-  const store = new DirectoryStore({ dir });
-  await store.create('a', bytesOf('a'));
-  await mkdir(join(dir, 'lost+found'));
-  await writeFile(join(dir, 'a~'), '');
-  assert.deepEqual(await store.list(''), [{ name: 'a', bytes: 1 }]);
-});
-
 inScratch('D4: swap numbers are ordinary names, and 65 of them are kept', async (dir) => {
   const store = new DirectoryStore({ dir });
   let tag: string | undefined;
@@ -262,8 +244,7 @@ inScratch(
 );
 
 inScratch('a swap counts even if nothing can be trimmed', async (dir) => {
-  const trimless = filesWith({ remove: () => failure('EACCES') });
-  const store = new DirectoryStore({ dir, files: trimless });
+  const store = new DirectoryStore({ dir, files: filesWith({ remove: () => failure('EACCES') }) });
   let tag: string | undefined;
   for (let i = 1; i <= 70; i++) tag = await store.swap('head', tag, bytesOf(`${i}`));
   assert.equal(`${(await store.readSwap('head'))?.bytes}`, '70');
@@ -292,8 +273,7 @@ inScratch('4 processes increment one counter 25 times each: 100', async (dir) =>
     }),
   );
   for (const [code] of await Promise.all(children.map((child) => once(child, 'exit')))) assert.equal(code, 0);
-  const end = await openObjectStore(`file:${dir}`).readSwap('counter');
-  assert.deepEqual([`${end?.bytes}`, end?.tag], ['100', '000000000100']);
+  assert.equal(`${(await new DirectoryStore({ dir }).readSwap('counter'))?.bytes}`, '100');
 });
 
 inScratch('a URL names a directory: absolute, relative, or file:///', async (dir) => {

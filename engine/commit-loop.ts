@@ -1,0 +1,298 @@
+import type { Clock } from './clock.ts';
+import type { CommitLog, LogClock, LogEvent, LogVersion } from './commit-log.ts';
+import type { ContentDigest } from './content-digest.ts';
+import { PitrError } from './errors.ts';
+import type { Store, StoreChange } from './store.ts';
+
+/** Versions of one frame; a larger group is written as several frames, never cutting a batch. */
+const FRAME_VERSIONS = 4096;
+/** Changes waiting for the store beyond which writers wait too: bounds memory. */
+const APPLY_QUEUE_MAX = 100_000;
+
+type Item = { readonly version: LogVersion } | { readonly event: LogEvent };
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** The newest value of a record that is not in the store yet; `previous` is what was the newest before it. */
+interface Overlay {
+  readonly lsn: number;
+  readonly value: Buffer | undefined;
+  readonly previous: Overlay | undefined;
+}
+
+interface AppliedGroup {
+  readonly keys: string[];
+  readonly changes: StoreChange[];
+  readonly lsns: number[];
+  readonly lastLsn: number;
+  readonly lastTs: number;
+  readonly digest: ContentDigest;
+}
+
+/**
+ * Group commit. Writers hand over versions and get a promise; one loop writes and syncs everything that waits, resolves, and
+ * passes it on to the store. Between hand-over and store a record's newest value is in the overlay: generation checks see
+ * every earlier LSN, readers see what is durable.
+ *
+ * C1: LSNs are given out in the order in which items reach the log. C2: a waiter is resolved only after its sync.
+ * C3: the store gets only what the log has synced, in LSN order, with the LSN in the same transaction.
+ * C4: a clock frame is made in one synchronous step with taking everything that has a ts, so nothing is older than it (F3).
+ */
+export class CommitLoop {
+  readonly #log: CommitLog;
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #metaOf: (lastLsn: number, lastTs: number, digest: ContentDigest) => Parameters<Store['apply']>[1];
+  /** Digest after the last version handed over. */
+  readonly digest: ContentDigest;
+  epoch: number;
+
+  #lastLsn: number;
+  #lastTs: number;
+  #tsFloor: number;
+  #durableLsn: number;
+  #appliedLsn: number;
+  #pending: Item[] = [];
+  #waiters: Waiter[] = [];
+  #sealWaiters: Waiter[] = [];
+  #pumping: Promise<void> | undefined;
+  #applying: Promise<void> | undefined;
+  #applyQueue: AppliedGroup[] = [];
+  #applyQueued = 0;
+  #pendingKeys: string[] = [];
+  #pendingChanges: StoreChange[] = [];
+  #pendingLsns: number[] = [];
+  #failure: unknown;
+  readonly #overlay = new Map<string, Overlay>();
+
+  constructor(options: {
+    log: CommitLog;
+    store: Store;
+    clock: Clock;
+    digest: ContentDigest;
+    epoch: number;
+    lastLsn: number;
+    lastTs: number;
+    metaOf: (lastLsn: number, lastTs: number, digest: ContentDigest) => Parameters<Store['apply']>[1];
+  }) {
+    this.#log = options.log;
+    this.#store = options.store;
+    this.#clock = options.clock;
+    this.digest = options.digest;
+    this.epoch = options.epoch;
+    this.#metaOf = options.metaOf;
+    this.#lastLsn = options.lastLsn;
+    this.#durableLsn = options.lastLsn;
+    this.#appliedLsn = options.lastLsn;
+    this.#lastTs = options.lastTs;
+    // a clock frame may have stated the last ts as frontier: never again at or below it
+    this.#tsFloor = options.lastTs + 1;
+  }
+
+  get lastLsn(): number {
+    return this.#lastLsn;
+  }
+
+  get lastTs(): number {
+    return this.#lastTs;
+  }
+
+  get appliedLsn(): number {
+    return this.#appliedLsn;
+  }
+
+  /** The ts for a commit made now (F2): never below one given out before, never at or below a stated frontier (F1). */
+  nextTs(): number {
+    this.#lastTs = Math.max(this.#clock.nowMs(), this.#lastTs, this.#tsFloor);
+    return this.#lastTs;
+  }
+
+  /** A ts that no earlier commit has, and none later: what marks and truncations need to cut exactly. */
+  exclusiveTs(): number {
+    this.#lastTs = Math.max(this.#clock.nowMs(), this.#lastTs + 1, this.#tsFloor);
+    this.#tsFloor = this.#lastTs + 1;
+    return this.#lastTs;
+  }
+
+  /** Raises the floor: the next ts is above `ts`. */
+  raiseFloor(ts: number): void {
+    this.#tsFloor = Math.max(this.#tsFloor, ts + 1);
+  }
+
+  nextLsn(): number {
+    return ++this.#lastLsn;
+  }
+
+  /** The newest value, durable or not. Undefined: absent. May be a view that the next read overwrites. */
+  newest(mapKey: string, storeKey: Buffer): Buffer | undefined {
+    const entry = this.#overlay.get(mapKey);
+    return entry ? entry.value : this.#store.get(storeKey);
+  }
+
+  /** The newest durable value. */
+  durable(mapKey: string, storeKey: Buffer): Buffer | undefined {
+    let entry = this.#overlay.get(mapKey);
+    while (entry && entry.lsn > this.#durableLsn) entry = entry.previous;
+    return entry ? entry.value : this.#store.get(storeKey);
+  }
+
+  /** Takes a version that has its LSN; {@link commit} follows in the same synchronous step. */
+  stage(version: LogVersion, mapKey: string, storeKey: Buffer, value: Buffer | undefined): void {
+    this.#pending.push({ version });
+    this.#pendingKeys.push(mapKey);
+    this.#pendingChanges.push({ key: storeKey, value });
+    this.#pendingLsns.push(version.lsn);
+    let previous = this.#overlay.get(mapKey);
+    if (previous && previous.lsn <= this.#durableLsn && previous.previous)
+      previous = { lsn: previous.lsn, value: previous.value, previous: undefined };
+    this.#overlay.set(mapKey, { lsn: version.lsn, value, previous });
+  }
+
+  stageEvent(event: LogEvent): void {
+    this.#pending.push({ event });
+  }
+
+  /** Removes a record from the store in the transaction that applies the event at `lsn`. Writers are held back meanwhile. */
+  stageRemoval(storeKey: Buffer, lsn: number): void {
+    this.#pendingKeys.push('');
+    this.#pendingChanges.push({ key: storeKey, value: undefined });
+    this.#pendingLsns.push(lsn);
+  }
+
+  /** Resolves when everything staged so far is durable. */
+  commit(): Promise<void> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    return new Promise<void>((resolve, reject) => {
+      this.#waiters.push({ resolve, reject });
+      this.#start();
+    });
+  }
+
+  /** Writes a clock frame and seals the log file: resolves when the frontier that it states is durable. */
+  seal(): Promise<void> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    return new Promise<void>((resolve, reject) => {
+      this.#sealWaiters.push({ resolve, reject });
+      this.#start();
+    });
+  }
+
+  /** Resolves when everything handed over is durable and in the store. */
+  async drain(): Promise<void> {
+    while (this.#pumping || this.#applying) {
+      await this.#pumping;
+      await this.#applying;
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  #start(): void {
+    this.#pumping ??= this.#pump();
+  }
+
+  async #pump(): Promise<void> {
+    // one turn, so that writers who were woken together commit together
+    await Promise.resolve();
+    while (this.#pending.length > 0 || this.#waiters.length > 0 || this.#sealWaiters.length > 0) {
+      if (this.#applyQueued > APPLY_QUEUE_MAX) await this.#applying;
+      const waiters = this.#waiters;
+      const sealWaiters = this.#sealWaiters;
+      this.#waiters = [];
+      this.#sealWaiters = [];
+      try {
+        const group = this.#take();
+        if (sealWaiters.length > 0) await this.#log.seal(this.#clockFrame());
+        else await this.#log.sync();
+        this.#durableLsn = Math.max(this.#durableLsn, group.lastLsn);
+        if (group.keys.length > 0 || group.lastLsn > this.#appliedLsn) this.#applyLater(group);
+        for (const w of waiters) w.resolve();
+        for (const w of sealWaiters) w.resolve();
+      } catch (error) {
+        this.#fail(error, [...waiters, ...sealWaiters]);
+        break;
+      }
+    }
+    // in the same step as the last look at the queues: later arrivals start a new loop
+    this.#pumping = undefined;
+  }
+
+  /** Moves everything pending into the log's buffer. Synchronous up to the sync: see C4. */
+  #take(): AppliedGroup {
+    const items = this.#pending;
+    this.#pending = [];
+    let frame: LogVersion[] = [];
+    const flush = (): void => {
+      this.#log.append(frame);
+      frame = [];
+    };
+    for (const item of items) {
+      if ('event' in item) {
+        flush();
+        this.#log.appendEvent(item.event);
+        continue;
+      }
+      frame.push(item.version);
+      if (frame.length >= FRAME_VERSIONS && !item.version.batchMore) flush();
+    }
+    flush();
+    const group = {
+      keys: this.#pendingKeys,
+      changes: this.#pendingChanges,
+      lsns: this.#pendingLsns,
+      lastLsn: this.#lastLsn,
+      lastTs: this.#lastTs,
+      digest: this.digest.clone(),
+    };
+    this.#pendingKeys = [];
+    this.#pendingChanges = [];
+    this.#pendingLsns = [];
+    return group;
+  }
+
+  #clockFrame(): LogClock {
+    const ts = this.nextTs();
+    this.#tsFloor = ts + 1;
+    return { ts, lsn: this.#lastLsn, epoch: this.epoch, digests: this.digest.toShards() };
+  }
+
+  #applyLater(group: AppliedGroup): void {
+    this.#applyQueue.push(group);
+    this.#applyQueued += group.keys.length;
+    this.#applying ??= this.#apply();
+  }
+
+  async #apply(): Promise<void> {
+    try {
+      while (this.#applyQueue.length > 0) {
+        const groups = this.#applyQueue;
+        this.#applyQueue = [];
+        this.#applyQueued = 0;
+        const last = groups[groups.length - 1];
+        const changes = groups.length === 1 ? groups[0].changes : groups.flatMap((g) => g.changes);
+        await this.#store.apply(changes, this.#metaOf(last.lastLsn, last.lastTs, last.digest));
+        this.#appliedLsn = last.lastLsn;
+        for (const group of groups)
+          group.keys.forEach((key, i) => {
+            if (this.#overlay.get(key)?.lsn === group.lsns[i]) this.#overlay.delete(key);
+          });
+      }
+    } catch (error) {
+      this.#fail(error, []);
+    }
+    this.#applying = undefined;
+  }
+
+  #fail(error: unknown, waiters: readonly Waiter[]): void {
+    this.#failure ??= error instanceof PitrError ? error : new PitrError('internal', { what: String(error) }, { cause: error });
+    for (const w of [...waiters, ...this.#waiters, ...this.#sealWaiters]) w.reject(this.#failure);
+    this.#waiters = [];
+    this.#sealWaiters = [];
+  }
+}

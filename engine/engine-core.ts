@@ -1,0 +1,524 @@
+import { join } from 'node:path';
+import { type Clock, systemClock } from './clock.ts';
+import { CommitLoop } from './commit-loop.ts';
+import type { CommitLog, CommitLogOpener, LogEvent, LogRecovery, LogVersion } from './commit-log.ts';
+import { ContentDigest, type ShardDigest } from './content-digest.ts';
+import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts';
+import { DoorServer } from './door.ts';
+import { PitrError } from './errors.ts';
+import { type EngineIdentity, readIdentity } from './identity.ts';
+import type { Particle } from './particle.ts';
+import { PartitionSet } from './partition.ts';
+import { EngineRecord } from './engine-record.ts';
+import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
+import { replayInto } from './replay.ts';
+import { encodeState, isExpired, state } from './state-record.ts';
+import { addToDigest, partitionOfKey, Store, type StoreChange, type StoreMeta } from './store.ts';
+import { toParticle, type Value } from './value.ts';
+import { applyOp, type WriteOp, type WriteOptions } from './write-op.ts';
+
+/** Bins as a caller gives them; null removes a bin. */
+export type BinsInput = Readonly<Record<string, Value | null>>;
+
+export type BatchOp =
+  | ({ readonly op: 'put'; readonly key: RecordKey; readonly bins: BinsInput } & WriteOptions)
+  | ({ readonly op: 'delete'; readonly key: RecordKey } & Pick<WriteOptions, 'generation'>)
+  | ({ readonly op: 'touch'; readonly key: RecordKey } & Pick<WriteOptions, 'generation' | 'ttl'>);
+
+/** What a durable write did. `found`: there was a record before. */
+export interface WriteOutcome {
+  readonly lsn: number;
+  readonly ts: number;
+  readonly generation: number;
+  readonly found: boolean;
+}
+
+export interface EngineCoreOptions {
+  readonly dir: string;
+  readonly clock?: Clock;
+  /** How often the log is sealed and the frontier stated; 0 = only on request and at close. Default 1000. */
+  readonly sealMs?: number;
+  /** Bytes of unsealed log after which it is sealed early. Default 32 MiB. */
+  readonly sealBytes?: number;
+  /** How long to wait for another writer to close the directory. Default 2000. */
+  readonly lockWaitMs?: number;
+  readonly openLog: CommitLogOpener;
+  /** Newest LSN that is durable in the archive; undefined without archive, then the store alone decides what is trimmed. */
+  readonly archivedLsn?: () => Promise<number>;
+  /** Names the stream that owns a partition, for messages. */
+  readonly ownerOf?: (partition: number) => Promise<string | undefined>;
+}
+
+/** What opening found and did. */
+export interface OpenReport extends LogRecovery {
+  readonly created: boolean;
+  /** LSN up to which the store was current before the replay. */
+  readonly storeLsn: number;
+  readonly durationMs: number;
+}
+
+const LOCK_FILE = 'writer.lock';
+/** Records that a bulk change handles between turns of the event loop. */
+const CHUNK_RECORDS = 5000;
+
+/** Lock file of the one writer of an engine directory. */
+export const writerLockPath = (dir: string): string => join(dir, LOCK_FILE);
+
+/**
+ * The record engine: current state in LMDB, truth in the log that is passed in. One instance owns a directory; reads see what
+ * is durable and go on while writing. All writes return when they are durable (S2).
+ */
+export class EngineCore {
+  readonly dir: string;
+  readonly identity: EngineIdentity;
+  readonly report: OpenReport;
+  readonly #options: EngineCoreOptions;
+  readonly #store: Store;
+  readonly #log: CommitLog;
+  readonly #lock: DirectoryLock;
+  readonly #loop: CommitLoop;
+  #door: DoorServer | undefined;
+  #partitions: PartitionSet;
+  #owned: Uint8Array;
+  #gate: Promise<void> | undefined;
+  #sealTimer: NodeJS.Timeout | undefined;
+  #sealing: Promise<void> | undefined;
+  #closed = false;
+
+  protected constructor(parts: EngineParts) {
+    this.dir = parts.options.dir;
+    this.identity = parts.identity;
+    this.report = parts.report;
+    this.#options = parts.options;
+    this.#store = parts.store;
+    this.#log = parts.log;
+    this.#lock = parts.lock;
+    this.#partitions = parts.partitions;
+    this.#owned = parts.partitions.toMask();
+    this.#loop = new CommitLoop({
+      log: parts.log,
+      store: parts.store,
+      clock: parts.options.clock ?? systemClock,
+      digest: parts.digest,
+      epoch: parts.epoch,
+      lastLsn: parts.report.lastLsn,
+      lastTs: parts.lastTs,
+      metaOf: (appliedLsn, lastTs, digest): StoreMeta => ({
+        appliedLsn,
+        lastTs,
+        epoch: this.#loop.epoch,
+        partitions: this.#partitions.toString(),
+        digests: digest.toShards(),
+      }),
+    });
+  }
+
+  /** Takes the lock, opens store and log, replays. @throws not-an-engine, engine-busy, log-*, store-corrupt */
+  protected static async openParts(options: EngineCoreOptions): Promise<EngineParts> {
+    const started = performance.now();
+    const identity = await readIdentity(options.dir);
+    const lock = await acquireDirectoryLock(writerLockPath(options.dir), { waitMs: options.lockWaitMs ?? 2000 });
+    if (!lock) throw new PitrError('engine-busy', { dir: options.dir });
+    let store: Store | undefined;
+    try {
+      store = Store.open(options.dir);
+      const meta = store.meta();
+      const replay = replayInto(store, identity, meta);
+      const { log, recovery } = await options.openLog({
+        dir: options.dir,
+        engineId: identity.engineId,
+        stream: identity.stream,
+        timeline: identity.timeline,
+        afterLsn: meta?.appliedLsn ?? 0,
+        replay: replay.entry,
+      });
+      const lastTs = Math.max(meta?.lastTs ?? 0, recovery.lastTs, identity.fork?.ts ?? 0);
+      const { digest, partitions, epoch } = replay.finish(recovery.lastLsn, lastTs);
+      const report: OpenReport = {
+        ...recovery,
+        created: meta === undefined && recovery.files === 0,
+        storeLsn: meta?.appliedLsn ?? 0,
+        durationMs: performance.now() - started,
+      };
+      return { options, identity, lock, store, log, digest, partitions, epoch, lastTs, report };
+    } catch (error) {
+      await store?.close();
+      lock.release();
+      throw error;
+    }
+  }
+
+  /** Opens the door for other processes and starts the seal timer. */
+  protected async start(): Promise<void> {
+    this.#door = await DoorServer.open(this.dir, {
+      seal: async () => {
+        await this.seal();
+        return { lsn: this.lastLsn, ts: this.#loop.lastTs };
+      },
+      mark: async (args) => this.mark((args as { name: string }).name),
+      status: async () => ({ stream: this.identity.stream, lastLsn: this.lastLsn, partitions: this.#partitions.toString() }),
+      truncate: async (args) => this.truncate(args as { namespace: string; set?: string }),
+      release: async (args) => {
+        const { partitions, peer } = args as { partitions: string; peer: string };
+        return this.release(PartitionSet.parse(partitions), peer);
+      },
+    });
+    const sealMs = this.#options.sealMs ?? 1000;
+    if (sealMs > 0) {
+      this.#sealTimer = setInterval(() => {
+        this.#sealing ??= this.seal()
+          .catch(() => undefined)
+          .finally(() => {
+            this.#sealing = undefined;
+          });
+      }, sealMs);
+      this.#sealTimer.unref();
+    }
+  }
+
+  /** LSN of the newest write handed to the log. */
+  get lastLsn(): number {
+    return this.#loop.lastLsn;
+  }
+
+  /** Partitions that this engine owns now. */
+  get partitions(): PartitionSet {
+    return this.#partitions;
+  }
+
+  get epoch(): number {
+    return this.#loop.epoch;
+  }
+
+  /** The running digest of each shard at {@link lastLsn}. */
+  get digests(): ShardDigest[] {
+    return this.#loop.digest.toShards();
+  }
+
+  /** Bytes of local log that are not trimmed yet. */
+  get logBytes(): number {
+    return this.#log.bytes;
+  }
+
+  /** The durable state of a record, or undefined when it is absent or expired. @throws partition-not-owned */
+  async get(key: RecordKey): Promise<EngineRecord | undefined> {
+    this.#check();
+    const id = resolveKey(key);
+    if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
+    const value = this.#loop.durable(id.storeKey.toString('latin1'), id.storeKey);
+    if (!value || isExpired(state.voidTime(value), this.#nowMs())) return undefined;
+    return new EngineRecord(id.namespace, id.digest, Buffer.from(value));
+  }
+
+  /** Writes bins. Resolves when durable. @throws bad-record, record-exists, record-not-found, generation-mismatch, partition-not-owned */
+  async put(key: RecordKey, bins: BinsInput, options: WriteOptions = {}): Promise<WriteOutcome> {
+    return (await this.#write([putOp(key, bins, options)]))[0];
+  }
+
+  /** Deletes a record; `found` says whether there was one. */
+  async delete(key: RecordKey, options: Pick<WriteOptions, 'generation'> = {}): Promise<WriteOutcome> {
+    return (await this.#write([{ op: 'delete', id: resolveKey(key), options }]))[0];
+  }
+
+  /** Sets a new time to live and raises generation and last-update time. */
+  async touch(key: RecordKey, options: Pick<WriteOptions, 'generation' | 'ttl'> = {}): Promise<WriteOutcome> {
+    return (await this.#write([{ op: 'touch', id: resolveKey(key), options }]))[0];
+  }
+
+  /** All of `ops` or none (S3): one ts, consecutive LSNs, one frame of the log. Later operations see earlier ones. */
+  async batch(ops: readonly BatchOp[]): Promise<WriteOutcome[]> {
+    return this.#write(
+      ops.map((o): WriteOp => {
+        if (o.op === 'put') return putOp(o.key, o.bins, o);
+        return { op: o.op, id: resolveKey(o.key), options: o };
+      }),
+    );
+  }
+
+  /**
+   * Records of a namespace in partition order, from one snapshot of everything durable at the call; writers go on.
+   * Expired records are left out.
+   */
+  async *scan(options: { namespace?: string; set?: string; partitions?: PartitionSet } = {}): AsyncGenerator<EngineRecord> {
+    this.#check();
+    await this.#loop.drain();
+    const nowMs = this.#nowMs();
+    const mask = (options.partitions ?? PartitionSet.all).toMask();
+    let n = 0;
+    for (const { key, value } of this.#store.scan(options.namespace)) {
+      if (++n % CHUNK_RECORDS === 0) await new Promise(setImmediate);
+      const partition = partitionOfKey(key);
+      if (!mask[partition] || !this.#owned[partition] || isExpired(state.voidTime(value), nowMs)) continue;
+      if (options.set !== undefined && state.set(value) !== options.set) continue;
+      yield EngineRecord.ofStore(key, value);
+    }
+  }
+
+  /**
+   * Removes the records of a set, or of the whole namespace, whose last update is before `beforeMs` (default: all so far), in
+   * the partitions that this engine owns. One event in the log, however many records.
+   */
+  async truncate(options: { namespace: string; set?: string; beforeMs?: number }): Promise<{ lsn: number; ts: number; records: number }> {
+    assertNamespace(options.namespace);
+    assertSet(options.set ?? '');
+    return this.#exclusively(async () => {
+      const ts = this.#loop.exclusiveTs();
+      const cutoffLut = Math.min(options.beforeMs ?? ts, ts);
+      const set = options.set ?? null;
+      const gone = await this.#collect(
+        this.#store.scan(options.namespace),
+        (value) => state.lut(value) < cutoffLut && (set === null || state.set(value) === set),
+      );
+      const lsn = this.#loop.nextLsn();
+      const partitions = this.#partitions.toString();
+      await this.#commitRemoval(gone, { kind: 'truncate', lsn, ts, namespace: options.namespace, set, cutoffLut, partitions });
+      return { lsn, ts, records: gone.keys.length };
+    });
+  }
+
+  /** Names the present position; restoring to `mark:NAME` gives exactly what was written before it. */
+  async mark(name: string): Promise<{ name: string; lsn: number; ts: number }> {
+    if (!/^[\w.:-]{1,128}$/.test(name))
+      throw new PitrError('usage', { what: `bad mark name "${name}"`, hint: 'letters, digits and _ . : -, at most 128' });
+    await this.#ready();
+    const ts = this.#loop.exclusiveTs();
+    const lsn = this.#loop.nextLsn();
+    this.#loop.stageEvent({ kind: 'mark', lsn, ts, name });
+    await this.#loop.commit();
+    return { name, lsn, ts };
+  }
+
+  /**
+   * Gives up partitions: after this position the engine refuses them and `peer` may take them over from the archive.
+   * Their records leave the store.
+   */
+  async release(partitions: PartitionSet, peer: string): Promise<{ lsn: number; ts: number }> {
+    const missing = partitions.subtract(this.#partitions);
+    if (missing.size > 0) throw await this.#notOwned(missing.ranges[0].start);
+    return this.#exclusively(async () => {
+      const mask = partitions.toMask();
+      const gone = await this.#collect(this.#store.scan(), (_, key) => mask[partitionOfKey(key)] === 1);
+      const ts = this.#loop.exclusiveTs();
+      const lsn = this.#loop.nextLsn();
+      const { epoch } = this.#loop;
+      this.#setPartitions(this.#partitions.subtract(partitions));
+      const ranges = partitions.toString();
+      await this.#commitRemoval(gone, { kind: 'ownership', lsn, ts, change: 'release', partitions: ranges, peer, epoch });
+      return { lsn, ts };
+    });
+  }
+
+  /**
+   * Takes partitions over. `load` yields their records as the previous owner left them, its last ts `afterTs`; they are durable
+   * in the store before the event is logged, so a crash leaves either nothing or everything.
+   */
+  async acquire(options: {
+    partitions: PartitionSet;
+    peer: string;
+    epoch: number;
+    afterTs: number;
+    load: AsyncIterable<readonly StoreChange[]>;
+  }): Promise<{ lsn: number; ts: number; records: number }> {
+    return this.#exclusively(async () => {
+      const loaded = new ContentDigest(this.identity.shards);
+      for await (const rows of options.load) {
+        this.#store.applySync(rows, undefined);
+        for (const { key, value } of rows) addToDigest(loaded, key, value as Buffer, 1);
+      }
+      await this.#store.flushed();
+      // from here to the commit nothing waits, so no clock frame can fall between digest and event
+      this.#loop.digest.add(loaded);
+      this.#loop.raiseFloor(options.afterTs);
+      const ts = this.#loop.exclusiveTs();
+      const lsn = this.#loop.nextLsn();
+      this.#loop.epoch = options.epoch;
+      this.#loop.stageEvent({
+        kind: 'ownership',
+        lsn,
+        ts,
+        change: 'acquire',
+        partitions: options.partitions.toString(),
+        peer: options.peer,
+        epoch: options.epoch,
+      });
+      this.#setPartitions(this.#partitions.union(options.partitions));
+      await this.#loop.commit();
+      await this.#loop.drain();
+      return { lsn, ts, records: loaded.records };
+    });
+  }
+
+  /** States the frontier and makes everything so far visible to the archiver. Trims what is archived. */
+  async seal(): Promise<void> {
+    this.#check();
+    await this.#loop.seal();
+    await this.#trim();
+  }
+
+  /** Seals, applies and flushes everything, and lets go of the directory. A second call does nothing. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#sealTimer);
+    try {
+      await this.#gate;
+      await this.#sealing;
+      if (!this.#loop.failure) {
+        await this.#loop.seal();
+        await this.#loop.drain();
+        await this.#store.flushed();
+        await this.#trim();
+      }
+    } finally {
+      await this.#door?.close();
+      await this.#log.close();
+      await this.#store.close();
+      this.#lock.release();
+    }
+  }
+
+  async #write(ops: readonly WriteOp[]): Promise<WriteOutcome[]> {
+    await this.#ready();
+    for (const { id } of ops) if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
+    if (ops.length === 0) return [];
+    const loop = this.#loop;
+    const ts = loop.nextTs();
+    // first everything is decided, then everything is staged: an operation that is refused leaves no trace of the others
+    const staged = new Map<string, Buffer | undefined>();
+    const steps = ops.map((op) => {
+      const mapKey = op.id.storeKey.toString('latin1');
+      const before = staged.has(mapKey) ? staged.get(mapKey) : copyOf(loop.newest(mapKey, op.id.storeKey));
+      const result = applyOp(op, before, ts);
+      const after =
+        result.image &&
+        encodeState({ generation: result.generation, voidTime: result.voidTime, ts, lsn: 0, lut: ts }, op.id.set, result.image);
+      if (!result.nothing) staged.set(mapKey, after);
+      return { id: op.id, mapKey, before, after, result };
+    });
+    const changing = steps.filter((s) => !s.result.nothing);
+    changing.forEach((step, i) => {
+      const { id, mapKey, before, after, result } = step;
+      const lsn = loop.nextLsn();
+      if (after) after.writeUIntLE(lsn, 12, 6);
+      if (before) addToDigest(loop.digest, id.storeKey, before, -1);
+      if (after) addToDigest(loop.digest, id.storeKey, after, 1);
+      const version: LogVersion = {
+        lsn,
+        ts,
+        namespace: id.namespace,
+        set: id.set,
+        digest: id.digest,
+        generation: result.generation,
+        voidTime: result.voidTime,
+        image: result.image,
+        batchMore: i + 1 < changing.length,
+      };
+      loop.stage(version, mapKey, id.storeKey, after);
+    });
+    const lastLsn = loop.lastLsn;
+    if (changing.length > 0) await loop.commit();
+    let lsn = lastLsn - changing.length;
+    return steps.map(({ before, result }) => ({
+      lsn: result.nothing ? lsn : ++lsn,
+      ts,
+      generation: result.generation,
+      found: before !== undefined && !isExpired(state.voidTime(before), ts),
+    }));
+  }
+
+  /** Keys of matching records and their part of the digest; changes nothing. */
+  async #collect(
+    records: Iterable<{ key: Buffer; value: Buffer }>,
+    hit: (value: Buffer, key: Buffer) => boolean,
+  ): Promise<{ keys: Buffer[]; digest: ContentDigest }> {
+    const keys: Buffer[] = [];
+    const digest = new ContentDigest(this.identity.shards);
+    let n = 0;
+    for (const { key, value } of records) {
+      if (++n % CHUNK_RECORDS === 0) await new Promise(setImmediate);
+      if (!hit(value, key)) continue;
+      addToDigest(digest, key, value, 1);
+      keys.push(key);
+    }
+    return { keys, digest };
+  }
+
+  /** Logs an event and removes what it makes disappear, in one transaction of the store. Waits until both are there. */
+  async #commitRemoval(gone: { keys: Buffer[]; digest: ContentDigest }, event: LogEvent): Promise<void> {
+    this.#loop.digest.add(gone.digest, -1);
+    this.#loop.stageEvent(event);
+    for (const key of gone.keys) this.#loop.stageRemoval(key, event.lsn);
+    await this.#loop.commit();
+    await this.#loop.drain();
+  }
+
+  /** Runs `work` with writers held back and everything before it in the store. Readers go on. */
+  async #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    await this.#ready();
+    let open = (): void => undefined;
+    this.#gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    try {
+      await this.#sealing;
+      await this.#loop.drain();
+      return await work();
+    } finally {
+      this.#gate = undefined;
+      open();
+    }
+  }
+
+  async #ready(): Promise<void> {
+    while (this.#gate) await this.#gate;
+    this.#check();
+  }
+
+  #check(): void {
+    if (this.#closed) throw new PitrError('engine-closed', { dir: this.dir });
+    if (this.#loop.failure) throw this.#loop.failure;
+  }
+
+  #setPartitions(partitions: PartitionSet): void {
+    this.#partitions = partitions;
+    this.#owned = partitions.toMask();
+  }
+
+  async #notOwned(partition: number): Promise<PitrError> {
+    const owner = (await this.#options.ownerOf?.(partition)) ?? 'nobody yet';
+    return new PitrError('partition-not-owned', { partition, stream: this.identity.stream, owner });
+  }
+
+  async #trim(): Promise<void> {
+    const applied = this.#loop.appliedLsn;
+    await this.#store.flushed();
+    const archived = this.#options.archivedLsn ? await this.#options.archivedLsn() : Number.POSITIVE_INFINITY;
+    await this.#log.trim(Math.min(applied, archived));
+  }
+
+  #nowMs(): number {
+    return (this.#options.clock ?? systemClock).nowMs();
+  }
+}
+
+/** What {@link EngineCore} is made of, once opened. */
+export interface EngineParts {
+  readonly options: EngineCoreOptions;
+  readonly identity: EngineIdentity;
+  readonly lock: DirectoryLock;
+  readonly store: Store;
+  readonly log: CommitLog;
+  readonly digest: ContentDigest;
+  readonly partitions: PartitionSet;
+  readonly epoch: number;
+  readonly lastTs: number;
+  readonly report: OpenReport;
+}
+
+const copyOf = (value: Buffer | undefined): Buffer | undefined => value && Buffer.from(value);
+
+const putOp = (key: RecordKey, bins: BinsInput, options: WriteOptions): WriteOp => {
+  const particles = new Map<string, Particle | null>();
+  for (const [name, value] of Object.entries(bins)) particles.set(name, value === null ? null : toParticle(value));
+  return { op: 'put', id: resolveKey(key), bins: particles, options };
+};

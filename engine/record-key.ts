@@ -1,0 +1,74 @@
+import { PitrError } from './errors.ts';
+import { type Particle, ParticleType } from './particle.ts';
+import { DIGEST_BYTES, digestOf, partitionOf, sortKeyOf } from './partition.ts';
+import { stateKey } from './state-record.ts';
+import type { RecordId } from './write-op.ts';
+
+/**
+ * How a caller names a record: by set and user key, or by digest. The user key is stored with the record unless
+ * `storeKey` is false; numbers must be safe integers, other integers are bigint.
+ */
+export interface RecordKey {
+  readonly namespace: string;
+  readonly set?: string;
+  readonly key?: string | number | bigint | Uint8Array;
+  /** 20 bytes; instead of `key`, or with it when the two are known not to match. */
+  readonly digest?: Uint8Array;
+  readonly storeKey?: boolean;
+}
+
+const NAMESPACE_BYTES_MAX = 31;
+const SET_BYTES_MAX = 63;
+const KEY_BYTES_MAX = 1024 * 1024;
+
+const assertName = (what: string, name: string, bytesMax: number): void => {
+  const bytes = Buffer.byteLength(name, 'utf8');
+  if (bytes > bytesMax || name.includes('\0'))
+    throw new PitrError('bad-record', { what: `${what} "${name}"`, hint: `at most ${bytesMax} bytes, no NUL` });
+};
+
+/** @throws bad-record for a namespace that could not be stored */
+export const assertNamespace = (name: string): void => {
+  if (name === '') throw new PitrError('bad-record', { what: 'the namespace is empty' });
+  assertName('namespace', name, NAMESPACE_BYTES_MAX);
+};
+
+export const assertSet = (name: string): void => assertName('set', name, SET_BYTES_MAX);
+
+const keyParticle = (key: string | number | bigint | Uint8Array): Particle => {
+  if (typeof key === 'string') return { type: ParticleType.string, bytes: Buffer.from(key, 'utf8') };
+  if (key instanceof Uint8Array) return { type: ParticleType.blob, bytes: key };
+  if (typeof key === 'number' && !Number.isSafeInteger(key))
+    throw new PitrError('bad-record', { what: `key ${key}`, hint: 'keys are integers, strings or bytes' });
+  const bytes = Buffer.alloc(8);
+  const integer = BigInt(key);
+  if (integer < -(2n ** 63n) || integer >= 2n ** 63n) throw new PitrError('bad-record', { what: `key ${key} is over 64 bits` });
+  bytes.writeBigInt64BE(integer);
+  return { type: ParticleType.integer, bytes };
+};
+
+/** Checks a key and derives digest, partition and store key. @throws bad-record */
+export const resolveKey = (key: RecordKey): RecordId => {
+  const set = key.set ?? '';
+  assertNamespace(key.namespace);
+  assertSet(set);
+  const particle = key.key === undefined ? undefined : keyParticle(key.key);
+  if (particle && particle.bytes.length > KEY_BYTES_MAX)
+    throw new PitrError('bad-record', { what: `a key of ${particle.bytes.length} bytes` });
+  if (!particle && !key.digest) throw new PitrError('bad-record', { what: 'it has neither key nor digest' });
+  if (key.digest && key.digest.length !== DIGEST_BYTES)
+    throw new PitrError('bad-record', { what: `a digest of ${key.digest.length} bytes` });
+  const digest = key.digest ? Buffer.from(key.digest) : digestOf(set, (particle as Particle).type, (particle as Particle).bytes);
+  const sortKey = sortKeyOf(digest);
+  const shown = particle ? (key.key instanceof Uint8Array ? Buffer.from(key.key).toString('hex') : String(key.key)) : digest.toString('hex');
+  return {
+    namespace: key.namespace,
+    set,
+    digest,
+    storedKey: key.storeKey === false ? undefined : particle,
+    partition: partitionOf(digest),
+    storeKey: stateKey(key.namespace, sortKey),
+    w0: ((sortKey[0] << 24) | (sortKey[1] << 16) | (sortKey[2] << 8) | sortKey[3]) >>> 0,
+    text: `${key.namespace}/${set || '-'}/${shown}`,
+  };
+};

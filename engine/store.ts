@@ -1,0 +1,194 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Database, open, type RootDatabase } from 'lmdb';
+import { ContentDigest, contentHash, type ShardDigest, scopeSeed } from './content-digest.ts';
+import { PitrError } from './errors.ts';
+import { type PartitionRange, PARTITIONS, partitionOfWord } from './partition.ts';
+import { splitStateKey, state, stateKey } from './state-record.ts';
+
+/** What the store says of itself, written in the same transaction as the records it is about. */
+export interface StoreMeta {
+  /** Every log entry up to this LSN is in the store, none after it. */
+  readonly appliedLsn: number;
+  /** Newest commit time that the stream has given out by then, ms. */
+  readonly lastTs: number;
+  readonly epoch: number;
+  /** Owned partitions, inclusive ranges as text. */
+  readonly partitions: string;
+  readonly digests: readonly ShardDigest[];
+}
+
+/** A change to one record: its store key and new value, or undefined for a delete. */
+export interface StoreChange {
+  readonly key: Buffer;
+  readonly value: Buffer | undefined;
+}
+
+export const STORE_DIR = 'store';
+const META_KEY = 'meta';
+
+/**
+ * The current state of the records, in LMDB. The log is the truth and this may lag behind it; it is never ahead, because a
+ * change comes here only after the log has synced it. Readers in other processes see whole transactions.
+ */
+export class Store {
+  readonly dir: string;
+  readonly #env: RootDatabase<Buffer, Buffer>;
+  readonly #meta: Database<StoreMeta, string>;
+
+  private constructor(dir: string, env: RootDatabase<Buffer, Buffer>, meta: Database<StoreMeta, string>) {
+    this.dir = dir;
+    this.#env = env;
+    this.#meta = meta;
+  }
+
+  /** Opens or creates the store below an engine directory. @throws store-corrupt */
+  static open(engineDir: string, options: { readOnly?: boolean } = {}): Store {
+    const dir = join(engineDir, STORE_DIR);
+    try {
+      if (!options.readOnly) mkdirSync(dir, { recursive: true });
+      const env = open<Buffer, Buffer>({
+        path: dir,
+        keyEncoding: 'binary',
+        encoding: 'binary',
+        readOnly: options.readOnly ?? false,
+        maxDbs: 4,
+      });
+      const meta = env.openDB<StoreMeta, string>('meta', { encoding: 'msgpack', keyEncoding: 'ordered-binary' });
+      return new Store(dir, env.openDB('records', { keyEncoding: 'binary', encoding: 'binary' }) as typeof env, meta);
+    } catch (cause) {
+      throw new PitrError('store-corrupt', { dir, why: String((cause as Error).message) }, { cause });
+    }
+  }
+
+  meta(): StoreMeta | undefined {
+    return this.#meta.get(META_KEY);
+  }
+
+  /** The value under a store key; valid until the next read, copy it to keep it. */
+  get(key: Buffer): Buffer | undefined {
+    return this.#env.getBinaryFast(key);
+  }
+
+  /** Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}. */
+  async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
+    await this.#env.batch(() => {
+      for (const { key, value } of changes) {
+        if (value) this.#env.put(key, value);
+        else this.#env.remove(key);
+      }
+      this.#meta.put(META_KEY, meta);
+    });
+    this.#env.resetReadTxn();
+  }
+
+  /** The same, at once: for start-up and bulk loads. */
+  applySync(changes: readonly StoreChange[], meta: StoreMeta | undefined): void {
+    this.#env.transactionSync(() => {
+      for (const { key, value } of changes) {
+        if (value) this.#env.putSync(key, value);
+        else this.#env.removeSync(key);
+      }
+      if (meta) this.#meta.putSync(META_KEY, meta);
+    });
+  }
+
+  /** Resolves when everything applied before the call is on disk. */
+  async flushed(): Promise<void> {
+    await this.#env.flushed;
+  }
+
+  /**
+   * Records in key order from one snapshot of the store, taken at the first step: of all namespaces, or of one and a range
+   * of its partitions. Keys and values are copies.
+   */
+  *scan(namespace?: string, range: PartitionRange = { start: 0, end: PARTITIONS }): Generator<{ key: Buffer; value: Buffer }> {
+    const bound = (partition: number): Buffer => {
+      const sortKey = Buffer.alloc(20);
+      sortKey.writeUInt32BE((partition << 20) >>> 0, 0);
+      return stateKey(namespace as string, sortKey);
+    };
+    const options =
+      namespace === undefined
+        ? { snapshot: true }
+        : {
+            snapshot: true,
+            start: bound(range.start),
+            end: range.end === PARTITIONS ? Buffer.concat([Buffer.from(namespace), Buffer.of(1)]) : bound(range.end),
+          };
+    for (const { key, value } of this.#env.getRange(options)) {
+      state.check(value, this.dir);
+      yield { key: Buffer.from(key), value };
+    }
+  }
+
+  /** Namespaces that have records, in key order. */
+  namespaces(): string[] {
+    const names: string[] = [];
+    let start: Buffer | undefined;
+    for (;;) {
+      const [key] = [...this.#env.getKeys({ ...(start ? { start } : {}), limit: 1 })];
+      if (!key) return names;
+      const { namespace } = splitStateKey(key);
+      names.push(namespace);
+      start = Buffer.concat([Buffer.from(namespace), Buffer.of(1)]);
+    }
+  }
+
+  /** State and LSN from one read transaction: the base copy (DESIGN 5). Ends the transaction when the scan ends. */
+  snapshot(): { meta: StoreMeta | undefined; records: Iterable<{ key: Buffer; value: Buffer }>; done: () => void } {
+    this.#env.resetReadTxn();
+    const transaction = this.#env.useReadTransaction();
+    const meta = this.#meta.get(META_KEY, { transaction });
+    return {
+      meta,
+      records: this.#env.getRange({ transaction } as never) as Iterable<{ key: Buffer; value: Buffer }>,
+      done: () => transaction.done(),
+    };
+  }
+
+  /** The digest computed from the records themselves, by reading them all: what a target is verified with. */
+  contentDigest(shards: number): ContentDigest {
+    const digest = new ContentDigest(shards);
+    for (const { key, value } of this.scan()) addToDigest(digest, key, value, 1);
+    return digest;
+  }
+
+  async close(): Promise<void> {
+    await this.#env.close();
+  }
+}
+
+const seeds = new Map<string, number>();
+
+/** Seed of a namespace and set, cached. */
+export const seedOf = (namespace: string, set: string): number => {
+  const id = `${namespace}\0${set}`;
+  let seed = seeds.get(id);
+  if (seed === undefined) {
+    seed = scopeSeed(namespace, set);
+    if (seeds.size < 65536) seeds.set(id, seed);
+  }
+  return seed;
+};
+
+/** Partition in a store key. */
+export const partitionOfKey = (key: Buffer): number => (key[key.length - 20] << 4) | (key[key.length - 19] >> 4);
+
+/** Adds or subtracts a stored record. */
+export const addToDigest = (digest: ContentDigest, key: Buffer, value: Buffer, sign: 1 | -1): void => {
+  const { namespace, sortKey } = splitStateKey(key);
+  const w0 = sortKey.readUInt32BE(0);
+  const hash = contentHash(
+    seedOf(namespace, state.set(value)),
+    w0,
+    sortKey.readUInt32BE(4),
+    sortKey.readUInt32BE(8),
+    sortKey.readUInt32BE(12),
+    sortKey.readUInt32BE(16),
+    value,
+    state.imageStart(value),
+    value.length,
+  );
+  digest.apply(partitionOfWord(w0), hash, sign);
+};

@@ -1,0 +1,215 @@
+import { randomBytes } from 'node:crypto';
+import { type Clock, systemClock } from '../engine/clock.ts';
+import { isPitrError, PitrError } from '../engine/errors.ts';
+import type { ObjectStore } from '../engine/object-store.ts';
+import { openObjectStore } from '../engine/open-object-store.ts';
+import { type Head } from './catalog.ts';
+import { decodeDocument, type DocumentKind, encodeDocument } from './document.ts';
+import type { ArchiveEvent } from './event.ts';
+import type { SegmentRef } from './segment.ts';
+import { SegmentReader } from './segment-reader.ts';
+import { currentTimeline, type Timeline, type Timelines, timelineOf } from './timeline.ts';
+
+const ARCHIVE_OBJECT = 'archive';
+const TIMELINES_OBJECT = 'timelines';
+/** Tries of a compare-and-swap loop before it gives up. */
+const SWAP_TRIES_MAX = 50;
+
+interface ArchiveDocument {
+  readonly id: string;
+  readonly createdMs: number;
+}
+
+/** A value read together with the tag that a swap expects. */
+export interface Tagged<T> {
+  readonly value: T;
+  readonly tag: string | undefined;
+}
+
+/** An archive: its object store, its identity and its control objects. Opening reads one object; nothing is listed. */
+export class Archive {
+  readonly store: ObjectStore;
+  readonly id: string;
+  readonly clock: Clock;
+  readonly #readers = new Map<string, Promise<SegmentReader>>();
+
+  private constructor(store: ObjectStore, id: string, clock: Clock) {
+    this.store = store;
+    this.id = id;
+    this.clock = clock;
+  }
+
+  get url(): string {
+    return this.store.url;
+  }
+
+  /** @throws archive-not-found, object-corrupt, format-version */
+  static async open(url: string | ObjectStore, options: { clock?: Clock } = {}): Promise<Archive> {
+    const store = typeof url === 'string' ? openObjectStore(url) : url;
+    try {
+      const { id } = decodeDocument<ArchiveDocument>('archive', await store.read(ARCHIVE_OBJECT), ARCHIVE_OBJECT);
+      return new Archive(store, id, options.clock ?? systemClock);
+    } catch (error) {
+      if (isPitrError(error, 'object-not-found')) throw new PitrError('archive-not-found', { url: store.url }, { cause: error });
+      throw error;
+    }
+  }
+
+  /** Opens the archive, making it if there is none. */
+  static async openOrCreate(url: string | ObjectStore, options: { clock?: Clock } = {}): Promise<Archive> {
+    const store = typeof url === 'string' ? openObjectStore(url) : url;
+    try {
+      return await Archive.open(store, options);
+    } catch (error) {
+      if (!isPitrError(error, 'archive-not-found')) throw error;
+    }
+    const id = randomBytes(16).toString('hex');
+    const createdMs = (options.clock ?? systemClock).nowMs();
+    try {
+      await store.create(ARCHIVE_OBJECT, encodeDocument('archive', { id, createdMs } satisfies ArchiveDocument));
+    } catch (error) {
+      // somebody else made it at the same moment: theirs counts
+      if (!isPitrError(error, 'object-exists')) throw error;
+    }
+    return Archive.open(store, options);
+  }
+
+  async timelines(): Promise<Timelines> {
+    return (await this.#timelines()).value;
+  }
+
+  /** The timeline of this id, or the current one. @throws timeline-unknown, archive-not-found when there is none yet */
+  async timeline(id?: string): Promise<Timeline> {
+    const all = await this.timelines();
+    if (id !== undefined) return timelineOf(all, id);
+    const current = currentTimeline(all);
+    if (!current) throw new PitrError('timeline-unknown', { timeline: 'any', known: 'none' });
+    return current;
+  }
+
+  /** Changes the timelines by compare-and-swap; `change` may run several times and may throw. */
+  async updateTimelines(change: (all: Timelines) => Timelines): Promise<Timelines> {
+    for (let tries = 0; tries < SWAP_TRIES_MAX; tries++) {
+      const { value, tag } = await this.#timelines();
+      const next = change(value);
+      if (next === value) return value;
+      if (await this.#swap(TIMELINES_OBJECT, tag, 'timelines', next)) return next;
+    }
+    throw new PitrError('cas-conflict', { name: TIMELINES_OBJECT });
+  }
+
+  headName(timeline: string, stream: string): string {
+    return `heads/${timeline}/${stream}`;
+  }
+
+  async head(timeline: string, stream: string): Promise<Tagged<Head> | undefined> {
+    const name = this.headName(timeline, stream);
+    const found = await this.store.readSwap(name);
+    if (!found) return undefined;
+    const value = decodeDocument<Head>('head', found.bytes, name);
+    this.#mine(name, value.archive);
+    return { value, tag: found.tag };
+  }
+
+  /** Heads of all streams of a timeline that have archived anything. */
+  async heads(timeline: Timeline): Promise<Map<string, Head>> {
+    const heads = await Promise.all(timeline.streams.map((s) => this.head(timeline.id, s.name)));
+    return new Map(heads.flatMap((h) => (h ? [[h.value.stream, h.value] as const] : [])));
+  }
+
+  /**
+   * Publishes a head. An unclear answer is settled by reading back: our own content there is success.
+   * @throws cas-conflict, fenced when another writer's generation is current
+   */
+  async swapHead(expected: string | undefined, head: Head): Promise<string> {
+    const name = this.headName(head.timeline, head.stream);
+    const bytes = encodeDocument('head', head);
+    try {
+      return await this.store.swap(name, expected, bytes);
+    } catch (error) {
+      const now = await this.store.readSwap(name);
+      if (now?.bytes.equals(bytes)) return now.tag;
+      if (now && isPitrError(error, 'cas-conflict')) {
+        const current = decodeDocument<Head>('head', now.bytes, name);
+        if (current.generation > head.generation)
+          throw new PitrError('fenced', { stream: head.stream, mine: head.generation, current: current.generation });
+      }
+      throw error;
+    }
+  }
+
+  /** Reads a document that is swapped, or undefined. */
+  async readDocument<T>(kind: DocumentKind, name: string): Promise<Tagged<T> | undefined> {
+    const found = await this.store.readSwap(name);
+    return found && { value: decodeDocument<T>(kind, found.bytes, name), tag: found.tag };
+  }
+
+  /** Changes a swapped document; `undefined` is passed when there is none yet. */
+  async updateDocument<T>(kind: DocumentKind, name: string, change: (value: T | undefined) => T): Promise<T> {
+    for (let tries = 0; tries < SWAP_TRIES_MAX; tries++) {
+      const found = await this.readDocument<T>(kind, name);
+      const next = change(found?.value);
+      if (found && next === found.value) return next;
+      if (await this.#swap(name, found?.tag, kind, next)) return next;
+    }
+    throw new PitrError('cas-conflict', { name });
+  }
+
+  /** Opens a segment, once for all who ask. */
+  reader(ref: SegmentRef): Promise<SegmentReader> {
+    let reader = this.#readers.get(ref.name);
+    if (!reader) {
+      reader = SegmentReader.open(this.store, ref, this.id);
+      reader.catch(() => this.#readers.delete(ref.name));
+      this.#readers.set(ref.name, reader);
+      // a long-running agent must not remember every segment it ever saw
+      if (this.#readers.size > 2000) this.#readers.delete(this.#readers.keys().next().value as string);
+    }
+    return reader;
+  }
+
+  async events(refs: readonly SegmentRef[]): Promise<ArchiveEvent[]> {
+    const lists = await Promise.all(
+      refs.filter((r) => r.events > 0).map(async (r) => (await this.reader(r)).events()),
+    );
+    return lists.flat();
+  }
+
+  async #timelines(): Promise<Tagged<Timelines>> {
+    const found = await this.store.readSwap(TIMELINES_OBJECT);
+    if (!found) return { value: { archive: this.id, timelines: [] }, tag: undefined };
+    const value = decodeDocument<Timelines>('timelines', found.bytes, TIMELINES_OBJECT);
+    this.#mine(TIMELINES_OBJECT, value.archive);
+    return { value, tag: found.tag };
+  }
+
+  async #swap(name: string, tag: string | undefined, kind: DocumentKind, value: unknown): Promise<boolean> {
+    const bytes = encodeDocument(kind, value);
+    try {
+      await this.store.swap(name, tag, bytes);
+      return true;
+    } catch (error) {
+      if ((await this.store.readSwap(name))?.bytes.equals(bytes)) return true;
+      if (isPitrError(error, 'cas-conflict')) return false;
+      throw error;
+    }
+  }
+
+  #mine(name: string, archive: string): void {
+    if (archive !== this.id) throw new PitrError('archive-mismatch', { what: name, actual: archive, expected: this.id });
+  }
+}
+
+/** Name of a segment object: everything that identifies it, and a fresh attempt id, so that it is never written twice. */
+export const segmentName = (
+  timeline: string,
+  folder: string,
+  level: number,
+  lsnStart: number,
+  lsnEnd: number,
+  generation: number,
+): string => {
+  const digits = (n: number): string => String(n).padStart(15, '0');
+  const attempt = randomBytes(6).toString('hex');
+  return `segments/${timeline}/${folder}/L${level}/${digits(lsnStart)}-${digits(lsnEnd)}-g${generation}-${attempt}.seg`;
+};

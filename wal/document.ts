@@ -1,0 +1,47 @@
+import { crc32 } from 'node:zlib';
+import { PitrError } from '../engine/errors.ts';
+
+/**
+ * Control objects (catalog heads, timelines, snapshot manifests) are JSON under one line that says what they are, so that a
+ * person can read them and a flipped bit is seen:
+ *
+ *     {"pitr":"head","version":1,"bytes":1234,"crc32":"89abcdef"}
+ *     { … }
+ */
+export const DOCUMENT_VERSION = 1;
+/** Bound on a control object; longer lists live in pages. */
+const DOCUMENT_BYTES_MAX = 64 * 1024 * 1024;
+
+export type DocumentKind = 'archive' | 'timelines' | 'head' | 'snapshots' | 'snapshot' | 'page';
+
+export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
+  const text = Buffer.from(`${JSON.stringify(body, null, 1)}\n`);
+  const crc = crc32(text).toString(16).padStart(8, '0');
+  const head = `${JSON.stringify({ pitr: kind, version: DOCUMENT_VERSION, bytes: text.length, crc32: crc })}\n`;
+  return Buffer.concat([Buffer.from(head), text]);
+};
+
+/** @throws object-corrupt, format-version */
+export const decodeDocument = <T>(kind: DocumentKind, bytes: Buffer, name: string): T => {
+  const corrupt = (why: string, cause?: unknown): PitrError => new PitrError('object-corrupt', { name, why }, { cause });
+  if (bytes.length > DOCUMENT_BYTES_MAX) throw corrupt(`${bytes.length} bytes are over the limit`);
+  const end = bytes.indexOf(10);
+  if (end < 0 || end > 512) throw corrupt('no header line');
+  let head: { pitr?: unknown; version?: unknown; bytes?: unknown; crc32?: unknown };
+  try {
+    head = JSON.parse(bytes.toString('utf8', 0, end));
+  } catch (cause) {
+    throw corrupt('header line is not JSON', cause);
+  }
+  if (head?.pitr !== kind) throw corrupt(`it is not a ${kind}`);
+  if (head.version !== DOCUMENT_VERSION)
+    throw new PitrError('format-version', { what: name, version: String(head.version), supported: DOCUMENT_VERSION });
+  const text = bytes.subarray(end + 1);
+  if (text.length !== head.bytes) throw corrupt('it is cut short or too long');
+  if (crc32(text).toString(16).padStart(8, '0') !== head.crc32) throw corrupt('checksum');
+  try {
+    return JSON.parse(text.toString('utf8')) as T;
+  } catch (cause) {
+    throw corrupt('body is not JSON', cause);
+  }
+};
