@@ -100,6 +100,8 @@ export type CommitLogOpener = (options: {
   readonly timeline: string;
   /** Entries with an LSN at or below this are in the store already and are not replayed (clock frames are). */
   readonly afterLsn: number;
+  /** Ownership epoch to go on with when the log says nothing else. */
+  readonly epoch: number;
   readonly replay: (entry: LogEntry) => void;
 }) => Promise<{ log: CommitLog; recovery: LogRecovery }>;
 

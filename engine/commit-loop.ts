@@ -6,6 +6,10 @@ import type { Store, StoreChange } from './store.ts';
 
 /** Versions of one frame; a larger group is written as several frames, never cutting a batch. */
 const FRAME_VERSIONS = 4096;
+/** Changes rest in the overlay this long, so that the store commits few large transactions beside the log's many small ones. */
+const APPLY_DELAY_MS = 50;
+/** As many changes are applied at once, without that delay. */
+const APPLY_AT_ONCE = 5000;
 /** Changes waiting for the store beyond which writers wait too: bounds memory. */
 const APPLY_QUEUE_MAX = 100_000;
 
@@ -62,6 +66,7 @@ export class CommitLoop {
   #applying: Promise<void> | undefined;
   #applyQueue: AppliedGroup[] = [];
   #applyQueued = 0;
+  #applyTimer: NodeJS.Timeout | undefined;
   #pendingKeys: string[] = [];
   #pendingChanges: StoreChange[] = [];
   #pendingLsns: number[] = [];
@@ -126,7 +131,7 @@ export class CommitLoop {
     return ++this.#lastLsn;
   }
 
-  /** The newest value, durable or not. Undefined: absent. May be a view that the next read overwrites. */
+  /** The newest value, durable or not. Undefined: absent. */
   newest(mapKey: string, storeKey: Buffer): Buffer | undefined {
     const entry = this.#overlay.get(mapKey);
     return entry ? entry.value : this.#store.get(storeKey);
@@ -182,9 +187,11 @@ export class CommitLoop {
 
   /** Resolves when everything handed over is durable and in the store. */
   async drain(): Promise<void> {
-    while (this.#pumping || this.#applying) {
+    while (this.#pumping || this.#applying || this.#applyQueue.length > 0) {
       await this.#pumping;
+      this.#applyNow();
       await this.#applying;
+      if (this.#failure) break;
     }
     if (this.#failure) throw this.#failure;
   }
@@ -201,7 +208,10 @@ export class CommitLoop {
     // one turn, so that writers who were woken together commit together
     await Promise.resolve();
     while (this.#pending.length > 0 || this.#waiters.length > 0 || this.#sealWaiters.length > 0) {
-      if (this.#applyQueued > APPLY_QUEUE_MAX) await this.#applying;
+      while (this.#applyQueued > APPLY_QUEUE_MAX && !this.#failure) {
+        this.#applyNow();
+        await this.#applying;
+      }
       const waiters = this.#waiters;
       const sealWaiters = this.#sealWaiters;
       this.#waiters = [];
@@ -265,7 +275,14 @@ export class CommitLoop {
   #applyLater(group: AppliedGroup): void {
     this.#applyQueue.push(group);
     this.#applyQueued += group.keys.length;
-    this.#applying ??= this.#apply();
+    if (this.#applyQueued >= APPLY_AT_ONCE) this.#applyNow();
+    else this.#applyTimer ??= setTimeout(() => this.#applyNow(), APPLY_DELAY_MS).unref();
+  }
+
+  #applyNow(): void {
+    clearTimeout(this.#applyTimer);
+    this.#applyTimer = undefined;
+    if (this.#applyQueue.length > 0 && !this.#failure) this.#applying ??= this.#apply();
   }
 
   async #apply(): Promise<void> {

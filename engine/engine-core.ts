@@ -130,6 +130,7 @@ export class EngineCore {
         stream: identity.stream,
         timeline: identity.timeline,
         afterLsn: meta?.appliedLsn ?? 0,
+        epoch: meta?.epoch ?? 1,
         replay: replay.entry,
       });
       const lastTs = Math.max(meta?.lastTs ?? 0, recovery.lastTs, identity.fork?.ts ?? 0);
@@ -207,7 +208,7 @@ export class EngineCore {
     if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
     const value = this.#loop.durable(id.storeKey.toString('latin1'), id.storeKey);
     if (!value || isExpired(state.voidTime(value), this.#nowMs())) return undefined;
-    return new EngineRecord(id.namespace, id.digest, Buffer.from(value));
+    return new EngineRecord(id.namespace, id.digest, value);
   }
 
   /** Writes bins. Resolves when durable. @throws bad-record, record-exists, record-not-found, generation-mismatch, partition-not-owned */
@@ -387,7 +388,7 @@ export class EngineCore {
     const staged = new Map<string, Buffer | undefined>();
     const steps = ops.map((op) => {
       const mapKey = op.id.storeKey.toString('latin1');
-      const before = staged.has(mapKey) ? staged.get(mapKey) : copyOf(loop.newest(mapKey, op.id.storeKey));
+      const before = staged.has(mapKey) ? staged.get(mapKey) : loop.newest(mapKey, op.id.storeKey);
       const result = applyOp(op, before, ts);
       const after =
         result.image &&
@@ -515,7 +516,6 @@ export interface EngineParts {
   readonly report: OpenReport;
 }
 
-const copyOf = (value: Buffer | undefined): Buffer | undefined => value && Buffer.from(value);
 
 const putOp = (key: RecordKey, bins: BinsInput, options: WriteOptions): WriteOp => {
   const particles = new Map<string, Particle | null>();

@@ -65,9 +65,9 @@ export class Store {
     return this.#meta.get(META_KEY);
   }
 
-  /** The value under a store key; valid until the next read, copy it to keep it. */
+  /** The value under a store key, a copy. */
   get(key: Buffer): Buffer | undefined {
-    return this.#env.getBinaryFast(key);
+    return this.#env.getBinary(key);
   }
 
   /** Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}. */

@@ -13,6 +13,7 @@ export interface LocalLogOptions {
   readonly stream: string;
   readonly timeline: string;
   readonly afterLsn: number;
+  readonly epoch: number;
   readonly replay: (entry: LogEntry) => void;
   readonly files?: Files;
 }
@@ -218,7 +219,7 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
   await files.makeDir(dir);
   const found = logFilesIn(await files.list(dir));
   let lsnNext = options.afterLsn + 1;
-  const count = { versions: 0, events: 0, tornBytes: 0, lastTs: 0, epoch: 0 };
+  const count = { versions: 0, events: 0, tornBytes: 0, lastTs: 0, epoch: options.epoch };
   const replay = (entry: LogEntry): void => {
     if (entry.kind === 'clock') {
       count.lastTs = Math.max(count.lastTs, entry.clock.ts);

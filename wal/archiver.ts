@@ -1,0 +1,381 @@
+import { join } from 'node:path';
+import { type FSWatcher, watch } from 'chokidar';
+import { type Clock, systemClock } from '../engine/clock.ts';
+import type { LogClock, LogVersion } from '../engine/commit-log.ts';
+import { acquireDirectoryLock, type DirectoryLock, isLocked } from '../engine/directory-lock.ts';
+import { writerLockPath } from '../engine/engine-core.ts';
+import { isPitrError, PitrError } from '../engine/errors.ts';
+import { type Files, nodeFiles } from '../engine/files.ts';
+import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
+import { Archive, segmentName } from './archive.ts';
+import { writeArchived } from './archived.ts';
+import { emptyHead, type Gap, HEAD_MARKS_MAX, type Head, type Mark, replaceRuns, runOf } from './catalog.ts';
+import { FANOUT, mergeRuns, runsToMerge } from './compaction.ts';
+import { Engine } from './engine.ts';
+import type { ArchiveEvent } from './event.ts';
+import { LOG_DIR } from './local-log.ts';
+import { logFilesIn, scanLogFile } from './log-file.ts';
+import { archiveEventOf, segmentOfLog } from './log-segment.ts';
+import type { StreamSpan } from './segment.ts';
+import { segmentRefOf } from './segment-writer.ts';
+import { withEngine } from './timeline.ts';
+
+/** Versions that one level-0 segment takes when several files wait: bounds memory while catching up. */
+const CATCH_UP_VERSIONS = 200_000;
+/** Looks at the directory this often even when the watcher says nothing. */
+const POLL_MS = 1000;
+/** Objects that a merge replaced are deleted after this time. */
+const RETIRE_MS = 10 * 60 * 1000;
+
+export interface ArchiverOptions {
+  readonly clock?: Clock;
+  readonly files?: Files;
+  readonly fanout?: number;
+  readonly retireMs?: number;
+  /** Told about everything that happens; never throws. */
+  readonly onEvent?: (event: ArchiverEvent) => void;
+}
+
+export type ArchiverEvent =
+  | { readonly kind: 'archived'; readonly stream: string; readonly versions: number; readonly bytes: number; readonly frontierTs: number }
+  | { readonly kind: 'merged'; readonly stream: string; readonly runs: number; readonly level: number; readonly versions: number }
+  | { readonly kind: 'adopted'; readonly stream: string; readonly versions: number; readonly tornBytes: number }
+  | { readonly kind: 'gap'; readonly stream: string; readonly gap: Gap }
+  | { readonly kind: 'error'; readonly stream: string; readonly error: unknown };
+
+/**
+ * Ships the sealed log files of one engine directory into the archive and states the stream's frontier there. The one archiver
+ * of its stream: a kernel-held lock on this machine, a writer generation in the catalog head everywhere.
+ *
+ * Order, so that a crash anywhere leaves the truth: segment object → catalog head → word to the engine that it may trim.
+ */
+export class Archiver {
+  readonly dir: string;
+  readonly identity: EngineIdentity;
+  readonly archive: Archive;
+  readonly #options: ArchiverOptions;
+  readonly #files: Files;
+  readonly #clock: Clock;
+  readonly #lock: DirectoryLock;
+  #head: Head;
+  #tag: string;
+  #watcher: FSWatcher | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #working: Promise<void> = Promise.resolve();
+  #queued = false;
+  #stopped = false;
+
+  private constructor(dir: string, identity: EngineIdentity, archive: Archive, lock: DirectoryLock, options: ArchiverOptions, head: Head, tag: string) {
+    this.dir = dir;
+    this.identity = identity;
+    this.archive = archive;
+    this.#lock = lock;
+    this.#options = options;
+    this.#files = options.files ?? nodeFiles;
+    this.#clock = options.clock ?? systemClock;
+    this.#head = head;
+    this.#tag = tag;
+  }
+
+  /** Takes the stream. @throws agent-busy, archive-not-found, archive-mismatch, usage when the engine has no archive */
+  static async open(dir: string, options: ArchiverOptions = {}): Promise<Archiver> {
+    const identity = await readIdentity(dir);
+    if (!identity.archive)
+      throw new PitrError('usage', { what: `the engine in ${dir} has no archive`, hint: 'make one with: pitr init DIR --archive URL' });
+    const lock = await acquireDirectoryLock(join(dir, 'agent.lock'), { waitMs: 200 });
+    if (!lock) throw new PitrError('agent-busy', { stream: identity.stream, dir });
+    try {
+      const clock = options.clock ?? systemClock;
+      const archive = await Archive.open(identity.archive.url, { clock });
+      if (archive.id !== identity.archive.id)
+        throw new PitrError('archive-mismatch', { what: dir, actual: identity.archive.id, expected: archive.id });
+      await archive.updateTimelines((all) => withEngine(all, identity, clock.nowMs()));
+      const { head, tag } = await claim(archive, identity);
+      return new Archiver(dir, identity, archive, lock, options, head, tag);
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
+  }
+
+  /** The head as this archiver last published it. */
+  get head(): Head {
+    return this.#head;
+  }
+
+  /** Watches the directory and archives what is sealed there until {@link close}. */
+  start(): void {
+    this.#watcher = watch(join(this.dir, LOG_DIR), { depth: 0, ignoreInitial: true });
+    this.#watcher.on('add', (path) => {
+      if (path.endsWith('.wal')) this.#kick();
+    });
+    this.#watcher.on('error', (error) => this.#emit({ kind: 'error', stream: this.identity.stream, error }));
+    this.#timer = setInterval(() => this.#kick(), POLL_MS);
+    this.#kick();
+  }
+
+  /** One round: adopt the log of a dead or closed writer, ship, compact. Rounds never overlap. */
+  round(): Promise<void> {
+    const work = this.#working.then(async () => {
+      await this.adopt();
+      await this.archivePending();
+      await this.compact();
+    });
+    this.#working = work.catch(() => undefined);
+    return work;
+  }
+
+  /** Ships sealed files that the archive does not have. Returns the number of versions. */
+  async archivePending(): Promise<number> {
+    let versions = 0;
+    for (;;) {
+      const shipped = await this.#shipNext();
+      if (shipped === undefined) return versions;
+      versions += shipped;
+    }
+  }
+
+  /**
+   * When no writer has the directory: opens the engine, which repairs and seals its log under the writer's own lock and states
+   * the frontier, and closes it again.
+   */
+  async adopt(): Promise<boolean> {
+    if (isLocked(writerLockPath(this.dir))) return false;
+    try {
+      const engine = await Engine.open({
+        dir: this.dir,
+        sealMs: 0,
+        lockWaitMs: 0,
+        clock: this.#clock,
+        ...(this.#options.files ? { files: this.#options.files } : {}),
+      });
+      const { versions, tornBytes } = engine.report;
+      await engine.close();
+      if (versions > 0 || tornBytes > 0) this.#emit({ kind: 'adopted', stream: this.identity.stream, versions, tornBytes });
+      return true;
+    } catch (error) {
+      // a writer was faster
+      if (isPitrError(error, 'engine-busy')) return false;
+      throw error;
+    }
+  }
+
+  /** Merges until the number of runs is within bounds, and deletes what earlier merges replaced. */
+  async compact(fanout = this.#options.fanout ?? FANOUT): Promise<number> {
+    let merges = 0;
+    for (let runs = runsToMerge(this.#head.runs, fanout); runs; runs = runsToMerge(this.#head.runs, fanout)) {
+      if (this.#stopped) break;
+      const merged = await mergeRuns(this.archive, this.#head, runs);
+      const names = runs.flatMap((r) => r.segments.map((s) => s.name));
+      await this.#publish({
+        ...this.#head,
+        runs: replaceRuns(this.#head.runs, runs, merged),
+        retired: [...this.#head.retired, { names, sinceMs: this.#clock.nowMs() }],
+      });
+      merges++;
+      const versions = merged.segments.reduce((n, s) => n + s.rows, 0);
+      this.#emit({ kind: 'merged', stream: this.identity.stream, runs: runs.length, level: merged.level, versions });
+    }
+    await this.#deleteRetired();
+    return merges;
+  }
+
+  async close(): Promise<void> {
+    this.#stopped = true;
+    clearInterval(this.#timer);
+    await this.#watcher?.close();
+    await this.#working;
+    this.#lock.release();
+  }
+
+  #kick(): void {
+    if (this.#queued || this.#stopped) return;
+    this.#queued = true;
+    this.#working = this.#working.then(async () => {
+      this.#queued = false;
+      if (this.#stopped) return;
+      try {
+        await this.adopt();
+        await this.archivePending();
+        await this.compact();
+      } catch (error) {
+        this.#emit({ kind: 'error', stream: this.identity.stream, error });
+      }
+    });
+  }
+
+  async #shipNext(): Promise<number | undefined> {
+    const dir = join(this.dir, LOG_DIR);
+    const names = await this.#files.list(dir).catch((cause) => {
+      if (cause.code === 'ENOENT') return [];
+      throw new PitrError('io', { op: 'list', path: dir, why: cause.code }, { cause });
+    });
+    const waiting = logFilesIn(names).filter((f) => f.sealed && f.sequence > this.#head.sequence);
+    if (waiting.length === 0) return undefined;
+    const batch = new LogReader(this.identity, this.#head);
+    let bytesRead = 0;
+    for (const { name } of waiting) {
+      const path = join(dir, name);
+      const bytes = await this.#files.read(path);
+      batch.read(bytes, path);
+      bytesRead += bytes.length;
+      if (batch.versions.length >= CATCH_UP_VERSIONS || bytesRead >= 64 * 1024 * 1024) break;
+    }
+    const { clock, gap } = batch;
+    if (!clock) throw new PitrError('log-corrupt', { path: dir, offset: 0, why: 'a sealed file without clock frame' });
+    let next: Head = {
+      ...this.#head,
+      frontier: { ts: Math.max(clock.ts, this.#head.frontier.ts), lsn: batch.lsnEnd - 1 },
+      sequence: batch.sequence,
+      gaps: gap ? [...this.#head.gaps, gap] : this.#head.gaps,
+    };
+    let bytes = 0;
+    if (batch.lsnEnd > batch.lsnStart) {
+      const { timeline, stream, generation } = this.#head;
+      const finished = segmentOfLog(
+        { versions: batch.versions, events: batch.allEvents(), streams: batch.streams() },
+        { archive: this.archive.id, timeline, generation },
+      );
+      const name = segmentName(timeline, stream, 0, batch.lsnStart, batch.lsnEnd, generation);
+      await this.archive.store.create(name, finished.bytes);
+      bytes = finished.bytes.length;
+      next = {
+        ...next,
+        runs: [...next.runs, runOf(0, batch.lsnStart, batch.lsnEnd, [segmentRefOf(name, finished)])],
+        marks: [...next.marks, ...batch.marks].slice(-HEAD_MARKS_MAX),
+      };
+    }
+    await this.#publish(next);
+    await writeArchived(this.dir, { lsn: next.frontier.lsn, sequence: next.sequence });
+    if (gap) this.#emit({ kind: 'gap', stream: this.identity.stream, gap });
+    if (bytes > 0)
+      this.#emit({ kind: 'archived', stream: this.identity.stream, versions: batch.versions.length, bytes, frontierTs: next.frontier.ts });
+    return batch.versions.length;
+  }
+
+  async #publish(head: Head): Promise<void> {
+    const next = { ...head, updatedMs: this.#clock.nowMs() };
+    this.#tag = await this.archive.swapHead(this.#tag, next);
+    this.#head = next;
+  }
+
+  async #deleteRetired(): Promise<void> {
+    const before = this.#clock.nowMs() - (this.#options.retireMs ?? RETIRE_MS);
+    const due = this.#head.retired.filter((r) => r.sinceMs <= before);
+    if (due.length === 0) return;
+    // our generation must still be current when something is deleted: publishing the boundary first proves it
+    await this.#publish({ ...this.#head, retired: this.#head.retired.filter((r) => !due.includes(r)) });
+    await this.archive.store.delete(due.flatMap((r) => r.names));
+  }
+
+  #emit(event: ArchiverEvent): void {
+    this.#options.onEvent?.(event);
+  }
+}
+
+/** Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing. */
+const claim = async (archive: Archive, identity: EngineIdentity): Promise<{ head: Head; tag: string }> => {
+  for (;;) {
+    const found = await archive.head(identity.timeline, identity.stream);
+    const { engineId, stream, timeline } = identity;
+    if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
+    const head = found
+      ? { ...found.value, generation: found.value.generation + 1 }
+      : emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 1 });
+    try {
+      return { head, tag: await archive.swapHead(found?.tag, head) };
+    } catch (error) {
+      if (!isPitrError(error, 'cas-conflict') && !isPitrError(error, 'fenced')) throw error;
+    }
+  }
+};
+
+/** Collects the content of consecutive sealed files for one segment. */
+class LogReader {
+  readonly versions: LogVersion[] = [];
+  readonly marks: Mark[] = [];
+  clock: LogClock | undefined;
+  gap: Gap | undefined;
+  sequence = 0;
+  lsnStart: number;
+  lsnEnd: number;
+  readonly #identity: EngineIdentity;
+  readonly #frontierTs: number;
+  readonly #events: ArchiveEvent[] = [];
+  readonly #epochs: { epoch: number; lsn: number }[] = [];
+  #started = false;
+
+  constructor(identity: EngineIdentity, head: Head) {
+    this.#identity = identity;
+    this.#frontierTs = head.frontier.ts;
+    this.lsnStart = head.frontier.lsn + 1;
+    this.lsnEnd = this.lsnStart;
+  }
+
+  read(bytes: Buffer, path: string): void {
+    const { stream, engineId } = this.#identity;
+    let epoch = this.#epochs.at(-1)?.epoch ?? 0;
+    let firstTs: number | undefined;
+    const pending: (() => void)[] = [];
+    const content = scanLogFile(bytes, path, false, (entry) => {
+      if (entry.kind === 'clock') {
+        this.clock = entry.clock;
+        return;
+      }
+      if (entry.kind === 'version') {
+        firstTs ??= entry.version.ts;
+        // LSNs at or below the frontier are in the archive already: a file that was sealed twice over a crash
+        if (entry.version.lsn >= this.lsnStart) this.versions.push(entry.version);
+        return;
+      }
+      const { event } = entry;
+      firstTs ??= event.ts;
+      pending.push(() => {
+        if (event.lsn < this.lsnStart) return;
+        if (event.kind === 'ownership' && event.epoch !== epoch) {
+          epoch = event.epoch;
+          this.#epochs.push({ epoch, lsn: event.lsn });
+        }
+        if (event.kind === 'mark') this.marks.push({ name: event.name, lsn: event.lsn, ts: event.ts });
+        this.#events.push(archiveEventOf(event, stream, epoch));
+      });
+    });
+    if (content.header.engine !== engineId)
+      throw new PitrError('log-foreign', { path, actual: content.header.engine, expected: engineId });
+    if (!this.#started) {
+      this.#started = true;
+      if (content.header.lsnFirst > this.lsnStart) {
+        this.gap = {
+          lsnStart: this.lsnStart,
+          lsnEnd: content.header.lsnFirst,
+          afterTs: this.#frontierTs,
+          untilTs: firstTs ?? this.clock?.ts ?? this.#frontierTs,
+          cause: 'log files are missing',
+        };
+        this.lsnStart = content.header.lsnFirst;
+        this.lsnEnd = this.lsnStart;
+      }
+      epoch = content.header.epoch;
+      this.#epochs.push({ epoch, lsn: this.lsnStart });
+    } else if (content.header.lsnFirst !== this.lsnEnd)
+      throw new PitrError('log-gap', { stream, expected: this.lsnEnd, actual: content.header.lsnFirst });
+    for (const apply of pending) apply();
+    this.lsnEnd = Math.max(this.lsnEnd, content.lsnNext);
+    this.sequence = content.header.sequence;
+  }
+
+  allEvents(): ArchiveEvent[] {
+    if (!this.clock) return this.#events;
+    const { ts, lsn, epoch, digests } = this.clock;
+    return [...this.#events, { kind: 'clock', stream: this.#identity.stream, epoch, lsn, ts, digests }];
+  }
+
+  streams(): StreamSpan[] {
+    return this.#epochs.map(({ epoch, lsn }, i) => ({
+      epoch,
+      stream: this.#identity.stream,
+      lsnStart: lsn,
+      lsnEnd: this.#epochs[i + 1]?.lsn ?? this.lsnEnd,
+    }));
+  }
+}
