@@ -19,7 +19,12 @@ import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
 const ARCHIVE = '0'.repeat(32);
 
 /** Half of the keys of a run are its own, half come from a pool that all runs share: updates of the same records. */
-const buildRun = async (store: DirectoryStore, run: number, rows: number, imageBytes: number): Promise<SegmentReader> => {
+const buildRun = async (
+  store: DirectoryStore,
+  run: number,
+  rows: number,
+  imageBytes: number,
+): Promise<SegmentReader> => {
   const keys = randomBytes(rows * 20);
   const pool = Buffer.alloc(20);
   for (let i = 0; i < rows; i += 2) {
@@ -30,7 +35,12 @@ const buildRun = async (store: DirectoryStore, run: number, rows: number, imageB
   const order = new Float64Array(rows);
   for (let i = 0; i < rows; i++) order[i] = Math.floor(keys.readUInt32BE(i * 20) / 2) * 2 ** 21 + i;
   order.sort();
-  const stream: StreamSpan = { epoch: 1, stream: 'bench', lsnStart: run * rows + 1, lsnEnd: (run + 1) * rows + 1 };
+  const stream: StreamSpan = {
+    epoch: 1,
+    stream: 'bench',
+    lsnStart: run * rows + 1,
+    lsnEnd: (run + 1) * rows + 1,
+  };
   const header: SegmentHeader = {
     archive: ARCHIVE,
     timeline: 'bench',
@@ -78,9 +88,15 @@ interface Figure {
   readonly rssAnonMiB: number;
 }
 
-const median = (numbers: readonly number[]): number => [...numbers].sort((a, b) => a - b)[numbers.length >> 1];
+const median = (numbers: readonly number[]): number =>
+  [...numbers].sort((a, b) => a - b)[numbers.length >> 1];
 
-const measure = async (name: string, versions: number, repeat: number, job: (n: number) => Promise<void>): Promise<Figure> => {
+const measure = async (
+  name: string,
+  versions: number,
+  repeat: number,
+  job: (n: number) => Promise<void>,
+): Promise<Figure> => {
   const seconds: number[] = [];
   const cpu: number[] = [];
   for (let n = 0; n < repeat; n++) {
@@ -126,7 +142,8 @@ export const benchMerge = async (args: string[]): Promise<void> => {
       await measure('merge', versions, repeat, async () => {
         const counter = new Counter();
         await new Merge(inputs).run(counter);
-        if (counter.versions !== versions) throw new Error(`merged ${counter.versions} of ${versions} versions`);
+        if (counter.versions !== versions)
+          throw new Error(`merged ${counter.versions} of ${versions} versions`);
       }),
     );
     figures.push(
@@ -147,17 +164,24 @@ export const benchMerge = async (args: string[]): Promise<void> => {
           merge.sources,
           [],
         );
-        await merge.run({ row: (cursor) => out.append(cursor, cursor.block.voidTime[cursor.row]), drain: () => out.flush() });
+        await merge.run({
+          row: (cursor) => out.append(cursor, cursor.block.voidTime[cursor.row]),
+          drain: () => out.flush(),
+        });
         const refs = await out.finish();
         await store.delete(refs.map((r) => r.name));
       }),
     );
     const machine = `${cpus().length} × ${cpus()[0].model}, Node ${process.version}`;
     if (values.json) {
-      process.stdout.write(`${JSON.stringify({ machine, runs, rows, image, repeat, storedBytes, figures })}\n`);
+      process.stdout.write(
+        `${JSON.stringify({ machine, runs, rows, image, repeat, storedBytes, figures })}\n`,
+      );
       return;
     }
-    process.stdout.write(`${machine}\n${runs} runs × ${rows} versions, images of ${image} bytes, ${(storedBytes / 2 ** 20).toFixed(0)} MiB stored\n`);
+    process.stdout.write(
+      `${machine}\n${runs} runs × ${rows} versions, images of ${image} bytes, ${(storedBytes / 2 ** 20).toFixed(0)} MiB stored\n`,
+    );
     for (const f of figures)
       process.stdout.write(
         `${f.name.padEnd(16)} ${(f.versionsPerSecond / 1e6).toFixed(2)} M versions/s (wall), ${(f.versionsPerCpuSecond / 1e6).toFixed(2)} M per CPU second, ${f.seconds.toFixed(2)} s, rss ${f.rssAnonMiB.toFixed(0)} MiB\n`,

@@ -307,7 +307,10 @@ export class CommitLoop {
   }
 
   #fail(error: unknown, waiters: readonly Waiter[]): void {
-    this.#failure ??= error instanceof PitrError ? error : new PitrError('internal', { what: String(error) }, { cause: error });
+    this.#failure ??=
+      error instanceof PitrError
+        ? error
+        : new PitrError('internal', { what: String(error) }, { cause: error });
     for (const w of [...waiters, ...this.#waiters, ...this.#sealWaiters]) w.reject(this.#failure);
     this.#waiters = [];
     this.#sealWaiters = [];

@@ -192,7 +192,9 @@ export class ContentDigest {
 
   toShards(): ShardDigest[] {
     return Array.from({ length: this.shards }, (_, shard) => ({
-      sum: Array.from(this.#sums.subarray(shard * 4, shard * 4 + 4), (w) => w.toString(16).padStart(8, '0')).join(''),
+      sum: Array.from(this.#sums.subarray(shard * 4, shard * 4 + 4), (w) =>
+        w.toString(16).padStart(8, '0'),
+      ).join(''),
       records: this.#records[shard],
     }));
   }

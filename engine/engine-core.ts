@@ -1,15 +1,15 @@
 import { join } from 'node:path';
 import { type Clock, systemClock } from './clock.ts';
-import { CommitLoop } from './commit-loop.ts';
 import type { CommitLog, CommitLogOpener, LogEvent, LogRecovery, LogVersion } from './commit-log.ts';
+import { CommitLoop } from './commit-loop.ts';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts';
 import { DoorServer } from './door.ts';
+import { EngineRecord } from './engine-record.ts';
 import { PitrError } from './errors.ts';
 import { type EngineIdentity, readIdentity } from './identity.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
-import { EngineRecord } from './engine-record.ts';
 import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
 import { replayInto } from './replay.ts';
 import { encodeState, isExpired, state } from './state-record.ts';
@@ -117,7 +117,9 @@ export class EngineCore {
   protected static async openParts(options: EngineCoreOptions): Promise<EngineParts> {
     const started = performance.now();
     const identity = await readIdentity(options.dir);
-    const lock = await acquireDirectoryLock(writerLockPath(options.dir), { waitMs: options.lockWaitMs ?? 2000 });
+    const lock = await acquireDirectoryLock(writerLockPath(options.dir), {
+      waitMs: options.lockWaitMs ?? 2000,
+    });
     if (!lock) throw new PitrError('engine-busy', { dir: options.dir });
     let store: Store | undefined;
     try {
@@ -157,7 +159,11 @@ export class EngineCore {
         return { lsn: this.lastLsn, ts: this.#loop.lastTs };
       },
       mark: async (args) => this.mark((args as { name: string }).name),
-      status: async () => ({ stream: this.identity.stream, lastLsn: this.lastLsn, partitions: this.#partitions.toString() }),
+      status: async () => ({
+        stream: this.identity.stream,
+        lastLsn: this.lastLsn,
+        partitions: this.#partitions.toString(),
+      }),
       truncate: async (args) => this.truncate(args as { namespace: string; set?: string }),
       release: async (args) => {
         const { partitions, peer } = args as { partitions: string; peer: string };
@@ -240,7 +246,9 @@ export class EngineCore {
    * Records of a namespace in partition order, from one snapshot of everything durable at the call; writers go on.
    * Expired records are left out.
    */
-  async *scan(options: { namespace?: string; set?: string; partitions?: PartitionSet } = {}): AsyncGenerator<EngineRecord> {
+  async *scan(
+    options: { namespace?: string; set?: string; partitions?: PartitionSet } = {},
+  ): AsyncGenerator<EngineRecord> {
     this.#check();
     await this.#loop.drain();
     const nowMs = this.#nowMs();
@@ -259,7 +267,11 @@ export class EngineCore {
    * Removes the records of a set, or of the whole namespace, whose last update is before `beforeMs` (default: all so far), in
    * the partitions that this engine owns. One event in the log, however many records.
    */
-  async truncate(options: { namespace: string; set?: string; beforeMs?: number }): Promise<{ lsn: number; ts: number; records: number }> {
+  async truncate(options: {
+    namespace: string;
+    set?: string;
+    beforeMs?: number;
+  }): Promise<{ lsn: number; ts: number; records: number }> {
     assertNamespace(options.namespace);
     assertSet(options.set ?? '');
     return this.#exclusively(async () => {
@@ -272,7 +284,15 @@ export class EngineCore {
       );
       const lsn = this.#loop.nextLsn();
       const partitions = this.#partitions.toString();
-      await this.#commitRemoval(gone, { kind: 'truncate', lsn, ts, namespace: options.namespace, set, cutoffLut, partitions });
+      await this.#commitRemoval(gone, {
+        kind: 'truncate',
+        lsn,
+        ts,
+        namespace: options.namespace,
+        set,
+        cutoffLut,
+        partitions,
+      });
       return { lsn, ts, records: gone.keys.length };
     });
   }
@@ -280,7 +300,10 @@ export class EngineCore {
   /** Names the present position; restoring to `mark:NAME` gives exactly what was written before it. */
   async mark(name: string): Promise<{ name: string; lsn: number; ts: number }> {
     if (!/^[\w.:-]{1,128}$/.test(name))
-      throw new PitrError('usage', { what: `bad mark name "${name}"`, hint: 'letters, digits and _ . : -, at most 128' });
+      throw new PitrError('usage', {
+        what: `bad mark name "${name}"`,
+        hint: 'letters, digits and _ . : -, at most 128',
+      });
     await this.#ready();
     const ts = this.#loop.exclusiveTs();
     const lsn = this.#loop.nextLsn();
@@ -304,7 +327,15 @@ export class EngineCore {
       const { epoch } = this.#loop;
       this.#setPartitions(this.#partitions.subtract(partitions));
       const ranges = partitions.toString();
-      await this.#commitRemoval(gone, { kind: 'ownership', lsn, ts, change: 'release', partitions: ranges, peer, epoch });
+      await this.#commitRemoval(gone, {
+        kind: 'ownership',
+        lsn,
+        ts,
+        change: 'release',
+        partitions: ranges,
+        peer,
+        epoch,
+      });
       return { lsn, ts };
     });
   }
@@ -392,7 +423,11 @@ export class EngineCore {
       const result = applyOp(op, before, ts);
       const after =
         result.image &&
-        encodeState({ generation: result.generation, voidTime: result.voidTime, ts, lsn: 0, lut: ts }, op.id.set, result.image);
+        encodeState(
+          { generation: result.generation, voidTime: result.voidTime, ts, lsn: 0, lut: ts },
+          op.id.set,
+          result.image,
+        );
       if (!result.nothing) staged.set(mapKey, after);
       return { id: op.id, mapKey, before, after, result };
     });
@@ -516,9 +551,9 @@ export interface EngineParts {
   readonly report: OpenReport;
 }
 
-
 const putOp = (key: RecordKey, bins: BinsInput, options: WriteOptions): WriteOp => {
   const particles = new Map<string, Particle | null>();
-  for (const [name, value] of Object.entries(bins)) particles.set(name, value === null ? null : toParticle(value));
+  for (const [name, value] of Object.entries(bins))
+    particles.set(name, value === null ? null : toParticle(value));
   return { op: 'put', id: resolveKey(key), bins: particles, options };
 };

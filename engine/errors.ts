@@ -208,7 +208,8 @@ export const ERRORS = {
   'log-corrupt': kind(
     40,
     (f) => `log file ${f.path} is corrupt at byte ${f.offset}: ${f.why}`,
-    (f) => `evidence kept as ${f.evidence ?? 'is'}; restore from the archive, newest good LSN ${f.lsn ?? 'unknown'}`,
+    (f) =>
+      `evidence kept as ${f.evidence ?? 'is'}; restore from the archive, newest good LSN ${f.lsn ?? 'unknown'}`,
   ),
   'log-foreign': kind(
     41,

@@ -61,7 +61,9 @@ class NodeFile implements OpenFile {
 
 export const nodeFiles: Files = {
   createNew: async (path) =>
-    new NodeFile(await fs.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND)),
+    new NodeFile(
+      await fs.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND),
+    ),
   openAppend: async (path) => new NodeFile(await fs.open(path, constants.O_WRONLY | constants.O_APPEND)),
   read: (path) => fs.readFile(path),
   readStart: async (path, bytes) => {

@@ -46,13 +46,18 @@ export interface EngineIdentity {
 export const newTimelineId = (): string => randomBytes(8).toString('hex');
 
 export const newIdentity = (
-  fields: Partial<Pick<EngineIdentity, 'stream' | 'timeline' | 'shards' | 'partitions' | 'archive' | 'fork' | 'detached'>>,
+  fields: Partial<
+    Pick<EngineIdentity, 'stream' | 'timeline' | 'shards' | 'partitions' | 'archive' | 'fork' | 'detached'>
+  >,
   nowMs: number,
 ): EngineIdentity => {
   const stream = fields.stream ?? 'main';
   const shards = fields.shards ?? 16;
   if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/.test(stream))
-    throw new PitrError('usage', { what: `bad stream name "${stream}"`, hint: 'letters, digits, _ and -, at most 63' });
+    throw new PitrError('usage', {
+      what: `bad stream name "${stream}"`,
+      hint: 'letters, digits, _ and -, at most 63',
+    });
   if (shards < 1 || shards > 256 || (shards & (shards - 1)) !== 0)
     throw new PitrError('usage', { what: `${shards} shards`, hint: 'a power of two from 1 to 256' });
   return {
@@ -75,8 +80,12 @@ export const readIdentity = async (dir: string): Promise<EngineIdentity> => {
     text = await fs.readFile(join(dir, IDENTITY_FILE), 'utf8');
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw new PitrError('io', { op: 'read', path: join(dir, IDENTITY_FILE), why: code }, { cause });
-    throw new PitrError('not-an-engine', { dir, why: code === 'ENOTDIR' ? 'it is not a directory' : `it has no ${IDENTITY_FILE}` });
+    if (code !== 'ENOENT' && code !== 'ENOTDIR')
+      throw new PitrError('io', { op: 'read', path: join(dir, IDENTITY_FILE), why: code }, { cause });
+    throw new PitrError('not-an-engine', {
+      dir,
+      why: code === 'ENOTDIR' ? 'it is not a directory' : `it has no ${IDENTITY_FILE}`,
+    });
   }
   let identity: EngineIdentity;
   try {
@@ -84,9 +93,14 @@ export const readIdentity = async (dir: string): Promise<EngineIdentity> => {
   } catch (cause) {
     throw new PitrError('not-an-engine', { dir, why: `${IDENTITY_FILE} is not JSON` }, { cause });
   }
-  if (identity?.pitr !== 'engine') throw new PitrError('not-an-engine', { dir, why: `${IDENTITY_FILE} is of something else` });
+  if (identity?.pitr !== 'engine')
+    throw new PitrError('not-an-engine', { dir, why: `${IDENTITY_FILE} is of something else` });
   if (identity.version !== IDENTITY_VERSION)
-    throw new PitrError('format-version', { what: join(dir, IDENTITY_FILE), version: identity.version, supported: IDENTITY_VERSION });
+    throw new PitrError('format-version', {
+      what: join(dir, IDENTITY_FILE),
+      version: identity.version,
+      supported: IDENTITY_VERSION,
+    });
   return identity;
 };
 

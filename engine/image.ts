@@ -18,7 +18,8 @@ export interface Image {
 /** Largest image, bytes: the bound of Aerospike's protocol on one message (aerospike-wire.md 1.1). */
 export const IMAGE_BYTES_MAX = 128 * 1024 * 1024;
 
-const varintBytes = (n: number): number => (n < 0x80 ? 1 : n < 0x4000 ? 2 : n < 0x200000 ? 3 : n < 0x10000000 ? 4 : 5);
+const varintBytes = (n: number): number =>
+  n < 0x80 ? 1 : n < 0x4000 ? 2 : n < 0x200000 ? 3 : n < 0x10000000 ? 4 : 5;
 
 const writeVarint = (out: Uint8Array, at: number, value: number): number => {
   let n = value;
@@ -40,7 +41,8 @@ export const encodeImage = (image: Image): Buffer => {
     names.push(encoded);
     bytes += 1 + encoded.length + 1 + varintBytes(value.bytes.length) + value.bytes.length;
   }
-  if (bytes > IMAGE_BYTES_MAX) throw new PitrError('bad-record', { what: `${bytes} bytes are more than ${IMAGE_BYTES_MAX}` });
+  if (bytes > IMAGE_BYTES_MAX)
+    throw new PitrError('bad-record', { what: `${bytes} bytes are more than ${IMAGE_BYTES_MAX}` });
   const out = Buffer.allocUnsafe(bytes);
   let at = writeVarint(out, 0, image.key ? image.key.bytes.length + 2 : 0);
   if (image.key) {

@@ -14,7 +14,8 @@ export interface PartitionRange {
 export const ALL_PARTITIONS: PartitionRange = { start: 0, end: PARTITIONS };
 
 /** Partition of a digest: 12 bits, little endian (reference: aerospike-wire.md 2). */
-export const partitionOf = (digest: Uint8Array, at = 0): number => (digest[at] | (digest[at + 1] << 8)) & 0x0fff;
+export const partitionOf = (digest: Uint8Array, at = 0): number =>
+  (digest[at] | (digest[at + 1] << 8)) & 0x0fff;
 
 /** RIPEMD-160 of set ‖ key type ‖ key bytes. The namespace is not part of it. */
 export const digestOf = (set: string, keyType: number, key: Uint8Array): Buffer =>
@@ -27,7 +28,11 @@ export const digestOf = (set: string, keyType: number, key: Uint8Array): Buffer 
  *     digest   b0=hl  b1=mn  b2 …      (nibbles; partition = n·256 + hl)
  *     sort key k0=nh  k1=lm  k2=b2 …
  */
-export const sortKeyOf = (digest: Uint8Array, out: Uint8Array = new Uint8Array(DIGEST_BYTES), at = 0): Uint8Array => {
+export const sortKeyOf = (
+  digest: Uint8Array,
+  out: Buffer = Buffer.allocUnsafe(DIGEST_BYTES),
+  at = 0,
+): Buffer => {
   const b0 = digest[0];
   const b1 = digest[1];
   out[at] = ((b1 & 0x0f) << 4) | (b0 >> 4);
@@ -66,7 +71,8 @@ export class PartitionSet {
     const merged: PartitionRange[] = [];
     for (const r of sorted) {
       const last = merged.at(-1);
-      if (last && r.start <= last.end) merged[merged.length - 1] = { start: last.start, end: Math.max(last.end, r.end) };
+      if (last && r.start <= last.end)
+        merged[merged.length - 1] = { start: last.start, end: Math.max(last.end, r.end) };
       else merged.push(r);
     }
     return new PartitionSet(merged);
@@ -93,7 +99,9 @@ export class PartitionSet {
 
   toString(): string {
     if (this.ranges.length === 0) return 'none';
-    return this.ranges.map((r) => (r.end - r.start === 1 ? `${r.start}` : `${r.start}-${r.end - 1}`)).join(',');
+    return this.ranges
+      .map((r) => (r.end - r.start === 1 ? `${r.start}` : `${r.start}-${r.end - 1}`))
+      .join(',');
   }
 
   get size(): number {

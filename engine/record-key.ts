@@ -24,7 +24,10 @@ const KEY_BYTES_MAX = 1024 * 1024;
 const assertName = (what: string, name: string, bytesMax: number): void => {
   const bytes = Buffer.byteLength(name, 'utf8');
   if (bytes > bytesMax || name.includes('\0'))
-    throw new PitrError('bad-record', { what: `${what} "${name}"`, hint: `at most ${bytesMax} bytes, no NUL` });
+    throw new PitrError('bad-record', {
+      what: `${what} "${name}"`,
+      hint: `at most ${bytesMax} bytes, no NUL`,
+    });
 };
 
 /** @throws bad-record for a namespace that could not be stored */
@@ -42,7 +45,8 @@ const keyParticle = (key: string | number | bigint | Uint8Array): Particle => {
     throw new PitrError('bad-record', { what: `key ${key}`, hint: 'keys are integers, strings or bytes' });
   const bytes = Buffer.alloc(8);
   const integer = BigInt(key);
-  if (integer < -(2n ** 63n) || integer >= 2n ** 63n) throw new PitrError('bad-record', { what: `key ${key} is over 64 bits` });
+  if (integer < -(2n ** 63n) || integer >= 2n ** 63n)
+    throw new PitrError('bad-record', { what: `key ${key} is over 64 bits` });
   bytes.writeBigInt64BE(integer);
   return { type: ParticleType.integer, bytes };
 };
@@ -58,9 +62,15 @@ export const resolveKey = (key: RecordKey): RecordId => {
   if (!particle && !key.digest) throw new PitrError('bad-record', { what: 'it has neither key nor digest' });
   if (key.digest && key.digest.length !== DIGEST_BYTES)
     throw new PitrError('bad-record', { what: `a digest of ${key.digest.length} bytes` });
-  const digest = key.digest ? Buffer.from(key.digest) : digestOf(set, (particle as Particle).type, (particle as Particle).bytes);
+  const digest = key.digest
+    ? Buffer.from(key.digest)
+    : digestOf(set, (particle as Particle).type, (particle as Particle).bytes);
   const sortKey = sortKeyOf(digest);
-  const shown = particle ? (key.key instanceof Uint8Array ? Buffer.from(key.key).toString('hex') : String(key.key)) : digest.toString('hex');
+  const shown = particle
+    ? key.key instanceof Uint8Array
+      ? Buffer.from(key.key).toString('hex')
+      : String(key.key)
+    : digest.toString('hex');
   return {
     namespace: key.namespace,
     set,

@@ -12,7 +12,10 @@ const REPLAY_VERSIONS = 5000;
 export interface Replay {
   readonly entry: (entry: LogEntry) => void;
   /** Applies what is left and removes what an interrupted hand-over loaded. */
-  readonly finish: (lastLsn: number, lastTs: number) => { digest: ContentDigest; partitions: PartitionSet; epoch: number };
+  readonly finish: (
+    lastLsn: number,
+    lastTs: number,
+  ) => { digest: ContentDigest; partitions: PartitionSet; epoch: number };
 }
 
 /**
@@ -29,7 +32,13 @@ export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMe
   const newest = new Map<string, Buffer | undefined>();
 
   const flush = (): void => {
-    const now: StoreMeta = { appliedLsn: lsn, lastTs, epoch, partitions: partitions.toString(), digests: digest.toShards() };
+    const now: StoreMeta = {
+      appliedLsn: lsn,
+      lastTs,
+      epoch,
+      partitions: partitions.toString(),
+      digests: digest.toShards(),
+    };
     if (changes.length > 0 || lsn > (meta?.appliedLsn ?? 0)) store.applySync(changes, now);
     changes = [];
     newest.clear();
@@ -42,7 +51,11 @@ export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMe
     if (before) addToDigest(digest, key, before, -1);
     const value =
       v.image &&
-      encodeState({ generation: v.generation, voidTime: v.voidTime, ts: v.ts, lsn: v.lsn, lut: v.ts }, v.set, v.image);
+      encodeState(
+        { generation: v.generation, voidTime: v.voidTime, ts: v.ts, lsn: v.lsn, lut: v.ts },
+        v.set,
+        v.image,
+      );
     if (value) addToDigest(digest, key, value, 1);
     newest.set(mapKey, value);
     changes.push({ key, value });
@@ -66,7 +79,10 @@ export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMe
       case 'mark':
         return;
       case 'truncate':
-        removeWhere(e.namespace, (v) => state.lut(v) < e.cutoffLut && (e.set === null || state.set(v) === e.set));
+        removeWhere(
+          e.namespace,
+          (v) => state.lut(v) < e.cutoffLut && (e.set === null || state.set(v) === e.set),
+        );
         flush();
         return;
       case 'ownership': {
@@ -79,7 +95,8 @@ export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMe
           // their records were durable in the store before this event was logged
           partitions = partitions.union(moved);
           epoch = e.epoch;
-          for (const { key, value } of store.scan()) if (mask[partitionOfKey(key)]) addToDigest(digest, key, value, 1);
+          for (const { key, value } of store.scan())
+            if (mask[partitionOfKey(key)]) addToDigest(digest, key, value, 1);
         }
         flush();
         return;
@@ -128,4 +145,3 @@ export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMe
     },
   };
 };
-

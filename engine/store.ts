@@ -1,9 +1,10 @@
 import { mkdirSync } from 'node:fs';
+import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { ContentDigest, contentHash, type ShardDigest, scopeSeed } from './content-digest.ts';
 import { PitrError } from './errors.ts';
-import { type PartitionRange, PARTITIONS, partitionOfWord } from './partition.ts';
+import { PARTITIONS, type PartitionRange, partitionOfWord } from './partition.ts';
 import { splitStateKey, state, stateKey } from './state-record.ts';
 
 /** What the store says of itself, written in the same transaction as the records it is about. */
@@ -36,14 +37,22 @@ export class Store {
   readonly #env: RootDatabase<Buffer, Buffer>;
   readonly #meta: Database<StoreMeta, string>;
 
-  private constructor(dir: string, env: RootDatabase<Buffer, Buffer>, meta: Database<StoreMeta, string>) {
+  readonly #bulk: boolean;
+
+  private constructor(
+    dir: string,
+    env: RootDatabase<Buffer, Buffer>,
+    meta: Database<StoreMeta, string>,
+    bulk: boolean,
+  ) {
     this.dir = dir;
+    this.#bulk = bulk;
     this.#env = env;
     this.#meta = meta;
   }
 
   /** Opens or creates the store below an engine directory. @throws store-corrupt */
-  static open(engineDir: string, options: { readOnly?: boolean } = {}): Store {
+  static open(engineDir: string, options: { readOnly?: boolean; bulk?: boolean } = {}): Store {
     const dir = join(engineDir, STORE_DIR);
     try {
       if (!options.readOnly) mkdirSync(dir, { recursive: true });
@@ -53,9 +62,15 @@ export class Store {
         encoding: 'binary',
         readOnly: options.readOnly ?? false,
         maxDbs: 4,
+        // a bulk load is worth nothing before its end, so only the end is synced: see flushed
+        noSync: options.bulk ?? false,
       });
-      const meta = env.openDB<StoreMeta, string>('meta', { encoding: 'msgpack', keyEncoding: 'ordered-binary' });
-      return new Store(dir, env.openDB('records', { keyEncoding: 'binary', encoding: 'binary' }) as typeof env, meta);
+      const meta = env.openDB<StoreMeta, string>('meta', {
+        encoding: 'msgpack',
+        keyEncoding: 'ordered-binary',
+      });
+      const records = env.openDB('records', { keyEncoding: 'binary', encoding: 'binary' }) as typeof env;
+      return new Store(dir, records, meta, options.bulk ?? false);
     } catch (cause) {
       throw new PitrError('store-corrupt', { dir, why: String((cause as Error).message) }, { cause });
     }
@@ -96,13 +111,23 @@ export class Store {
   /** Resolves when everything applied before the call is on disk. */
   async flushed(): Promise<void> {
     await this.#env.flushed;
+    if (!this.#bulk) return;
+    const file = await fs.open(join(this.dir, 'data.mdb'), 'r');
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
   }
 
   /**
    * Records in key order from one snapshot of the store, taken at the first step: of all namespaces, or of one and a range
    * of its partitions. Keys and values are copies.
    */
-  *scan(namespace?: string, range: PartitionRange = { start: 0, end: PARTITIONS }): Generator<{ key: Buffer; value: Buffer }> {
+  *scan(
+    namespace?: string,
+    range: PartitionRange = { start: 0, end: PARTITIONS },
+  ): Generator<{ key: Buffer; value: Buffer }> {
     const bound = (partition: number): Buffer => {
       const sortKey = Buffer.alloc(20);
       sortKey.writeUInt32BE((partition << 20) >>> 0, 0);
@@ -114,7 +139,10 @@ export class Store {
         : {
             snapshot: true,
             start: bound(range.start),
-            end: range.end === PARTITIONS ? Buffer.concat([Buffer.from(namespace), Buffer.of(1)]) : bound(range.end),
+            end:
+              range.end === PARTITIONS
+                ? Buffer.concat([Buffer.from(namespace), Buffer.of(1)])
+                : bound(range.end),
           };
     for (const { key, value } of this.#env.getRange(options)) {
       state.check(value, this.dir);
@@ -136,7 +164,11 @@ export class Store {
   }
 
   /** State and LSN from one read transaction: the base copy (DESIGN 5). Ends the transaction when the scan ends. */
-  snapshot(): { meta: StoreMeta | undefined; records: Iterable<{ key: Buffer; value: Buffer }>; done: () => void } {
+  snapshot(): {
+    meta: StoreMeta | undefined;
+    records: Iterable<{ key: Buffer; value: Buffer }>;
+    done: () => void;
+  } {
     this.#env.resetReadTxn();
     const transaction = this.#env.useReadTransaction();
     const meta = this.#meta.get(META_KEY, { transaction });
@@ -173,7 +205,8 @@ export const seedOf = (namespace: string, set: string): number => {
 };
 
 /** Partition in a store key. */
-export const partitionOfKey = (key: Buffer): number => (key[key.length - 20] << 4) | (key[key.length - 19] >> 4);
+export const partitionOfKey = (key: Buffer): number =>
+  (key[key.length - 20] << 4) | (key[key.length - 19] >> 4);
 
 /** Adds or subtracts a stored record. */
 export const addToDigest = (digest: ContentDigest, key: Buffer, value: Buffer, sign: 1 | -1): void => {

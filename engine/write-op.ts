@@ -30,9 +30,18 @@ export interface RecordId {
 }
 
 export type WriteOp =
-  | { readonly op: 'put'; readonly id: RecordId; readonly bins: ReadonlyMap<string, Particle | null>; readonly options: WriteOptions }
+  | {
+      readonly op: 'put';
+      readonly id: RecordId;
+      readonly bins: ReadonlyMap<string, Particle | null>;
+      readonly options: WriteOptions;
+    }
   | { readonly op: 'delete'; readonly id: RecordId; readonly options: Pick<WriteOptions, 'generation'> }
-  | { readonly op: 'touch'; readonly id: RecordId; readonly options: Pick<WriteOptions, 'generation' | 'ttl'> };
+  | {
+      readonly op: 'touch';
+      readonly id: RecordId;
+      readonly options: Pick<WriteOptions, 'generation' | 'ttl'>;
+    };
 
 /** The state after an operation; image undefined: the record is gone. */
 export interface WriteResult {
@@ -65,12 +74,22 @@ export const applyOp = (op: WriteOp, stored: Buffer | undefined, ts: number): Wr
     case 'touch': {
       if (!current) throw new PitrError('record-not-found', { key: id.text });
       const image = Buffer.from(state.image(current));
-      return { generation: next(generation), voidTime: voidTimeOf(op.options.ttl, current, ts), image, nothing: false };
+      return {
+        generation: next(generation),
+        voidTime: voidTimeOf(op.options.ttl, current, ts),
+        image,
+        nothing: false,
+      };
     }
     case 'put': {
       const image = putImage(op, current);
       if (image === undefined) return { generation: 0, voidTime: 0, image, nothing: stored === undefined };
-      return { generation: next(generation), voidTime: voidTimeOf(op.options.ttl, current, ts), image, nothing: false };
+      return {
+        generation: next(generation),
+        voidTime: voidTimeOf(op.options.ttl, current, ts),
+        image,
+        nothing: false,
+      };
     }
     default:
       return op satisfies never;
@@ -96,7 +115,8 @@ const putImage = (op: Extract<WriteOp, { op: 'put' }>, current: Buffer | undefin
     assertParticle(particle, name);
     merged.set(name, particle);
   }
-  if (merged.size > MAX_BINS) throw new PitrError('bad-record', { what: `${merged.size} bins; at most ${MAX_BINS}` });
+  if (merged.size > MAX_BINS)
+    throw new PitrError('bad-record', { what: `${merged.size} bins; at most ${MAX_BINS}` });
   // a record lives as long as it has a bin, as on the server
   if (merged.size === 0) return undefined;
   return encodeImage({ key: id.storedKey ?? old?.key, bins: merged });
@@ -106,6 +126,9 @@ const voidTimeOf = (ttl: Ttl | undefined, current: Buffer | undefined, ts: numbe
   if (ttl === undefined || ttl === 'never') return 0;
   if (ttl === 'keep') return current ? state.voidTime(current) : 0;
   if (!Number.isInteger(ttl) || ttl < 1 || ttl > TTL_SECONDS_MAX)
-    throw new PitrError('bad-record', { what: `ttl ${ttl} s`, hint: 'give whole seconds from 1 to ten years, never or keep' });
+    throw new PitrError('bad-record', {
+      what: `ttl ${ttl} s`,
+      hint: 'give whole seconds from 1 to ten years, never or keep',
+    });
   return Math.floor(ts / 1000) + ttl;
 };

@@ -3,8 +3,8 @@ import { type Clock, systemClock } from '../engine/clock.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
 import { openObjectStore } from '../engine/open-object-store.ts';
-import { type Head } from './catalog.ts';
-import { decodeDocument, type DocumentKind, encodeDocument } from './document.ts';
+import type { Head } from './catalog.ts';
+import { type DocumentKind, decodeDocument, encodeDocument } from './document.ts';
 import type { ArchiveEvent } from './event.ts';
 import type { SegmentRef } from './segment.ts';
 import { SegmentReader } from './segment-reader.ts';
@@ -47,10 +47,15 @@ export class Archive {
   static async open(url: string | ObjectStore, options: { clock?: Clock } = {}): Promise<Archive> {
     const store = typeof url === 'string' ? openObjectStore(url) : url;
     try {
-      const { id } = decodeDocument<ArchiveDocument>('archive', await store.read(ARCHIVE_OBJECT), ARCHIVE_OBJECT);
+      const { id } = decodeDocument<ArchiveDocument>(
+        'archive',
+        await store.read(ARCHIVE_OBJECT),
+        ARCHIVE_OBJECT,
+      );
       return new Archive(store, id, options.clock ?? systemClock);
     } catch (error) {
-      if (isPitrError(error, 'object-not-found')) throw new PitrError('archive-not-found', { url: store.url }, { cause: error });
+      if (isPitrError(error, 'object-not-found'))
+        throw new PitrError('archive-not-found', { url: store.url }, { cause: error });
       throw error;
     }
   }
@@ -66,7 +71,10 @@ export class Archive {
     const id = randomBytes(16).toString('hex');
     const createdMs = (options.clock ?? systemClock).nowMs();
     try {
-      await store.create(ARCHIVE_OBJECT, encodeDocument('archive', { id, createdMs } satisfies ArchiveDocument));
+      await store.create(
+        ARCHIVE_OBJECT,
+        encodeDocument('archive', { id, createdMs } satisfies ArchiveDocument),
+      );
     } catch (error) {
       // somebody else made it at the same moment: theirs counts
       if (!isPitrError(error, 'object-exists')) throw error;
@@ -132,7 +140,11 @@ export class Archive {
       if (now && isPitrError(error, 'cas-conflict')) {
         const current = decodeDocument<Head>('head', now.bytes, name);
         if (current.generation > head.generation)
-          throw new PitrError('fenced', { stream: head.stream, mine: head.generation, current: current.generation });
+          throw new PitrError('fenced', {
+            stream: head.stream,
+            mine: head.generation,
+            current: current.generation,
+          });
       }
       throw error;
     }
@@ -196,7 +208,8 @@ export class Archive {
   }
 
   #mine(name: string, archive: string): void {
-    if (archive !== this.id) throw new PitrError('archive-mismatch', { what: name, actual: archive, expected: this.id });
+    if (archive !== this.id)
+      throw new PitrError('archive-mismatch', { what: name, actual: archive, expected: this.id });
   }
 }
 

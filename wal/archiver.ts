@@ -37,9 +37,26 @@ export interface ArchiverOptions {
 }
 
 export type ArchiverEvent =
-  | { readonly kind: 'archived'; readonly stream: string; readonly versions: number; readonly bytes: number; readonly frontierTs: number }
-  | { readonly kind: 'merged'; readonly stream: string; readonly runs: number; readonly level: number; readonly versions: number }
-  | { readonly kind: 'adopted'; readonly stream: string; readonly versions: number; readonly tornBytes: number }
+  | {
+      readonly kind: 'archived';
+      readonly stream: string;
+      readonly versions: number;
+      readonly bytes: number;
+      readonly frontierTs: number;
+    }
+  | {
+      readonly kind: 'merged';
+      readonly stream: string;
+      readonly runs: number;
+      readonly level: number;
+      readonly versions: number;
+    }
+  | {
+      readonly kind: 'adopted';
+      readonly stream: string;
+      readonly versions: number;
+      readonly tornBytes: number;
+    }
   | { readonly kind: 'gap'; readonly stream: string; readonly gap: Gap }
   | { readonly kind: 'error'; readonly stream: string; readonly error: unknown };
 
@@ -65,7 +82,15 @@ export class Archiver {
   #queued = false;
   #stopped = false;
 
-  private constructor(dir: string, identity: EngineIdentity, archive: Archive, lock: DirectoryLock, options: ArchiverOptions, head: Head, tag: string) {
+  private constructor(
+    dir: string,
+    identity: EngineIdentity,
+    archive: Archive,
+    lock: DirectoryLock,
+    options: ArchiverOptions,
+    head: Head,
+    tag: string,
+  ) {
     this.dir = dir;
     this.identity = identity;
     this.archive = archive;
@@ -81,14 +106,21 @@ export class Archiver {
   static async open(dir: string, options: ArchiverOptions = {}): Promise<Archiver> {
     const identity = await readIdentity(dir);
     if (!identity.archive)
-      throw new PitrError('usage', { what: `the engine in ${dir} has no archive`, hint: 'make one with: pitr init DIR --archive URL' });
+      throw new PitrError('usage', {
+        what: `the engine in ${dir} has no archive`,
+        hint: 'make one with: pitr init DIR --archive URL',
+      });
     const lock = await acquireDirectoryLock(join(dir, 'agent.lock'), { waitMs: 200 });
     if (!lock) throw new PitrError('agent-busy', { stream: identity.stream, dir });
     try {
       const clock = options.clock ?? systemClock;
       const archive = await Archive.open(identity.archive.url, { clock });
       if (archive.id !== identity.archive.id)
-        throw new PitrError('archive-mismatch', { what: dir, actual: identity.archive.id, expected: archive.id });
+        throw new PitrError('archive-mismatch', {
+          what: dir,
+          actual: identity.archive.id,
+          expected: archive.id,
+        });
       await archive.updateTimelines((all) => withEngine(all, identity, clock.nowMs()));
       const { head, tag } = await claim(archive, identity);
       return new Archiver(dir, identity, archive, lock, options, head, tag);
@@ -151,7 +183,8 @@ export class Archiver {
       });
       const { versions, tornBytes } = engine.report;
       await engine.close();
-      if (versions > 0 || tornBytes > 0) this.#emit({ kind: 'adopted', stream: this.identity.stream, versions, tornBytes });
+      if (versions > 0 || tornBytes > 0)
+        this.#emit({ kind: 'adopted', stream: this.identity.stream, versions, tornBytes });
       return true;
     } catch (error) {
       // a writer was faster
@@ -174,7 +207,13 @@ export class Archiver {
       });
       merges++;
       const versions = merged.segments.reduce((n, s) => n + s.rows, 0);
-      this.#emit({ kind: 'merged', stream: this.identity.stream, runs: runs.length, level: merged.level, versions });
+      this.#emit({
+        kind: 'merged',
+        stream: this.identity.stream,
+        runs: runs.length,
+        level: merged.level,
+        versions,
+      });
     }
     await this.#deleteRetired();
     return merges;
@@ -222,7 +261,8 @@ export class Archiver {
       if (batch.versions.length >= CATCH_UP_VERSIONS || bytesRead >= 64 * 1024 * 1024) break;
     }
     const { clock, gap } = batch;
-    if (!clock) throw new PitrError('log-corrupt', { path: dir, offset: 0, why: 'a sealed file without clock frame' });
+    if (!clock)
+      throw new PitrError('log-corrupt', { path: dir, offset: 0, why: 'a sealed file without clock frame' });
     let next: Head = {
       ...this.#head,
       frontier: { ts: Math.max(clock.ts, this.#head.frontier.ts), lsn: batch.lsnEnd - 1 },
@@ -249,7 +289,13 @@ export class Archiver {
     await writeArchived(this.dir, { lsn: next.frontier.lsn, sequence: next.sequence });
     if (gap) this.#emit({ kind: 'gap', stream: this.identity.stream, gap });
     if (bytes > 0)
-      this.#emit({ kind: 'archived', stream: this.identity.stream, versions: batch.versions.length, bytes, frontierTs: next.frontier.ts });
+      this.#emit({
+        kind: 'archived',
+        stream: this.identity.stream,
+        versions: batch.versions.length,
+        bytes,
+        frontierTs: next.frontier.ts,
+      });
     return batch.versions.length;
   }
 

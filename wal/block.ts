@@ -125,7 +125,11 @@ export class Block {
   window(i: number): { startMs: number; endMs: number; missed: number } | undefined {
     if (!(this.flags[i] & FLAG.extension)) return undefined;
     const view = new DataView(this.heap.buffer, this.heap.byteOffset + this.heapStart(i));
-    return { startMs: this.#extension(i, 8), endMs: this.#extension(i, 16), missed: view.getUint32(24, true) };
+    return {
+      startMs: this.#extension(i, 8),
+      endMs: this.#extension(i, 16),
+      missed: view.getUint32(24, true),
+    };
   }
 
   #extension(i: number, offset: number): number {
@@ -304,12 +308,14 @@ export const encodeStored = (raw: Uint8Array): Buffer => {
  * @throws object-corrupt
  */
 export const decodeStored = (stored: Uint8Array, name: string): Uint8Array => {
-  const corrupt = (why: string, cause?: unknown): PitrError => new PitrError('object-corrupt', { name, why }, { cause });
+  const corrupt = (why: string, cause?: unknown): PitrError =>
+    new PitrError('object-corrupt', { name, why }, { cause });
   if (stored.length < STORED_HEADER_BYTES) throw corrupt('block header is truncated');
   const head = new DataView(stored.buffer, stored.byteOffset, STORED_HEADER_BYTES);
   const packedBytes = head.getUint32(0, true);
   const rawBytes = head.getUint32(4, true);
-  if (packedBytes !== stored.length - STORED_HEADER_BYTES) throw corrupt('block length disagrees with its index');
+  if (packedBytes !== stored.length - STORED_HEADER_BYTES)
+    throw corrupt('block length disagrees with its index');
   if (rawBytes > BLOCK_BYTES_MAX) throw corrupt(`block of ${rawBytes} bytes is over the limit`);
   const packed = stored.subarray(STORED_HEADER_BYTES);
   if (crc32(packed) !== head.getUint32(8, true)) throw corrupt('checksum of the stored bytes');
@@ -319,6 +325,7 @@ export const decodeStored = (stored: Uint8Array, name: string): Uint8Array => {
   } catch (cause) {
     throw corrupt('zstd frame', cause);
   }
-  if (raw.length !== rawBytes || crc32(raw) !== head.getUint32(12, true)) throw corrupt('checksum of the plain bytes');
+  if (raw.length !== rawBytes || crc32(raw) !== head.getUint32(12, true))
+    throw corrupt('checksum of the plain bytes');
   return raw.byteOffset % 4 === 0 ? raw : new Uint8Array(raw);
 };

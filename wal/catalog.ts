@@ -51,7 +51,9 @@ export interface Head {
   readonly updatedMs: number;
 }
 
-export const emptyHead = (fields: Pick<Head, 'archive' | 'timeline' | 'stream' | 'engineId' | 'generation'>): Head => ({
+export const emptyHead = (
+  fields: Pick<Head, 'archive' | 'timeline' | 'stream' | 'engineId' | 'generation'>,
+): Head => ({
   ...fields,
   frontier: { ts: 0, lsn: 0 },
   sequence: 0,

@@ -5,8 +5,8 @@ import { type Head, runOf } from './catalog.ts';
 import type { ArchiveEvent } from './event.ts';
 import { compareEvents } from './event.ts';
 import { Merge } from './merge.ts';
-import type { Run, StreamSpan } from './segment.ts';
 import { RunWriter } from './run-writer.ts';
+import type { Run, StreamSpan } from './segment.ts';
 
 /** Runs of one level that are merged into one of the next. The runs a restore opens stay below fanout × levels. */
 export const FANOUT = 8;
@@ -35,7 +35,9 @@ export const runsToMerge = (runs: readonly Run[], fanout: number): Run[] | undef
  * is read back and counted before it is returned; the catalog is not touched.
  */
 export const mergeRuns = async (archive: Archive, head: Head, runs: readonly Run[]): Promise<Run> => {
-  const readers = await Promise.all(runs.map((run) => Promise.all(run.segments.map((ref) => archive.reader(ref)))));
+  const readers = await Promise.all(
+    runs.map((run) => Promise.all(run.segments.map((ref) => archive.reader(ref)))),
+  );
   const merge = new Merge(readers);
   const lsnStart = runs[0].lsnStart;
   const lsnEnd = runs[runs.length - 1].lsnEnd;
@@ -43,7 +45,10 @@ export const mergeRuns = async (archive: Archive, head: Head, runs: readonly Run
   const events: ArchiveEvent[] = [];
   for (const run of runs) {
     const own = await archive.events(run.segments);
-    const clock = own.filter((e) => e.kind === 'clock').sort(compareEvents).at(-1);
+    const clock = own
+      .filter((e) => e.kind === 'clock')
+      .sort(compareEvents)
+      .at(-1);
     events.push(...own.filter((e) => e.kind !== 'clock'), ...(clock ? [clock] : []));
   }
   const writer = new RunWriter(
@@ -68,7 +73,8 @@ export const mergeRuns = async (archive: Archive, head: Head, runs: readonly Run
   const rowsIn = readers.flat().reduce((n, r) => n + r.properties.rows, 0);
   let rowsOut = 0;
   for (const ref of segments) rowsOut += (await archive.reader(ref)).properties.rows;
-  if (rowsIn !== rowsOut) throw new PitrError('internal', { what: `a merge of ${rowsIn} versions wrote ${rowsOut}` });
+  if (rowsIn !== rowsOut)
+    throw new PitrError('internal', { what: `a merge of ${rowsIn} versions wrote ${rowsOut}` });
   return runOf(level, lsnStart, lsnEnd, segments);
 };
 
@@ -85,5 +91,7 @@ export const joinSpans = (spans: readonly StreamSpan[]): StreamSpan[] => {
       lsnEnd: Math.max(s.lsnEnd, old?.lsnEnd ?? s.lsnEnd),
     });
   }
-  return [...joined.values()].sort((a, b) => a.epoch - b.epoch || Buffer.compare(Buffer.from(a.stream), Buffer.from(b.stream)));
+  return [...joined.values()].sort(
+    (a, b) => a.epoch - b.epoch || Buffer.compare(Buffer.from(a.stream), Buffer.from(b.stream)),
+  );
 };

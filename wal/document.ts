@@ -23,7 +23,8 @@ export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
 
 /** @throws object-corrupt, format-version */
 export const decodeDocument = <T>(kind: DocumentKind, bytes: Buffer, name: string): T => {
-  const corrupt = (why: string, cause?: unknown): PitrError => new PitrError('object-corrupt', { name, why }, { cause });
+  const corrupt = (why: string, cause?: unknown): PitrError =>
+    new PitrError('object-corrupt', { name, why }, { cause });
   if (bytes.length > DOCUMENT_BYTES_MAX) throw corrupt(`${bytes.length} bytes are over the limit`);
   const end = bytes.indexOf(10);
   if (end < 0 || end > 512) throw corrupt('no header line');
@@ -35,7 +36,11 @@ export const decodeDocument = <T>(kind: DocumentKind, bytes: Buffer, name: strin
   }
   if (head?.pitr !== kind) throw corrupt(`it is not a ${kind}`);
   if (head.version !== DOCUMENT_VERSION)
-    throw new PitrError('format-version', { what: name, version: String(head.version), supported: DOCUMENT_VERSION });
+    throw new PitrError('format-version', {
+      what: name,
+      version: String(head.version),
+      supported: DOCUMENT_VERSION,
+    });
   const text = bytes.subarray(end + 1);
   if (text.length !== head.bytes) throw corrupt('it is cut short or too long');
   if (crc32(text).toString(16).padStart(8, '0') !== head.crc32) throw corrupt('checksum');

@@ -4,10 +4,16 @@ import { type Clock, systemClock } from '../engine/clock.ts';
 import { EngineCore, type EngineCoreOptions, type EngineParts } from '../engine/engine-core.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { Files } from '../engine/files.ts';
-import { type EngineIdentity, IDENTITY_FILE, newIdentity, readIdentity, writeIdentity } from '../engine/identity.ts';
+import {
+  type EngineIdentity,
+  IDENTITY_FILE,
+  newIdentity,
+  readIdentity,
+  writeIdentity,
+} from '../engine/identity.ts';
 import { PartitionSet } from '../engine/partition.ts';
-import { readArchived } from './archived.ts';
 import { Archive } from './archive.ts';
+import { readArchived } from './archived.ts';
 import { LocalLog } from './local-log.ts';
 import { currentTimeline, ownedPartitions, ownerOfPartition, withEngine } from './timeline.ts';
 
@@ -64,7 +70,9 @@ export class Engine extends EngineCore {
       const archive = await Archive.openOrCreate(url, { clock });
       await archive.updateTimelines((all) => {
         const current = currentTimeline(all);
-        const partitions = options.partitions ?? (current ? PartitionSet.all.subtract(ownedPartitions(current)) : PartitionSet.all);
+        const partitions =
+          options.partitions ??
+          (current ? PartitionSet.all.subtract(ownedPartitions(current)) : PartitionSet.all);
         identity = {
           ...identity,
           ...(current ? { timeline: current.id } : {}),
@@ -90,8 +98,10 @@ export class Engine extends EngineCore {
       if (cause.code === 'ENOENT') return [];
       throw new PitrError('not-an-engine', { dir, why: cause.code }, { cause });
     });
-    if (names.length === 0) await Engine.init(dir, options.shards === undefined ? {} : { shards: options.shards });
-    else if (!names.includes(IDENTITY_FILE)) throw new PitrError('not-an-engine', { dir, why: `it has no ${IDENTITY_FILE}` });
+    if (names.length === 0)
+      await Engine.init(dir, options.shards === undefined ? {} : { shards: options.shards });
+    else if (!names.includes(IDENTITY_FILE))
+      throw new PitrError('not-an-engine', { dir, why: `it has no ${IDENTITY_FILE}` });
     const identity = await readIdentity(dir);
     const parts: EngineParts = await EngineCore.openParts({
       ...options,

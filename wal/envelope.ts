@@ -3,7 +3,12 @@ import { Packr } from 'msgpackr';
 import { PitrError } from '../engine/errors.ts';
 
 /** msgpack without extensions: plain maps, arrays, strings, numbers and bytes. */
-const packr = new Packr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number', encodeUndefinedAsNil: true });
+const packr = new Packr({
+  useRecords: false,
+  mapsAsObjects: true,
+  int64AsType: 'number',
+  encodeUndefinedAsNil: true,
+});
 
 export const packBytes = (value: unknown): Buffer => packr.pack(value);
 
@@ -44,14 +49,23 @@ export interface Envelope<T> {
  * Reads an envelope from the start of `bytes`.
  * @throws format-version, object-corrupt
  */
-export const decodeEnvelope = <T>(bytes: Uint8Array, magic: string, version: number, name: string): Envelope<T> => {
+export const decodeEnvelope = <T>(
+  bytes: Uint8Array,
+  magic: string,
+  version: number,
+  name: string,
+): Envelope<T> => {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (buffer.length < PROLOGUE_BYTES) throw new PitrError('object-corrupt', { name, why: 'header is truncated' });
-  if (buffer.toString('latin1', 0, 8) !== magic) throw new PitrError('object-corrupt', { name, why: 'not a file of this kind' });
+  if (buffer.length < PROLOGUE_BYTES)
+    throw new PitrError('object-corrupt', { name, why: 'header is truncated' });
+  if (buffer.toString('latin1', 0, 8) !== magic)
+    throw new PitrError('object-corrupt', { name, why: 'not a file of this kind' });
   const found = buffer.readUInt16LE(8);
-  if (found !== version) throw new PitrError('format-version', { what: name, version: found, supported: version });
+  if (found !== version)
+    throw new PitrError('format-version', { what: name, version: found, supported: version });
   const length = buffer.readUInt32LE(12);
-  if (PROLOGUE_BYTES + length > buffer.length) throw new PitrError('object-corrupt', { name, why: 'header is truncated' });
+  if (PROLOGUE_BYTES + length > buffer.length)
+    throw new PitrError('object-corrupt', { name, why: 'header is truncated' });
   const packed = buffer.subarray(PROLOGUE_BYTES, PROLOGUE_BYTES + length);
   if (crc32(packed, crc32(buffer.subarray(0, 16))) !== buffer.readUInt32LE(16))
     throw new PitrError('object-corrupt', { name, why: 'header checksum' });

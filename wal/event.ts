@@ -60,7 +60,13 @@ export interface GapEvent extends EventPosition {
 }
 
 /** What has no digest. Travels in a segment's events block, is loaded before any key, is never behind the filter. */
-export type ArchiveEvent = TruncateEvent | MarkEvent | OwnershipEvent | ClockEvent | DefinitionEvent | GapEvent;
+export type ArchiveEvent =
+  | TruncateEvent
+  | MarkEvent
+  | OwnershipEvent
+  | ClockEvent
+  | DefinitionEvent
+  | GapEvent;
 
 /** Order of events and versions of one stream. */
 export const compareEvents = (a: EventPosition, b: EventPosition): number =>

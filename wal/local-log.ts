@@ -1,10 +1,25 @@
 import { join } from 'node:path';
-import type { CommitLog, LogClock, LogEntry, LogEvent, LogRecovery, LogVersion } from '../engine/commit-log.ts';
+import type {
+  CommitLog,
+  LogClock,
+  LogEntry,
+  LogEvent,
+  LogRecovery,
+  LogVersion,
+} from '../engine/commit-log.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles, type OpenFile } from '../engine/files.ts';
 import { encodeEnvelope } from './envelope.ts';
 import { decodeLogHeader, logFileName, logFilesIn, scanLogFile } from './log-file.ts';
-import { FRAME, FrameBuffer, LOG_MAGIC, LOG_VERSION, type LogFileHeader, packFrame, syncedPast } from './log-format.ts';
+import {
+  FRAME,
+  FrameBuffer,
+  LOG_MAGIC,
+  LOG_VERSION,
+  type LogFileHeader,
+  packFrame,
+  syncedPast,
+} from './log-format.ts';
 
 export interface LocalLogOptions {
   /** The engine's directory; files are in `log/` below it. */
@@ -231,7 +246,8 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
     count.lastTs = Math.max(count.lastTs, ts);
     if (entry.kind === 'event' && entry.event.kind === 'ownership') count.epoch = entry.event.epoch;
     if (lsn < lsnNext) return;
-    if (lsn > lsnNext) throw new PitrError('log-gap', { stream: options.stream, expected: lsnNext, actual: lsn });
+    if (lsn > lsnNext)
+      throw new PitrError('log-gap', { stream: options.stream, expected: lsnNext, actual: lsn });
     lsnNext++;
     if (entry.kind === 'version') count.versions++;
     else count.events++;
@@ -249,8 +265,13 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
     const path = join(dir, name);
     const newest = i === found.length - 1;
     if (i > 0 && sequence !== found[i - 1].sequence + 1)
-      throw new PitrError('log-corrupt', { path, offset: 0, why: `file ${found[i - 1].sequence + 1} is missing` });
-    if (!sealed && !newest) throw new PitrError('log-corrupt', { path, offset: 0, why: 'an unsealed file has a successor' });
+      throw new PitrError('log-corrupt', {
+        path,
+        offset: 0,
+        why: `file ${found[i - 1].sequence + 1} is missing`,
+      });
+    if (!sealed && !newest)
+      throw new PitrError('log-corrupt', { path, offset: 0, why: 'an unsealed file has a successor' });
     const bytes = await files.read(path);
     try {
       if (!sealed && isTornCreation(bytes, path)) {
@@ -328,7 +349,11 @@ const checkIdentity = (
   if (header.engine !== options.engineId)
     throw new PitrError('log-foreign', { path, actual: header.engine, expected: options.engineId });
   if (header.sequence !== sequence)
-    throw new PitrError('log-corrupt', { path, offset: 0, why: `it is file ${header.sequence} under another name` });
+    throw new PitrError('log-corrupt', {
+      path,
+      offset: 0,
+      why: `it is file ${header.sequence} under another name`,
+    });
   if (chain !== undefined && header.chain !== chain)
     throw new PitrError('log-corrupt', { path, offset: 0, why: 'it does not follow its predecessor' });
 };

@@ -2,7 +2,16 @@ import type { LogEntry } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
 import type { Files } from '../engine/files.ts';
 import { decodeEnvelope } from './envelope.ts';
-import { decodeFrame, FRAME, frameAt, frameCrcOf, LOG_MAGIC, LOG_VERSION, type LogFileHeader, syncedPast } from './log-format.ts';
+import {
+  decodeFrame,
+  FRAME,
+  frameAt,
+  frameCrcOf,
+  LOG_MAGIC,
+  LOG_VERSION,
+  type LogFileHeader,
+  syncedPast,
+} from './log-format.ts';
 
 /** Longest header that is read to learn what a file is. */
 const HEADER_BYTES_MAX = 4096;

@@ -101,7 +101,8 @@ export class FrameBuffer {
   end(): void {
     const start = this.#frameStart;
     const payload = this.#used - start - FRAME_HEADER_BYTES;
-    if (payload > FRAME_BYTES_MAX) throw new PitrError('bad-record', { what: `a write of ${payload} bytes is over the limit` });
+    if (payload > FRAME_BYTES_MAX)
+      throw new PitrError('bad-record', { what: `a write of ${payload} bytes is over the limit` });
     this.#bytes.writeUInt32LE(FRAME_MAGIC, start);
     this.#bytes.writeUInt32LE(payload, start + 4);
     this.#bytes.writeUInt32LE(this.chain, start + 8);
@@ -120,8 +121,7 @@ export class FrameBuffer {
 }
 
 /** crc32 of a frame without its crc field; the previous frame's crc is inside. */
-const frameCrc = (frame: Buffer): number =>
-  crc32(frame.subarray(16), crc32(frame.subarray(0, 12)));
+const frameCrc = (frame: Buffer): number => crc32(frame.subarray(16), crc32(frame.subarray(0, 12)));
 
 export interface Frame {
   readonly offset: number;
@@ -144,7 +144,8 @@ export const frameAt = (file: Buffer, offset: number, chain: number | undefined)
   if (offset + bytes > file.length) return { why: 'frame is truncated' };
   const frame = file.subarray(offset, offset + bytes);
   if (frameCrc(frame) !== file.readUInt32LE(offset + 12)) return { why: 'frame checksum' };
-  if (chain !== undefined && file.readUInt32LE(offset + 8) !== chain) return { why: 'frame does not follow its predecessor' };
+  if (chain !== undefined && file.readUInt32LE(offset + 8) !== chain)
+    return { why: 'frame does not follow its predecessor' };
   return {
     offset,
     bytes,
@@ -171,7 +172,11 @@ export const syncedPast = (file: Buffer, offset: number): boolean => {
 };
 
 /** Calls `entry` for what a frame holds; versions are views of the file's bytes. @throws log-corrupt by way of `bad` */
-export const decodeFrame = (frame: Frame, entry: (e: LogEntry) => void, bad: (why: string) => PitrError): void => {
+export const decodeFrame = (
+  frame: Frame,
+  entry: (e: LogEntry) => void,
+  bad: (why: string) => PitrError,
+): void => {
   switch (frame.type) {
     case FRAME.commits:
       decodeVersions(frame.payload, entry, bad);

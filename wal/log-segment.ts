@@ -24,14 +24,19 @@ export const segmentOfLog = (
   identity: { archive: string; timeline: string; generation: number },
 ): { bytes: Buffer; properties: SegmentProperties; crc: string } => {
   const { versions } = batch;
-  const namespaces = [...new Set(versions.map((v) => v.namespace))].sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  const namespaces = [...new Set(versions.map((v) => v.namespace))].sort((a, b) =>
+    Buffer.compare(Buffer.from(a), Buffer.from(b)),
+  );
   const ordinals = new Map(namespaces.map((n, i) => [n, i]));
   const keys = Buffer.allocUnsafe(versions.length * 20);
   const view = new DataView(keys.buffer, keys.byteOffset, keys.length);
   const ranks = new Float64Array(versions.length);
   versions.forEach((v, i) => {
     sortKeyOf(v.digest, keys, i * 20);
-    ranks[i] = (ordinals.get(v.namespace) as number) * 2 ** 44 + view.getUint32(i * 20) * 4096 + (view.getUint32(i * 20 + 4) >>> 20);
+    ranks[i] =
+      (ordinals.get(v.namespace) as number) * 2 ** 44 +
+      view.getUint32(i * 20) * 4096 +
+      (view.getUint32(i * 20 + 4) >>> 20);
   });
   const order = Uint32Array.from(versions, (_, i) => i).sort(
     (a, b) =>
@@ -53,7 +58,20 @@ export const segmentOfLog = (
     const flags = (v.image ? 0 : FLAG.delete) | (v.batchMore ? FLAG.batchMore : 0);
     const image = v.image ?? none;
     const source = batch.streams.findIndex((s) => v.lsn >= s.lsnStart && v.lsn < s.lsnEnd);
-    writer.builder.addRow(view, i * 20, v.ts, v.lsn, v.voidTime, source, set, v.generation, flags, image, 0, image.length);
+    writer.builder.addRow(
+      view,
+      i * 20,
+      v.ts,
+      v.lsn,
+      v.voidTime,
+      source,
+      set,
+      v.generation,
+      flags,
+      image,
+      0,
+      image.length,
+    );
     writer.rowAdded(set, flags, image.length);
   }
   return writer.finish(batch.events);

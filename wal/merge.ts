@@ -29,7 +29,8 @@ export class Merge {
     this.namespaces = [...new Set(readers.flatMap((r) => r.properties.namespaces))].sort(byteOrder);
     const sources = new Map<string, MergeSource>();
     for (const { properties } of readers)
-      for (const s of properties.header.streams) sources.set(sourceId(s), { epoch: s.epoch, stream: s.stream });
+      for (const s of properties.header.streams)
+        sources.set(sourceId(s), { epoch: s.epoch, stream: s.stream });
     this.sources = [...sources.values()].sort((a, b) => a.epoch - b.epoch || byteOrder(a.stream, b.stream));
     const sourceOrdinals = new Map(this.sources.map((s, i) => [sourceId(s), i]));
     const namespaceOrdinals = new Map(this.namespaces.map((n, i) => [n, i]));
@@ -39,7 +40,8 @@ export class Merge {
           index,
           segments,
           (r) => Uint32Array.from(r.properties.namespaces, (n) => namespaceOrdinals.get(n) as number),
-          (r) => Uint32Array.from(r.properties.header.streams, (s) => sourceOrdinals.get(sourceId(s)) as number),
+          (r) =>
+            Uint32Array.from(r.properties.header.streams, (s) => sourceOrdinals.get(sourceId(s)) as number),
           range,
         ),
     );
@@ -102,7 +104,8 @@ const siftDown = (heap: RunCursor[], from: number): void => {
   heap[i] = moving;
 };
 
-const before = (a: RunCursor, b: RunCursor): boolean => (a.rank !== b.rank ? a.rank < b.rank : beforeInRank(a, b));
+const before = (a: RunCursor, b: RunCursor): boolean =>
+  a.rank !== b.rank ? a.rank < b.rank : beforeInRank(a, b);
 
 /** Full order of two rows whose rank is the same: rest of the key, then newest first. */
 const beforeInRank = (a: RunCursor, b: RunCursor): boolean => {

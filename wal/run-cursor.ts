@@ -77,7 +77,8 @@ export class RunCursor {
       this.block = stored.reader.decode(stored.bytes);
       this.namespace = this.#namespaces[this.block.namespace];
       this.row = 0;
-      while (this.row < this.block.rows && partitionOfWord(this.block.w0[this.row]) < this.#range.start) this.row++;
+      while (this.row < this.block.rows && partitionOfWord(this.block.w0[this.row]) < this.#range.start)
+        this.row++;
       if (this.row === this.block.rows) continue;
       this.#setRank();
       if (this.rank !== Number.POSITIVE_INFINITY) return true;
@@ -124,7 +125,8 @@ export class RunCursor {
       };
       for (const handle of handles) {
         const last = group.at(-1);
-        if (bytes + handle.bytes > FETCH_BYTES || (last && last.offset + last.bytes !== handle.offset)) close();
+        if (bytes + handle.bytes > FETCH_BYTES || (last && last.offset + last.bytes !== handle.offset))
+          close();
         group.push(handle);
         bytes += handle.bytes;
       }

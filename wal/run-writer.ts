@@ -4,8 +4,8 @@ import type { ArchiveEvent } from './event.ts';
 import type { MergeSource } from './merge.ts';
 import type { RunCursor } from './run-cursor.ts';
 import { SEGMENT_RAW_BYTES, type SegmentHeader, type SegmentRef, type StreamSpan } from './segment.ts';
-import { SegmentWriter, segmentRefOf } from './segment-writer.ts';
 import type { SegmentReader } from './segment-reader.ts';
+import { SegmentWriter, segmentRefOf } from './segment-writer.ts';
 
 /** What the segments of one output run have in common. */
 export interface RunOutput {
@@ -69,7 +69,8 @@ export class RunWriter {
     }
     const inSet = block.set[row];
     let set = this.#setMap[inSet];
-    if (set < 0) set = this.#setMap[inSet] = writer.setIndex(this.#namespace, cursor.reader.properties.sets[inSet]);
+    if (set < 0)
+      set = this.#setMap[inSet] = writer.setIndex(this.#namespace, cursor.reader.properties.sets[inSet]);
     writer.builder.copyRow(block, row, this.#sourceOf[cursor.sources[block.source[row]]], set, voidTime);
     writer.rowAdded(set, block.flags[row], block.heapEnd[row] - block.heapStart(row));
     return this.#full.length > 0;
@@ -77,7 +78,8 @@ export class RunWriter {
 
   /** Writes complete segments to the store. */
   async flush(): Promise<void> {
-    for (const writer of this.#full.splice(0)) await this.#store(writer, this.#refs.length === 0 ? this.#events : []);
+    for (const writer of this.#full.splice(0))
+      await this.#store(writer, this.#refs.length === 0 ? this.#events : []);
   }
 
   /** Writes the rest and returns the references, in sort order. */
@@ -103,7 +105,15 @@ export class RunWriter {
 
   #newWriter(): SegmentWriter {
     const { archive, timeline, level, generation, streams, namespaces } = this.#output;
-    const header: SegmentHeader = { archive, timeline, level, streams, generation, salt: randomBytes(32), keyId: null };
+    const header: SegmentHeader = {
+      archive,
+      timeline,
+      level,
+      streams,
+      generation,
+      salt: randomBytes(32),
+      keyId: null,
+    };
     return new SegmentWriter(header, namespaces);
   }
 

@@ -76,7 +76,10 @@ export class SegmentReader {
     if (u64(16) !== ref.bytes) throw corrupt('size disagrees with the footer');
     const propertiesOffset = u64(0);
     const propertiesBytes = footer.readUInt32LE(8);
-    if (propertiesOffset + propertiesBytes + FOOTER_BYTES !== ref.bytes || propertiesBytes > PROPERTIES_BYTES_MAX)
+    if (
+      propertiesOffset + propertiesBytes + FOOTER_BYTES !== ref.bytes ||
+      propertiesBytes > PROPERTIES_BYTES_MAX
+    )
       throw corrupt('properties are out of bounds');
     let start = tailOffset;
     if (propertiesOffset < start) {
@@ -86,16 +89,24 @@ export class SegmentReader {
     const packed = tail.subarray(propertiesOffset - start, propertiesOffset - start + propertiesBytes);
     const crc = crc32(packed);
     if (crc !== footer.readUInt32LE(12)) throw corrupt('properties checksum');
-    if (crc.toString(16).padStart(8, '0') !== ref.crc) throw corrupt('it is not the segment that the catalog lists');
+    if (crc.toString(16).padStart(8, '0') !== ref.crc)
+      throw corrupt('it is not the segment that the catalog lists');
     const properties = unpackBytes<SegmentProperties>(packed, ref.name);
     if (properties.header.archive !== archive)
-      throw new PitrError('archive-mismatch', { what: ref.name, actual: properties.header.archive, expected: archive });
+      throw new PitrError('archive-mismatch', {
+        what: ref.name,
+        actual: properties.header.archive,
+        expected: archive,
+      });
     return new SegmentReader(store, ref, properties, tail, start);
   }
 
   /** The header at the front of the file: equal to the properties' copy unless the file was assembled by something else. */
   async header(): Promise<SegmentHeader> {
-    const bytes = await this.#store.read(this.ref.name, { start: 0, end: Math.min(this.ref.bytes, TAIL_BYTES) });
+    const bytes = await this.#store.read(this.ref.name, {
+      start: 0,
+      end: Math.min(this.ref.bytes, TAIL_BYTES),
+    });
     return decodeEnvelope<SegmentHeader>(bytes, SEGMENT_MAGIC, SEGMENT_VERSION, this.ref.name).body;
   }
 
@@ -189,9 +200,11 @@ export class SegmentReader {
   }
 
   async #read(start: number, end: number): Promise<Buffer> {
-    if (start >= this.#tailOffset) return this.#tail.subarray(start - this.#tailOffset, end - this.#tailOffset);
+    if (start >= this.#tailOffset)
+      return this.#tail.subarray(start - this.#tailOffset, end - this.#tailOffset);
     const bytes = await this.#store.read(this.ref.name, { start, end });
-    if (bytes.length !== end - start) throw new PitrError('object-corrupt', { name: this.ref.name, why: 'cut short' });
+    if (bytes.length !== end - start)
+      throw new PitrError('object-corrupt', { name: this.ref.name, why: 'cut short' });
     return bytes;
   }
 }

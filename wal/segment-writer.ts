@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { PitrError } from '../engine/errors.ts';
 import { PARTITIONS, partitionOfWord } from '../engine/partition.ts';
-import { Block, BLOCK_BYTES, BlockBuilder, decodeStored, encodeStored, FLAG } from './block.ts';
+import { BLOCK_BYTES, Block, BlockBuilder, decodeStored, encodeStored, FLAG } from './block.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
 import type { ArchiveEvent } from './event.ts';
 import { Filter } from './filter.ts';
@@ -114,7 +114,12 @@ export class SegmentWriter {
       // an index partition never spans namespaces: its filter is about one of them
       const namespace = this.#entries[from].namespace;
       let to = from;
-      while (to < this.#entries.length && to - from < BLOCKS_PER_INDEX && this.#entries[to].namespace === namespace) to++;
+      while (
+        to < this.#entries.length &&
+        to - from < BLOCKS_PER_INDEX &&
+        this.#entries[to].namespace === namespace
+      )
+        to++;
       top.push(this.#indexPartition(from, to));
       from = to;
     }
@@ -131,7 +136,9 @@ export class SegmentWriter {
       tsMin: Number.isFinite(this.#tsMin) ? this.#tsMin : 0,
       tsMax: this.#tsMax,
       partitions:
-        this.#partitionMax < 0 ? { start: 0, end: 0 } : { start: this.#partitionMin, end: this.#partitionMax + 1 },
+        this.#partitionMax < 0
+          ? { start: 0, end: 0 }
+          : { start: this.#partitionMin, end: this.#partitionMax + 1 },
       counts: this.#counts(),
       dataBytes,
       rawBytes: this.#rawBytes,

@@ -33,7 +33,10 @@ export interface Timelines {
 export const timelineOf = (all: Timelines, id: string): Timeline => {
   const found = all.timelines.find((t) => t.id === id);
   if (!found)
-    throw new PitrError('timeline-unknown', { timeline: id, known: all.timelines.map((t) => t.id).join(', ') || 'none' });
+    throw new PitrError('timeline-unknown', {
+      timeline: id,
+      known: all.timelines.map((t) => t.id).join(', ') || 'none',
+    });
   return found;
 };
 
@@ -47,7 +50,9 @@ export const ownerOfPartition = (timeline: Timeline, partition: number): string 
 
 /** Partitions that have an owner now. */
 export const ownedPartitions = (timeline: Timeline): PartitionSet =>
-  timeline.ownership.filter((o) => o.toTs === null).reduce((set, o) => set.union(PartitionSet.parse(o.partitions)), PartitionSet.none);
+  timeline.ownership
+    .filter((o) => o.toTs === null)
+    .reduce((set, o) => set.union(PartitionSet.parse(o.partitions)), PartitionSet.none);
 
 /**
  * Adds an engine: its timeline if that is new, its stream and its partitions. Adding what is there already changes nothing.
@@ -64,12 +69,14 @@ export const withEngine = (all: Timelines, identity: EngineIdentity, nowMs: numb
     ownership: [],
   };
   const same = base.streams.find((s) => s.name === identity.stream);
-  if (same && same.engineId !== identity.engineId) throw new PitrError('stream-taken', { stream: identity.stream });
+  if (same && same.engineId !== identity.engineId)
+    throw new PitrError('stream-taken', { stream: identity.stream });
   if (same) return all;
   const wanted = PartitionSet.parse(identity.partitions);
   for (const o of base.ownership) {
     const both = o.toTs === null ? PartitionSet.parse(o.partitions).intersect(wanted) : PartitionSet.none;
-    if (both.size > 0) throw new PitrError('ownership-conflict', { partitions: both.toString(), owner: o.stream });
+    if (both.size > 0)
+      throw new PitrError('ownership-conflict', { partitions: both.toString(), owner: o.stream });
   }
   const added: Timeline = {
     ...base,
@@ -79,10 +86,20 @@ export const withEngine = (all: Timelines, identity: EngineIdentity, nowMs: numb
         ? base.ownership
         : [
             ...base.ownership,
-            { epoch: 1, stream: identity.stream, namespace: '*', partitions: wanted.toString(), fromTs: nowMs, toTs: null },
+            {
+              epoch: 1,
+              stream: identity.stream,
+              namespace: '*',
+              partitions: wanted.toString(),
+              fromTs: nowMs,
+              toTs: null,
+            },
           ],
   };
-  return { ...all, timelines: existing ? all.timelines.map((t) => (t === existing ? added : t)) : [...all.timelines, added] };
+  return {
+    ...all,
+    timelines: existing ? all.timelines.map((t) => (t === existing ? added : t)) : [...all.timelines, added],
+  };
 };
 
 /**
@@ -96,7 +113,10 @@ export const withHandover = (
 ): { timelines: Timelines; epoch: number } => {
   const timeline = timelineOf(all, timelineId);
   const done = timeline.ownership.find(
-    (o) => o.stream === change.to && o.fromTs === change.releaseTs + 1 && o.partitions === change.partitions.toString(),
+    (o) =>
+      o.stream === change.to &&
+      o.fromTs === change.releaseTs + 1 &&
+      o.partitions === change.partitions.toString(),
   );
   if (done) return { timelines: all, epoch: done.epoch };
   const epoch = Math.max(...timeline.ownership.map((o) => o.epoch)) + 1;
@@ -104,7 +124,8 @@ export const withHandover = (
   const ownership: Ownership[] = [];
   for (const o of timeline.ownership) {
     const has = PartitionSet.parse(o.partitions);
-    const moved = o.toTs === null && o.stream === change.from ? has.intersect(change.partitions) : PartitionSet.none;
+    const moved =
+      o.toTs === null && o.stream === change.from ? has.intersect(change.partitions) : PartitionSet.none;
     if (moved.size === 0) {
       ownership.push(o);
       continue;
@@ -128,7 +149,10 @@ export const withHandover = (
     toTs: null,
   });
   const changed = { ...timeline, ownership };
-  return { timelines: { ...all, timelines: all.timelines.map((t) => (t === timeline ? changed : t)) }, epoch };
+  return {
+    timelines: { ...all, timelines: all.timelines.map((t) => (t === timeline ? changed : t)) },
+    epoch,
+  };
 };
 
 /** Owners at one instant: for every partition the stream, or undefined. */
@@ -145,7 +169,8 @@ export const ancestry = (all: Timelines, id: string): Timeline[] => {
   const chain: Timeline[] = [];
   for (let at: string | undefined = id; at !== undefined; ) {
     const timeline: Timeline = timelineOf(all, at);
-    if (chain.includes(timeline)) throw new PitrError('object-corrupt', { name: 'timelines', why: `timeline ${at} is its own ancestor` });
+    if (chain.includes(timeline))
+      throw new PitrError('object-corrupt', { name: 'timelines', why: `timeline ${at} is its own ancestor` });
     chain.push(timeline);
     at = timeline.parent?.timeline;
   }

@@ -1,0 +1,223 @@
+import type { ShardDigest } from '../engine/content-digest.ts';
+import { PARTITIONS } from '../engine/partition.ts';
+import type { Head } from '../wal/catalog.ts';
+import type { ArchiveEvent, ClockEvent, TruncateEvent } from '../wal/event.ts';
+import type { Run, SegmentRef } from '../wal/segment.ts';
+import type { RunLimits, TtlStep } from '../wal/state-at.ts';
+import { ownersAt, type Timeline } from '../wal/timeline.ts';
+import { isSelfContained, type Snapshot, type SnapshotEntry } from './manifest.ts';
+import { readSnapshot } from './snapshots.ts';
+import type { ArchiveView } from './view.ts';
+
+/** One input of the merge: a run and which of its versions count. Plain data: it goes to worker threads. */
+export interface PlannedRun {
+  readonly segments: readonly SegmentRef[];
+  readonly limits: RunLimits;
+}
+
+/** What the source said about its own state, as near before the target as it said anything. */
+export interface SourceDigest {
+  readonly digests: readonly ShardDigest[];
+  /** For each partition the instant that the digests are of. */
+  readonly clockTs: readonly number[];
+  /** The snapshot whose digests these are; undefined: clock frames of the streams. */
+  readonly snapshot: string | undefined;
+}
+
+/** Everything needed to produce the state at `ts`. */
+export interface StatePlan {
+  readonly timeline: string;
+  readonly ts: number;
+  readonly base: SnapshotEntry | undefined;
+  readonly runs: readonly PlannedRun[];
+  readonly truncations: readonly TruncateEvent[];
+  /** Definitions in force at `ts`. */
+  readonly definitions: readonly ArchiveEvent[];
+  readonly source: SourceDigest | { readonly missing: string };
+  readonly bytes: number;
+  readonly objects: number;
+  readonly versions: number;
+  /** Newest LSN of each stream at or below the target. */
+  readonly positions: Readonly<Record<string, number>>;
+}
+
+/**
+ * Plans the state at `ts` on the view's timeline: nearest self-contained snapshot that the history reaches, runs of the
+ * timeline and its ancestors after it. `ts` must be restorable.
+ */
+export const planState = async (
+  view: ArchiveView,
+  ts: number,
+  options: { useBase?: boolean } = {},
+): Promise<StatePlan> => {
+  const chain = historyOf(view, ts);
+  const found = options.useBase === false ? undefined : nearestBase(view, chain, ts);
+  const snapshot = found && (await readSnapshot(view.archive, found.entry));
+  const runs: PlannedRun[] = [];
+  const events: ArchiveEvent[] = [];
+  const positions: Record<string, number> = {};
+  const timelines = found ? chain.slice(0, found.depth + 1) : chain;
+  for (const { timeline, tsMax, ttl } of timelines) {
+    const isBaseTimeline = snapshot !== undefined && timeline.id === snapshot.timeline;
+    const limits: RunLimits = { tsAfter: isBaseTimeline ? snapshot.logAfterTs : -1, tsMax, ttl };
+    for (const head of view.heads.get(timeline.id)?.values() ?? []) {
+      for (const run of head.runs) {
+        if (run.tsMin > limits.tsMax || run.tsMax <= limits.tsAfter) continue;
+        const segments = run.segments.filter(
+          (s) => s.rows > 0 && s.tsMin <= limits.tsMax && s.tsMax > limits.tsAfter,
+        );
+        if (segments.length > 0) runs.push({ segments, limits });
+        for (const e of await view.archive.events(run.segments))
+          if (e.ts <= limits.tsMax && e.ts > limits.tsAfter) events.push(e);
+        if (timeline === chain[0].timeline)
+          positions[head.stream] = Math.max(positions[head.stream] ?? 0, run.lsnEnd - 1);
+      }
+    }
+    if (isBaseTimeline) {
+      if (snapshot.segments.length > 0)
+        runs.push({ segments: snapshot.segments, limits: { tsAfter: -1, tsMax, ttl } });
+      events.push(...snapshot.events);
+    }
+  }
+  const segments = runs.flatMap((r) => r.segments);
+  return {
+    timeline: chain[0].timeline.id,
+    ts,
+    base: found?.entry,
+    runs,
+    truncations: events.filter((e): e is TruncateEvent => e.kind === 'truncate'),
+    definitions: events.filter((e) => e.kind === 'definition'),
+    source: await sourceDigest(view, chain[0].timeline, ts, snapshot),
+    bytes: segments.reduce((n, s) => n + s.bytes, 0),
+    objects: segments.length,
+    versions: segments.reduce((n, s) => n + s.rows, 0),
+    positions,
+  };
+};
+
+interface History {
+  readonly timeline: Timeline;
+  /** Versions of this timeline count up to here. */
+  readonly tsMax: number;
+  /** Forks between this timeline and the reader, nearest to the reader first. */
+  readonly ttl: readonly TtlStep[];
+}
+
+/** The timelines whose versions make the state at `ts`, newest first: a target before a fork lies on the ancestor alone. */
+const historyOf = (view: ArchiveView, ts: number): History[] => {
+  const chain: History[] = [];
+  let tsMax = ts;
+  let ttl: TtlStep[] = [];
+  for (const timeline of view.ancestry) {
+    const forkTs = timeline.parent?.ts;
+    if (chain.length === 0 && forkTs !== undefined && ts <= forkTs) continue;
+    chain.push({ timeline, tsMax, ttl });
+    if (timeline.parent) {
+      tsMax = Math.min(tsMax, timeline.parent.ts);
+      ttl = [...ttl, { ...timeline.parent.ttl, forkTs: timeline.parent.ts }];
+    }
+  }
+  return chain;
+};
+
+const nearestBase = (
+  view: ArchiveView,
+  chain: readonly History[],
+  ts: number,
+): { entry: SnapshotEntry; depth: number } | undefined => {
+  const range = view.restorable.ranges.find((r) => r.fromTs <= ts && ts <= r.toTs);
+  for (let depth = 0; depth < chain.length; depth++) {
+    const { timeline, tsMax } = chain[depth];
+    const entry = view.snapshots
+      .filter(
+        (s) =>
+          s.timeline === timeline.id &&
+          isSelfContained(s) &&
+          s.endTs <= tsMax &&
+          (!range || s.endTs >= range.fromTs || depth > 0),
+      )
+      .sort((a, b) => b.endTs - a.endTs)[0];
+    if (entry) return { entry, depth };
+  }
+  return undefined;
+};
+
+/** The newest statement of the streams about their own state at or before `ts`, for every partition, or why there is none. */
+const sourceDigest = async (
+  view: ArchiveView,
+  timeline: Timeline,
+  ts: number,
+  base: Snapshot | undefined,
+): Promise<SourceDigest | { missing: string }> => {
+  const owners = ownersAt(timeline, ts);
+  const clocks: ClockEvent[] = [];
+  const clockTs = new Array<number>(PARTITIONS).fill(-1);
+  for (const stream of new Set(owners)) {
+    if (stream === undefined) continue;
+    const head = view.heads.get(timeline.id)?.get(stream);
+    const clock = await newestClock(view, head, ts);
+    if (!clock) {
+      const fresh = !timeline.parent && !timeline.detached && !head?.runs.some((r) => r.tsMin <= ts);
+      if (!fresh) return { missing: `stream ${stream} has stated no digest before the target` };
+      // it has written nothing: its part of the state is empty at any instant so far
+      for (let p = 0; p < PARTITIONS; p++) if (owners[p] === stream) clockTs[p] = ts;
+      continue;
+    }
+    const then = ownersAt(timeline, clock.ts);
+    for (let p = 0; p < PARTITIONS; p++) {
+      if ((then[p] === stream) !== (owners[p] === stream))
+        return { missing: `stream ${stream} changed its partitions since it last stated a digest` };
+      if (owners[p] === stream) clockTs[p] = clock.ts;
+    }
+    clocks.push(clock);
+  }
+  if (base && base.timeline === timeline.id && clocks.some((c) => c.ts < base.logAfterTs)) {
+    // the base holds only the latest versions at its end, so an older statement cannot be recomputed from it
+    if (!base.digests) return { missing: 'the base copy is newer than the last digest of its stream' };
+    return {
+      digests: base.digests,
+      clockTs: new Array<number>(PARTITIONS).fill(base.endTs),
+      snapshot: base.id,
+    };
+  }
+  const shards = clocks[0]?.digests.length ?? 1;
+  if (clocks.some((c) => c.digests.length !== shards))
+    return { missing: 'streams have different numbers of shards' };
+  return {
+    digests: sumDigests(
+      clocks.map((c) => c.digests),
+      shards,
+    ),
+    clockTs,
+    snapshot: undefined,
+  };
+};
+
+const sumDigests = (lists: readonly (readonly ShardDigest[])[], shards: number): ShardDigest[] =>
+  Array.from({ length: shards }, (_, shard) => {
+    const lanes = new Uint32Array(4);
+    let records = 0;
+    for (const list of lists) {
+      for (let lane = 0; lane < 4; lane++)
+        lanes[lane] += Number.parseInt(list[shard].sum.slice(lane * 8, lane * 8 + 8), 16);
+      records += list[shard].records;
+    }
+    return { sum: Array.from(lanes, (w) => w.toString(16).padStart(8, '0')).join(''), records };
+  });
+
+const newestClock = async (
+  view: ArchiveView,
+  head: Head | undefined,
+  ts: number,
+): Promise<ClockEvent | undefined> => {
+  const runs: readonly Run[] = head?.runs ?? [];
+  for (let i = runs.length - 1; i >= 0; i--) {
+    if (runs[i].tsMin > ts) continue;
+    const clocks = (await view.archive.events(runs[i].segments)).filter(
+      (e): e is ClockEvent => e.kind === 'clock' && e.ts <= ts,
+    );
+    const newest = clocks.sort((a, b) => a.ts - b.ts || a.lsn - b.lsn).at(-1);
+    if (newest) return newest;
+  }
+  return undefined;
+};

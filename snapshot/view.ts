@@ -1,0 +1,67 @@
+import { PitrError } from '../engine/errors.ts';
+import type { Archive } from '../wal/archive.ts';
+import { ancestry, currentTimeline, type Timeline, type Timelines, timelineOf } from '../wal/timeline.ts';
+import type { SnapshotEntry } from './manifest.ts';
+import { type Heads, type Restorable, restorable } from './ranges.ts';
+import { listSnapshots } from './snapshots.ts';
+
+/**
+ * What an archive has, read once: timelines, snapshots, and the heads of one timeline with its ancestors. Everything that is
+ * planned, listed or reported is computed from a view, so that its parts agree.
+ */
+export class ArchiveView {
+  readonly archive: Archive;
+  readonly timelines: Timelines;
+  readonly timeline: Timeline;
+  readonly snapshots: readonly SnapshotEntry[];
+  /** By timeline id, for the timeline and its ancestors. */
+  readonly heads: ReadonlyMap<string, Heads>;
+  readonly readMs: number;
+
+  private constructor(
+    archive: Archive,
+    timelines: Timelines,
+    timeline: Timeline,
+    snapshots: readonly SnapshotEntry[],
+    heads: ReadonlyMap<string, Heads>,
+  ) {
+    this.archive = archive;
+    this.timelines = timelines;
+    this.timeline = timeline;
+    this.snapshots = snapshots;
+    this.heads = heads;
+    this.readMs = archive.clock.nowMs();
+  }
+
+  /** @throws timeline-unknown */
+  static async read(archive: Archive, timelineId?: string): Promise<ArchiveView> {
+    // heads before snapshots before timelines would miss a fork; this order may only see too little of a head
+    const [timelines, snapshots] = await Promise.all([archive.timelines(), listSnapshots(archive)]);
+    const timeline =
+      timelineId === undefined ? currentTimeline(timelines) : timelineOf(timelines, timelineId);
+    if (!timeline)
+      throw new PitrError('timeline-unknown', {
+        timeline: 'any',
+        known: 'none: no engine was initialised on this archive',
+      });
+    const heads = new Map<string, Heads>();
+    await Promise.all(
+      ancestry(timelines, timeline.id).map(async (t) => heads.set(t.id, await archive.heads(t))),
+    );
+    return new ArchiveView(archive, timelines, timeline, snapshots, heads);
+  }
+
+  /** The same archive seen from another timeline. */
+  of(timelineId: string): Promise<ArchiveView> {
+    return ArchiveView.read(this.archive, timelineId);
+  }
+
+  get restorable(): Restorable {
+    return restorable(this.timelines, this.timeline.id, this.heads, this.snapshots);
+  }
+
+  /** The timeline and its ancestors, newest first. */
+  get ancestry(): Timeline[] {
+    return ancestry(this.timelines, this.timeline.id);
+  }
+}

@@ -1,0 +1,188 @@
+import { ContentDigest, contentHash } from '../engine/content-digest.ts';
+import type { TtlShift } from '../engine/identity.ts';
+import { PartitionSet } from '../engine/partition.ts';
+import { seedOf } from '../engine/store.ts';
+import { FLAG } from './block.ts';
+import type { TruncateEvent } from './event.ts';
+import type { Merge, MergeVisitor } from './merge.ts';
+import type { RunCursor } from './run-cursor.ts';
+import type { SegmentReader } from './segment-reader.ts';
+
+/** What a fork did to the void times of everything inherited across it. */
+export interface TtlStep extends TtlShift {
+  /** Versions whose void time had passed by this instant were not carried over. */
+  readonly forkTs: number;
+}
+
+/** Which versions of a run count. Instants are ms and inclusive, except `tsAfter`. */
+export interface RunLimits {
+  /** Versions at or below it are in the base snapshot already. -1: no base. */
+  readonly tsAfter: number;
+  /** The recovery target, or the fork at which this history was left. */
+  readonly tsMax: number;
+  /** Nearest fork first. */
+  readonly ttl: readonly TtlStep[];
+}
+
+/** Receives each record that exists at the target. May say (true) that it wants to be drained. */
+export type StateSink = (cursor: RunCursor, voidTime: number) => boolean;
+
+export interface StateAtOptions {
+  readonly merge: Merge;
+  /** For each run of the merge. */
+  readonly limits: readonly RunLimits[];
+  /** The recovery target, ms, inclusive. */
+  readonly ts: number;
+  readonly truncations: readonly TruncateEvent[];
+  /** Shards of the digests; 0 = none are computed. */
+  readonly shards: number;
+  /** For each partition the instant of the source's newest clock frame at or before the target; -1 = none. */
+  readonly clockTs?: Float64Array;
+  /** Keep records that are expired at T: a snapshot's own segments hold what the source's digests count. */
+  readonly keepExpired?: boolean;
+  readonly sink: StateSink;
+  readonly drain?: () => Promise<void>;
+}
+
+/**
+ * The state at T (S1): of each record the version with the greatest (ts, position) with ts <= T; nothing if that is a delete,
+ * hidden by a truncation, or expired at T. The filter is on versions, never on the run that holds them.
+ */
+export class StateAt implements MergeVisitor {
+  readonly #options: StateAtOptions;
+  readonly #nowSeconds: number;
+  readonly #truncations: readonly Truncation[];
+  /** Digest of what went to the sink. */
+  readonly digest: ContentDigest;
+  /** Digest of the state at the source's clock frames, as the source counts: expired records are in it. */
+  readonly clockDigest: ContentDigest;
+  versions = 0;
+  expired = 0;
+  deleted = 0;
+  truncated = 0;
+  records = 0;
+  #decided = false;
+  #clockDecided = false;
+
+  constructor(options: StateAtOptions) {
+    this.#options = options;
+    this.#nowSeconds = Math.floor(options.ts / 1000);
+    this.#truncations = options.truncations.map((e) => ({
+      ...e,
+      mask: PartitionSet.parse(e.partitions).toMask(),
+    }));
+    this.digest = new ContentDigest(Math.max(1, options.shards));
+    this.clockDigest = new ContentDigest(Math.max(1, options.shards));
+  }
+
+  row(cursor: RunCursor, first: boolean): boolean {
+    this.versions++;
+    if (first) {
+      this.#decided = false;
+      this.#clockDecided = this.#options.clockTs === undefined || this.#options.shards === 0;
+    } else if (this.#decided && this.#clockDecided) return false;
+    const { block, row } = cursor;
+    const limits = this.#options.limits[cursor.index];
+    const ts = block.ts(row);
+    if (ts > limits.tsMax || ts <= limits.tsAfter) return false;
+    let hash: Uint32Array | undefined;
+    const partition = block.w0[row] >>> 20;
+    if (!this.#clockDecided && ts <= (this.#options.clockTs as Float64Array)[partition]) {
+      this.#clockDecided = true;
+      const until = (this.#options.clockTs as Float64Array)[partition];
+      if (
+        !(block.flags[row] & FLAG.delete) &&
+        !this.#isTruncated(cursor, until) &&
+        carriedVoidTime(block.voidTime[row], limits.ttl) >= 0
+      ) {
+        hash = hashRow(cursor);
+        this.clockDigest.apply(partition, hash, 1);
+      }
+    }
+    if (this.#decided) return false;
+    this.#decided = true;
+    if (block.flags[row] & FLAG.delete) {
+      this.deleted++;
+      return false;
+    }
+    if (this.#truncations.length > 0 && this.#isTruncated(cursor, this.#options.ts)) {
+      this.truncated++;
+      return false;
+    }
+    const voidTime = carriedVoidTime(block.voidTime[row], limits.ttl);
+    if (voidTime < 0 || (voidTime !== 0 && voidTime < this.#nowSeconds && !this.#options.keepExpired)) {
+      this.expired++;
+      return false;
+    }
+    this.records++;
+    if (this.#options.shards > 0) this.digest.apply(partition, hash ?? hashRow(cursor), 1);
+    return this.#options.sink(cursor, voidTime);
+  }
+
+  async drain(): Promise<void> {
+    await this.#options.drain?.();
+  }
+
+  #isTruncated(cursor: RunCursor, untilTs: number): boolean {
+    const { block, row } = cursor;
+    const partition = block.w0[row] >>> 20;
+    const { namespaces, sets } = cursor.reader.properties;
+    for (const e of this.#truncations) {
+      if (e.ts > untilTs || e.mask[partition] === 0 || block.ts(row) >= e.ts || block.lut(row) >= e.cutoffLut)
+        continue;
+      if (e.namespace !== namespaces[block.namespace]) continue;
+      if (e.set === null || e.set === sets[block.set[row]]) return true;
+    }
+    return false;
+  }
+}
+
+interface Truncation extends TruncateEvent {
+  readonly mask: Uint8Array;
+}
+
+/** Void time after the forks that lie between a version and its reader; -1: it had expired at one of them. */
+const carriedVoidTime = (voidTime: number, steps: readonly TtlStep[]): number => {
+  let v = voidTime;
+  for (let i = steps.length - 1; i >= 0; i--) {
+    if (v === 0) return 0;
+    const step = steps[i];
+    if (v < Math.floor(step.forkTs / 1000)) return -1;
+    if (step.mode === 'never') v = 0;
+    else if (step.mode === 'shift') v += step.seconds;
+  }
+  return v;
+};
+
+const seedCache = new WeakMap<SegmentReader, Map<number, number>>();
+
+/** Seed of the row's namespace and set, looked up by numbers. */
+const seedOfRow = (reader: SegmentReader, namespace: number, set: number): number => {
+  let seeds = seedCache.get(reader);
+  if (!seeds) {
+    seeds = new Map();
+    seedCache.set(reader, seeds);
+  }
+  const id = namespace * 65536 + set;
+  let seed = seeds.get(id);
+  if (seed === undefined) {
+    seed = seedOf(reader.properties.namespaces[namespace], reader.properties.sets[set]);
+    seeds.set(id, seed);
+  }
+  return seed;
+};
+
+const hashRow = (cursor: RunCursor): Uint32Array => {
+  const { block, row, reader } = cursor;
+  return contentHash(
+    seedOfRow(reader, block.namespace, block.set[row]),
+    block.w0[row],
+    block.w1[row],
+    block.w2[row],
+    block.w3[row],
+    block.w4[row],
+    block.heap,
+    block.imageStart(row),
+    block.heapEnd[row],
+  );
+};
