@@ -10,6 +10,7 @@ import { PitrError } from './errors.ts';
 import { type EngineIdentity, readIdentity } from './identity.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
+import { readRecordFile } from './record-file.ts';
 import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
 import { replayInto } from './replay.ts';
 import { encodeState, isExpired, state } from './state-record.ts';
@@ -47,6 +48,15 @@ export interface EngineCoreOptions {
   readonly archivedLsn?: () => Promise<number>;
   /** Names the stream that owns a partition, for messages. */
   readonly ownerOf?: (partition: number) => Promise<string | undefined>;
+}
+
+/** The door's `acquire`: `file` holds the records, as engine/record-file.ts writes them. */
+export interface AcquireRequest {
+  readonly partitions: string;
+  readonly peer: string;
+  readonly epoch: number;
+  readonly afterTs: number;
+  readonly file: string;
 }
 
 /** What opening found and did. */
@@ -154,7 +164,8 @@ export class EngineCore {
   /** Opens the door for other processes and starts the seal timer. */
   protected async start(): Promise<void> {
     this.#door = await DoorServer.open(this.dir, {
-      seal: async () => {
+      seal: async (args) => {
+        if ((args as { apply?: boolean } | undefined)?.apply) return this.sealApplied();
         await this.seal();
         return { lsn: this.lastLsn, ts: this.#loop.lastTs };
       },
@@ -168,6 +179,11 @@ export class EngineCore {
       release: async (args) => {
         const { partitions, peer } = args as { partitions: string; peer: string };
         return this.release(PartitionSet.parse(partitions), peer);
+      },
+      acquire: async (args) => {
+        const { partitions, peer, epoch, afterTs, file } = args as AcquireRequest;
+        const load = readRecordFile(file);
+        return this.acquire({ partitions: PartitionSet.parse(partitions), peer, epoch, afterTs, load });
       },
     });
     const sealMs = this.#options.sealMs ?? 1000;
@@ -385,6 +401,16 @@ export class EngineCore {
     this.#check();
     await this.#loop.seal();
     await this.#trim();
+  }
+
+  /** Seals, and returns when everything up to that clock frame is in the store, where other processes can read it. */
+  async sealApplied(): Promise<{ lsn: number; ts: number }> {
+    const sealed = await this.#exclusively(async () => {
+      await this.#loop.seal();
+      return { lsn: this.lastLsn, ts: this.#loop.lastTs };
+    });
+    await this.#loop.drain();
+    return sealed;
   }
 
   /** Seals, applies and flushes everything, and lets go of the directory. A second call does nothing. */

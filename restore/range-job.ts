@@ -28,6 +28,8 @@ export interface RestoreJob {
   readonly ttl: TtlShift;
   readonly output: 'store' | 'json';
   readonly shards: number;
+  /** Also records that are expired at T: an engine that takes partitions over gets all that its predecessor counted. */
+  readonly keepExpired?: boolean;
 }
 
 /** What one range came to. Digests are of its records only and add up over ranges. */
@@ -75,6 +77,7 @@ export const runRange = async (
     ts: plan.ts,
     truncations: plan.truncations,
     shards: job.shards,
+    keepExpired: job.keepExpired ?? false,
     ...('missing' in plan.source ? {} : { clockTs: Float64Array.from(plan.source.clockTs) }),
     sink: (cursor, voidTime) => writer.record(cursor, voidTime),
     drain: async () => {
@@ -217,17 +220,3 @@ const jsonLine = (
     bins: Object.fromEntries([...bins].map(([name, p]) => [name, toJson(p)])),
   });
 };
-
-/** Store key and value pairs of a chunk, as views of it. */
-export function* recordsOfChunk(chunk: Buffer): Generator<{ key: Buffer; value: Buffer }> {
-  for (let at = 0; at < chunk.length; ) {
-    const keyBytes = chunk.readUInt32LE(at);
-    const valueBytes = chunk.readUInt32LE(at + 4);
-    at += 8;
-    yield {
-      key: chunk.subarray(at, at + keyBytes),
-      value: chunk.subarray(at + keyBytes, at + keyBytes + valueBytes),
-    };
-    at += keyBytes + valueBytes;
-  }
-}

@@ -1,0 +1,241 @@
+import { ContentDigest } from '../engine/content-digest.ts';
+import { type ErrorId, PitrError } from '../engine/errors.ts';
+import { listSnapshots, readSnapshot } from '../snapshot/snapshots.ts';
+import { planState } from '../snapshot/state-plan.ts';
+import { ArchiveView } from '../snapshot/view.ts';
+import type { Archive } from '../wal/archive.ts';
+import type { Run, SegmentRef } from '../wal/segment.ts';
+import type { SegmentReader } from '../wal/segment-reader.ts';
+import type { RestoreJob } from './range-job.ts';
+import { rangesFor, runRanges } from './range-pool.ts';
+
+/** One thing that is wrong. `class`: what kind of wrong. */
+export interface Anomaly {
+  readonly class: 'missing' | 'corrupt' | 'order' | 'count' | 'gap' | 'overlap' | 'digest' | 'orphan';
+  readonly object: string;
+  readonly what: string;
+  /** Orphans are untidy, not harmful. */
+  readonly harmless: boolean;
+}
+
+export interface VerifyReport {
+  readonly archive: string;
+  readonly segments: number;
+  readonly bytes: number;
+  readonly versions: number;
+  readonly snapshots: number;
+  /** Timelines whose whole state was merged and compared with the digest that the source stated. */
+  readonly states: readonly {
+    readonly timeline: string;
+    readonly ts: number;
+    readonly result: 'equal' | 'not checked';
+    readonly why?: string;
+  }[];
+  readonly anomalies: readonly Anomaly[];
+  readonly durationMs: number;
+}
+
+export interface VerifyOptions {
+  /** Also list the store and name objects that nothing refers to. */
+  readonly orphans?: boolean;
+  readonly workers?: number;
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+/**
+ * Reads everything that the catalog names: every block's checksums, order, counts; that each LSN is there exactly once; that
+ * runs follow each other; that snapshots have what they name; and that the merged state is what the source stated.
+ */
+export const verifyArchive = async (archive: Archive, options: VerifyOptions = {}): Promise<VerifyReport> => {
+  const started = performance.now();
+  const anomalies: Anomaly[] = [];
+  const add = (kind: Anomaly['class'], object: string, what: string): void => {
+    anomalies.push({ class: kind, object, what, harmless: kind === 'orphan' });
+  };
+  const { timelines } = await archive.timelines();
+  const known = new Set<string>();
+  const work: { stream: string; runs: readonly Run[] }[] = [];
+  for (const timeline of timelines)
+    for (const [stream, head] of await archive.heads(timeline)) {
+      checkContinuity(archive.headName(timeline.id, stream), head.runs, head.gaps, head.frontier.lsn, add);
+      work.push({ stream, runs: head.runs });
+      for (const r of head.retired) for (const name of r.names) known.add(name);
+    }
+  const entries = await listSnapshots(archive);
+  const own: SegmentRef[] = [];
+  for (const entry of entries) {
+    known.add(entry.name);
+    try {
+      own.push(...(await readSnapshot(archive, entry)).segments);
+    } catch (error) {
+      add(classOf(error), entry.name, messageOf(error));
+    }
+  }
+  const refs = [...work.flatMap((w) => w.runs.flatMap((r) => r.segments)), ...own];
+  const totalBytes = refs.reduce((n, r) => n + r.bytes, 0);
+  let doneBytes = 0;
+  let versions = 0;
+  const checkRef = async (ref: SegmentRef): Promise<number> => {
+    known.add(ref.name);
+    try {
+      versions += ref.rows;
+      return await checkSegment(archive, ref, add);
+    } catch (error) {
+      add(classOf(error), ref.name, messageOf(error));
+      return Number.NaN;
+    } finally {
+      doneBytes += ref.bytes;
+      options.onProgress?.(doneBytes, totalBytes);
+    }
+  };
+  for (const { runs } of work)
+    for (const run of runs) {
+      let positions = 0;
+      for (const ref of run.segments) positions += await checkRef(ref);
+      if (!Number.isNaN(positions) && positions !== run.lsnEnd - run.lsnStart)
+        add(
+          'count',
+          run.segments[0].name,
+          `LSN ${run.lsnStart}-${run.lsnEnd - 1} are ${run.lsnEnd - run.lsnStart} positions, ${positions} are in it`,
+        );
+    }
+  for (const ref of own) await checkRef(ref);
+  const states: VerifyReport['states'][number][] = [];
+  if (anomalies.length === 0)
+    for (const timeline of timelines)
+      states.push(await checkState(archive, timeline.id, options.workers ?? 2, add));
+  if (options.orphans) await findOrphans(archive, known, add);
+  return {
+    archive: archive.id,
+    segments: refs.length,
+    bytes: totalBytes,
+    versions,
+    snapshots: entries.length,
+    states,
+    anomalies,
+    durationMs: performance.now() - started,
+  };
+};
+
+type Add = (kind: Anomaly['class'], object: string, what: string) => void;
+
+const checkContinuity = (
+  name: string,
+  runs: readonly Run[],
+  gaps: readonly { readonly lsnStart: number; readonly lsnEnd: number; readonly cause: string }[],
+  lsnLast: number,
+  add: Add,
+): void => {
+  let next = 1;
+  for (const run of runs) {
+    const gap = gaps.find((g) => g.lsnStart === next && g.lsnEnd === run.lsnStart);
+    if (gap) add('gap', name, `LSN ${gap.lsnStart}-${gap.lsnEnd - 1} were never archived: ${gap.cause}`);
+    else if (run.lsnStart > next) add('gap', name, `LSN ${next}-${run.lsnStart - 1} are in no run`);
+    else if (run.lsnStart < next) add('overlap', name, `LSN ${run.lsnStart}-${next - 1} are in two runs`);
+    next = run.lsnEnd;
+  }
+  if (next - 1 !== lsnLast) add('gap', name, `the frontier says LSN ${lsnLast}, the runs end at ${next - 1}`);
+};
+
+/** Checks one segment from its first byte to its last; returns the positions in it: versions and events with an LSN. */
+const checkSegment = async (archive: Archive, ref: SegmentRef, add: Add): Promise<number> => {
+  const reader = await archive.reader(ref);
+  const header = await reader.header();
+  if (
+    JSON.stringify(header.streams) !== JSON.stringify(reader.properties.header.streams) ||
+    header.archive !== archive.id
+  )
+    add('corrupt', ref.name, 'its header and its properties disagree');
+  let rows = 0;
+  let last: Buffer | undefined;
+  for (const handle of await reader.blocks()) {
+    const block = reader.decode((await reader.readBlocks([handle]))[0]);
+    rows += block.rows;
+    if (block.rows !== handle.rows || !block.sortKey(0).equals(handle.key))
+      add('corrupt', ref.name, 'a block is not the one that its index names');
+    last = checkOrder(reader, block, last, ref.name, add);
+  }
+  if (rows !== ref.rows) add('count', ref.name, `it has ${rows} versions, the catalog says ${ref.rows}`);
+  const events = await reader.events();
+  return rows + events.filter((e) => e.kind !== 'clock').length;
+};
+
+/** Rows must be in the order (namespace, key, ts descending, position descending). Returns the last row as comparable bytes. */
+const checkOrder = (
+  reader: SegmentReader,
+  block: ReturnType<SegmentReader['decode']>,
+  before: Buffer | undefined,
+  name: string,
+  add: Add,
+): Buffer => {
+  let last = before;
+  for (let i = 0; i < block.rows; i++) {
+    const row = Buffer.alloc(38);
+    row.writeUInt16BE(block.namespace, 0);
+    block.sortKey(i).copy(row, 2);
+    row.writeUIntBE(2 ** 47 - block.ts(i), 22, 6);
+    row.writeUInt16BE(0xffff - block.source[i], 28);
+    row.writeUIntBE(2 ** 47 - block.lsn(i), 30, 6);
+    if (last && Buffer.compare(last, row) >= 0)
+      add('order', name, `row ${i} of a block is not after its predecessor`);
+    if (
+      block.source[i] >= reader.properties.header.streams.length ||
+      block.set[i] >= reader.properties.sets.length
+    )
+      add('corrupt', name, `row ${i} of a block names a stream or set that is not in the tables`);
+    last = row;
+  }
+  return last as Buffer;
+};
+
+const checkState = async (
+  archive: Archive,
+  timelineId: string,
+  workers: number,
+  add: Add,
+): Promise<VerifyReport['states'][number]> => {
+  const view = await ArchiveView.read(archive, timelineId);
+  const ts = view.restorable.contiguousEnd;
+  if (ts === undefined)
+    return { timeline: timelineId, ts: 0, result: 'not checked', why: 'nothing is restorable' };
+  const plan = await planState(view, ts);
+  if ('missing' in plan.source)
+    return { timeline: timelineId, ts, result: 'not checked', why: plan.source.missing };
+  const shards = plan.source.digests.length;
+  const job: RestoreJob = {
+    plan,
+    selection: { namespaces: [] },
+    ttl: { mode: 'absolute', seconds: 0 },
+    output: 'store',
+    shards,
+  };
+  const results = await runRanges(archive, job, rangesFor(job, workers), {
+    workers,
+    onChunk: () => undefined,
+  });
+  const mine = new ContentDigest(shards);
+  for (const r of results) mine.add(ContentDigest.from(r.clockDigest));
+  const wrong = mine.difference(ContentDigest.from(plan.source.digests));
+  if (wrong.length > 0)
+    add(
+      'digest',
+      `timeline ${timelineId}`,
+      `the merged state differs from what the source stated in shards ${wrong.join(', ')}`,
+    );
+  return { timeline: timelineId, ts, result: 'equal' };
+};
+
+const findOrphans = async (archive: Archive, known: ReadonlySet<string>, add: Add): Promise<void> => {
+  for (const prefix of ['segments/', 'manifests/'])
+    for (const { name, bytes } of await archive.store.list(prefix))
+      if (!known.has(name)) add('orphan', name, `${bytes} bytes that nothing names`);
+};
+
+const MISSING: readonly ErrorId[] = ['object-not-found'];
+const classOf = (error: unknown): Anomaly['class'] => {
+  if (!(error instanceof PitrError)) throw error;
+  // a store that cannot be read is not an archive that is damaged
+  if (error.id === 'io') throw error;
+  return MISSING.includes(error.id) ? 'missing' : 'corrupt';
+};
+const messageOf = (error: unknown): string => (error as Error).message;
