@@ -191,4 +191,3 @@ export const benchMerge = async (args: string[]): Promise<void> => {
   }
 };
 
-await benchMerge(process.argv.slice(2));

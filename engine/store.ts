@@ -34,6 +34,8 @@ const META_KEY = 'meta';
  */
 export class Store {
   readonly dir: string;
+  /** Only closing this one gives map, descriptors and reader slots back. */
+  readonly #root: RootDatabase<Buffer, Buffer>;
   readonly #env: RootDatabase<Buffer, Buffer>;
   readonly #meta: Database<StoreMeta, string>;
 
@@ -41,12 +43,14 @@ export class Store {
 
   private constructor(
     dir: string,
+    root: RootDatabase<Buffer, Buffer>,
     env: RootDatabase<Buffer, Buffer>,
     meta: Database<StoreMeta, string>,
     bulk: boolean,
   ) {
     this.dir = dir;
     this.#bulk = bulk;
+    this.#root = root;
     this.#env = env;
     this.#meta = meta;
   }
@@ -70,7 +74,7 @@ export class Store {
         keyEncoding: 'ordered-binary',
       });
       const records = env.openDB('records', { keyEncoding: 'binary', encoding: 'binary' }) as typeof env;
-      return new Store(dir, records, meta, options.bulk ?? false);
+      return new Store(dir, env, records, meta, options.bulk ?? false);
     } catch (cause) {
       throw new PitrError('store-corrupt', { dir, why: String((cause as Error).message) }, { cause });
     }
@@ -187,7 +191,7 @@ export class Store {
   }
 
   async close(): Promise<void> {
-    await this.#env.close();
+    await this.#root.close();
   }
 }
 

@@ -7,6 +7,7 @@ import { writerLockPath } from '../engine/engine-core.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles } from '../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
+import type { ObjectStore } from '../engine/object-store.ts';
 import { Archive, segmentName } from './archive.ts';
 import { writeArchived } from './archived.ts';
 import { emptyHead, type Gap, HEAD_MARKS_MAX, type Head, type Mark, replaceRuns, runOf } from './catalog.ts';
@@ -30,6 +31,8 @@ const RETIRE_MS = 10 * 60 * 1000;
 export interface ArchiverOptions {
   readonly clock?: Clock;
   readonly files?: Files;
+  /** Default: the store of the archive's URL. */
+  readonly store?: ObjectStore;
   readonly fanout?: number;
   readonly retireMs?: number;
   /** Told about everything that happens; never throws. */
@@ -114,7 +117,7 @@ export class Archiver {
     if (!lock) throw new PitrError('agent-busy', { stream: identity.stream, dir });
     try {
       const clock = options.clock ?? systemClock;
-      const archive = await Archive.open(identity.archive.url, { clock });
+      const archive = await Archive.open(options.store ?? identity.archive.url, { clock });
       if (archive.id !== identity.archive.id)
         throw new PitrError('archive-mismatch', {
           what: dir,
@@ -139,11 +142,11 @@ export class Archiver {
   start(): void {
     this.#watcher = watch(join(this.dir, LOG_DIR), { depth: 0, ignoreInitial: true });
     this.#watcher.on('add', (path) => {
-      if (path.endsWith('.wal')) this.#kick();
+      if (path.endsWith('.wal')) this.#kick(false);
     });
     this.#watcher.on('error', (error) => this.#emit({ kind: 'error', stream: this.identity.stream, error }));
-    this.#timer = setInterval(() => this.#kick(), POLL_MS);
-    this.#kick();
+    this.#timer = setInterval(() => this.#kick(true), POLL_MS);
+    this.#kick(true);
   }
 
   /** One round: adopt the log of a dead or closed writer, ship, compact. Rounds never overlap. */
@@ -227,14 +230,15 @@ export class Archiver {
     this.#lock.release();
   }
 
-  #kick(): void {
+  /** Adopting seals a file, and a sealed file kicks: only the timer adopts, or the two would chase each other. */
+  #kick(adopt: boolean): void {
     if (this.#queued || this.#stopped) return;
     this.#queued = true;
     this.#working = this.#working.then(async () => {
       this.#queued = false;
       if (this.#stopped) return;
       try {
-        await this.adopt();
+        if (adopt) await this.adopt();
         await this.archivePending();
         await this.compact();
       } catch (error) {
@@ -253,10 +257,10 @@ export class Archiver {
     if (waiting.length === 0) return undefined;
     const batch = new LogReader(this.identity, this.#head);
     let bytesRead = 0;
-    for (const { name } of waiting) {
+    for (const { name, sequence } of waiting) {
       const path = join(dir, name);
       const bytes = await this.#files.read(path);
-      batch.read(bytes, path);
+      batch.read(bytes, path, sequence);
       bytesRead += bytes.length;
       if (batch.versions.length >= CATCH_UP_VERSIONS || bytesRead >= 64 * 1024 * 1024) break;
     }
@@ -301,8 +305,20 @@ export class Archiver {
 
   async #publish(head: Head): Promise<void> {
     const next = { ...head, updatedMs: this.#clock.nowMs() };
-    this.#tag = await this.archive.swapHead(this.#tag, next);
-    this.#head = next;
+    try {
+      this.#tag = await this.archive.swapHead(this.#tag, next);
+      this.#head = next;
+    } catch (error) {
+      // a head of our generation is our own: an earlier swap had its effect although all its answers were lost
+      const now = isPitrError(error, 'cas-conflict')
+        ? await this.archive.head(next.timeline, next.stream)
+        : undefined;
+      if (now?.value.generation === next.generation) {
+        this.#tag = now.tag as string;
+        this.#head = now.value;
+      }
+      throw error;
+    }
   }
 
   async #deleteRetired(): Promise<void> {
@@ -358,7 +374,7 @@ class LogReader {
     this.lsnEnd = this.lsnStart;
   }
 
-  read(bytes: Buffer, path: string): void {
+  read(bytes: Buffer, path: string, sequence: number): void {
     const { stream, engineId } = this.#identity;
     let epoch = this.#epochs.at(-1)?.epoch ?? 0;
     let firstTs: number | undefined;
@@ -388,6 +404,12 @@ class LogReader {
     });
     if (content.header.engine !== engineId)
       throw new PitrError('log-foreign', { path, actual: content.header.engine, expected: engineId });
+    if (content.header.sequence !== sequence)
+      throw new PitrError('log-corrupt', {
+        path,
+        offset: 0,
+        why: `it is file ${content.header.sequence} under another name`,
+      });
     if (!this.#started) {
       this.#started = true;
       if (content.header.lsnFirst > this.lsnStart) {

@@ -28,7 +28,8 @@ const STORED_HEADER_BYTES = 16;
 export const ROW_BYTES = 11 * 4 + 4 * 2;
 /** Raw size at which a block is closed; one version that is larger gets a block of its own. */
 export const BLOCK_BYTES = 256 * 1024;
-const BLOCK_BYTES_MAX = IMAGE_BYTES_MAX + EXTENSION_BYTES + ROW_BYTES + PREFIX_BYTES;
+/** A block that is not quite full yet takes one more version, whatever its size. */
+const BLOCK_BYTES_MAX = BLOCK_BYTES + IMAGE_BYTES_MAX + EXTENSION_BYTES + ROW_BYTES + PREFIX_BYTES;
 
 const TWO32 = 4294967296;
 

@@ -14,11 +14,11 @@ import { decodeLogHeader, logFileName, logFilesIn, scanLogFile } from './log-fil
 import {
   FRAME,
   FrameBuffer,
+  framesAfter,
   LOG_MAGIC,
   LOG_VERSION,
   type LogFileHeader,
   packFrame,
-  syncedPast,
 } from './log-format.ts';
 
 export interface LocalLogOptions {
@@ -97,7 +97,7 @@ export class LocalLog implements CommitLog {
   append(versions: readonly LogVersion[]): void {
     this.#check();
     if (versions.length === 0) return;
-    this.#buffer.begin(FRAME.commits, this.#active?.syncedBytes ?? 0);
+    this.#buffer.begin(FRAME.commits, this.#syncedBytes);
     for (const v of versions) {
       this.#buffer.version(v);
       if (v.ts > this.#lastTs) this.#lastTs = v.ts;
@@ -118,8 +118,9 @@ export class LocalLog implements CommitLog {
     this.#check();
     if (this.#buffer.length === 0) return;
     await this.#guard(async () => {
+      const first = { ...this.#first, epoch: this.#epoch };
       const bytes = this.#buffer.take();
-      const active = this.#active ?? (await this.#create());
+      const active = this.#active ?? (await this.#create(first));
       await active.file.append(bytes);
       active.bytes += bytes.length;
       const durable = active.bytes;
@@ -134,11 +135,13 @@ export class LocalLog implements CommitLog {
     this.#lastTs = Math.max(this.#lastTs, clock.ts);
     this.#epoch = clock.epoch;
     this.#frame(FRAME.seal, packFrame({ lsnLast: this.#lastLsn, ts: clock.ts }));
+    this.#sealing = true;
     await this.sync();
     await this.#guard(async () => {
       const active = this.#active as ActiveFile;
       await active.file.close();
       this.#active = undefined;
+      this.#sealing = false;
       this.#sealed.push({ sequence: active.sequence, lsnFirst: this.#lsnFirstActive, bytes: active.bytes });
       // only a file whose seal is durable gets the name under which the archiver reads it
       await this.#files.rename(active.path, join(this.#dir, logFileName(active.sequence, true)));
@@ -165,41 +168,42 @@ export class LocalLog implements CommitLog {
   }
 
   #frame(type: number, payload: Uint8Array): void {
-    this.#buffer.begin(type, this.#active?.syncedBytes ?? 0);
+    this.#buffer.begin(type, this.#syncedBytes);
     this.#buffer.raw(payload);
     this.#buffer.end();
   }
 
-  async #create(): Promise<ActiveFile> {
+  async #create(first: Pick<LogFileHeader, 'lsnFirst' | 'chain' | 'epoch'>): Promise<ActiveFile> {
     const sequence = this.#sequenceNext++;
     const path = join(this.#dir, logFileName(sequence, false));
     const file = await this.#files.createNew(path);
     const header = encodeEnvelope(LOG_MAGIC, LOG_VERSION, {
       ...this.#header,
       sequence,
-      lsnFirst: this.#lsnFirst,
-      epoch: this.#epoch,
-      chain: this.#chainAtCreate,
+      ...first,
     } satisfies LogFileHeader);
     await file.append(header);
     // header and name are durable before the first frame, so an intact frame proves that the header was once whole
     await file.sync();
     await this.#files.syncDir(this.#dir);
     this.#active = { file, path, sequence, bytes: header.length, syncedBytes: header.length };
-    this.#lsnFirstActive = this.#lsnFirst;
+    this.#lsnFirstActive = first.lsnFirst;
     return this.#active;
   }
 
-  // Frames collect before their file exists, so what the header says is noted when the first of them begins.
-  #lsnFirst = 0;
-  #chainAtCreate = 0;
+  /** Frames collect before their file exists, so what its header would say is noted when the first of them begins. */
+  #first = { lsnFirst: 0, chain: 0 };
+  /** From the seal frame until the file is closed: what is appended meanwhile goes into the next file. */
+  #sealing = false;
+
+  /** Durable bytes of the file into which the next frame goes. */
+  get #syncedBytes(): number {
+    return this.#sealing ? 0 : (this.#active?.syncedBytes ?? 0);
+  }
 
   #check(): void {
     if (this.#failure) throw this.#failure;
-    if (this.#active === undefined && this.#buffer.length === 0) {
-      this.#lsnFirst = this.#lastLsn + 1;
-      this.#chainAtCreate = this.#buffer.chain;
-    }
+    if (this.#buffer.length === 0) this.#first = { lsnFirst: this.#lastLsn + 1, chain: this.#buffer.chain };
   }
 
   /** After a failed write or sync nobody knows what the file holds: nothing is appended any more, start-up decides. */
@@ -259,7 +263,7 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
   const sealedFiles: SealedFile[] = [];
   let lsnFirstActive = 0;
   let sequenceNext = 1;
-  let lastLsn = options.afterLsn;
+  let logLsn: number | undefined;
   for (let i = 0; i < found.length; i++) {
     const { name, sealed, sequence } = found[i];
     const path = join(dir, name);
@@ -282,10 +286,12 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
         sequenceNext = sequence;
         break;
       }
+      if (!sealed) await syncFile(files, path);
+      // before anything of it is replayed: what a foreign or misplaced file says must not reach the store
+      checkIdentity(decodeLogHeader(bytes, path).body, options, path, sequence, chain);
       const content = scanLogFile(bytes, path, !sealed, replay);
-      checkIdentity(content.header, options, path, sequence, chain);
       chain = content.chain;
-      lastLsn = Math.max(lastLsn, content.lsnNext - 1);
+      logLsn = content.lsnNext - 1;
       sequenceNext = sequence + 1;
       count.tornBytes += content.tornBytes;
       if (content.tornBytes > 0) await files.truncate(path, content.goodBytes);
@@ -297,8 +303,6 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
         sealedFiles.push({ sequence, lsnFirst, bytes: content.goodBytes });
       } else {
         const file = await files.openAppend(path);
-        // what a dead writer left unsynced was just read: make it durable before anything builds on it
-        await file.sync();
         lsnFirstActive = lsnFirst;
         active = { file, path, sequence, bytes: content.goodBytes, syncedBytes: content.goodBytes };
       }
@@ -307,10 +311,14 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
       throw error;
     }
   }
-  if (found.length === 0 && options.afterLsn > 0)
-    throw new PitrError('log-gap', { stream: options.stream, expected: options.afterLsn, actual: 'nothing' });
-  if (lsnNext - 1 > lastLsn && found.length > 0)
-    throw new PitrError('log-gap', { stream: options.stream, expected: options.afterLsn, actual: lastLsn });
+  // the log ends before the store (its newest files are gone), or after LSNs that neither has (its oldest are gone)
+  const lastLsn = lsnNext - 1;
+  if ((logLsn ?? 0) !== lastLsn)
+    throw new PitrError('log-gap', {
+      stream: options.stream,
+      expected: lastLsn,
+      actual: logLsn ?? 'nothing',
+    });
   return {
     recovery: {
       files: found.length,
@@ -329,13 +337,23 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
   };
 };
 
+/** What a dead writer left unsynced is durable before store, file name or archiver build on it. */
+const syncFile = async (files: Files, path: string): Promise<void> => {
+  const file = await files.openAppend(path);
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+};
+
 /** No readable header and no intact frame: the file's first sync never finished, nothing in it was acknowledged. */
 const isTornCreation = (bytes: Buffer, path: string): boolean => {
   try {
     decodeLogHeader(bytes, path);
     return false;
   } catch (error) {
-    return isPitrError(error, 'log-corrupt') && !syncedPast(bytes, 0);
+    return isPitrError(error, 'log-corrupt') && framesAfter(bytes, 0).next().done === true;
   }
 };
 

@@ -157,17 +157,22 @@ export const frameAt = (file: Buffer, offset: number, chain: number | undefined)
 
 export const frameCrcOf = (file: Buffer, offset: number): number => file.readUInt32LE(offset + 12);
 
+/** Intact frames that start after `offset`, wherever they are: the chain to them may be broken. */
+export function* framesAfter(file: Buffer, offset: number): Generator<Frame> {
+  const magic = Buffer.alloc(4);
+  magic.writeUInt32LE(FRAME_MAGIC);
+  for (let at = file.indexOf(magic, offset + 1); at >= 0; at = file.indexOf(magic, at + 1)) {
+    const frame = frameAt(file, at, undefined);
+    if ('payload' in frame) yield frame;
+  }
+}
+
 /**
  * True when an intact frame after `offset` says that the bytes there had been synced: then what does not check at
  * `offset` is corruption, not the unfinished end of the last write.
  */
 export const syncedPast = (file: Buffer, offset: number): boolean => {
-  const magic = Buffer.alloc(4);
-  magic.writeUInt32LE(FRAME_MAGIC);
-  for (let at = file.indexOf(magic, offset + 1); at >= 0; at = file.indexOf(magic, at + 1)) {
-    const frame = frameAt(file, at, undefined);
-    if ('payload' in frame && frame.syncedBytes > offset) return true;
-  }
+  for (const frame of framesAfter(file, offset)) if (frame.syncedBytes > offset) return true;
   return false;
 };
 

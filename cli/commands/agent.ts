@@ -1,0 +1,158 @@
+import { resolve } from 'node:path';
+import { anchorIfNeeded } from '../../snapshot/anchor.ts';
+import { createSnapshot } from '../../snapshot/create.ts';
+import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
+import type { PitrCommand } from '../pitr-command.ts';
+import { requireEngineDirs } from '../places.ts';
+import { formatIso } from '../render/units.ts';
+import { cronRuns, Schedule } from '../schedule.ts';
+import type { Runner, Session } from '../session.ts';
+
+/** How often the agent looks whether a base copy is due. */
+const ANCHOR_MS = 5000;
+
+export const registerAgent = (program: PitrCommand, runner: Runner): void => {
+  program
+    .command('agent')
+    .about(
+      'archive engine directories continuously',
+      'The continuous archiving agent of one or more engine directories. It ships every sealed log file to the archive, states the ' +
+        'frontier, merges small runs into larger ones, takes snapshots on a schedule, and recovers the log of a writer that died. ' +
+        'Each stream has one agent; a second one is refused. SIGTERM ends it cleanly. It logs to stderr.',
+    )
+    .argument('[dir...]', 'engine directories (default: dirs of the configuration)')
+    .option(
+      '--snapshot-cron <pattern>',
+      'take a snapshot on this schedule, for example "0 * * * *"; one at a time',
+    )
+    .option('--snapshot-kind <kind>', 'full or incremental (default: incremental)')
+    .option('--snapshot-label <label>', "start of the snapshots' labels; the time follows")
+    .option('--compact-fanout <n>', 'how many runs of one level become one of the next (default: 8)')
+    .option('--once', 'archive what there is now, then stop')
+    .examples(
+      ['pitr agent data', 'archive one engine'],
+      ['pitr agent shard-a shard-b --snapshot-cron "0 * * * *"', 'two streams, a snapshot every hour'],
+      ['pitr agent data --once --json', 'ship what is waiting and say what it was'],
+    )
+    .action(runner.action(runAgent, { heedsStop: true }));
+};
+
+const runAgent = async (session: Session, args: string[], options: { once?: boolean }): Promise<number> => {
+  const dirs = await requireEngineDirs(session, args);
+  const { log, config } = session;
+  let versions = 0;
+  let failures = 0;
+  const onEvent = (event: ArchiverEvent): void => {
+    if (event.kind === 'archived') versions += event.versions;
+    if (event.kind === 'error') failures++;
+    logEvent(session, event);
+  };
+  const archivers: Archiver[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(archivers.map((a) => a.close()));
+  };
+  try {
+    for (const { dir } of dirs)
+      archivers.push(await Archiver.open(resolve(dir), { fanout: config.compact.fanout, onEvent }));
+    if (options.once) {
+      for (const archiver of archivers) {
+        await archiver.round();
+        await anchorIfNeeded(archiver);
+      }
+    } else {
+      for (const archiver of archivers) archiver.start();
+      log.info(
+        { streams: archivers.map((a) => a.identity.stream).join(','), archive: archivers[0].archive.url },
+        'archiving',
+      );
+      const schedule = snapshots(session, archivers[0]);
+      const anchor = setInterval(() => {
+        for (const archiver of archivers)
+          anchorIfNeeded(archiver).then(
+            (base) =>
+              base && log.info({ stream: archiver.identity.stream, snapshot: base.id }, 'base copy taken'),
+            (error) =>
+              log.error(
+                { stream: archiver.identity.stream, error: String(error.message ?? error) },
+                'base copy failed',
+              ),
+          );
+      }, ANCHOR_MS);
+      await stopped(session);
+      clearInterval(anchor);
+      await schedule?.stop();
+      log.info('stopping: shipping what is sealed');
+      for (const archiver of archivers)
+        await archiver
+          .round()
+          .catch((error) => onEvent({ kind: 'error', stream: archiver.identity.stream, error }));
+    }
+  } finally {
+    await close();
+  }
+  const streams = archivers.map(({ identity, head }) => ({
+    stream: identity.stream,
+    generation: head.generation,
+    lsn: head.frontier.lsn,
+    frontier: formatIso(head.frontier.ts),
+    runs: head.runs.length,
+  }));
+  session.emit({ streams, versions, failures }, () =>
+    streams
+      .map((s) => `${s.stream}: archived to LSN ${s.lsn}, frontier ${s.frontier}, ${s.runs} runs`)
+      .join('\n'),
+  );
+  return 0;
+};
+
+const stopped = (session: Session): Promise<void> =>
+  new Promise((resolve) => {
+    // a pending promise alone does not keep a process alive; watchers and timers do
+    if (session.stop.aborted) resolve();
+    session.stop.addEventListener('abort', () => resolve(), { once: true });
+  });
+
+const snapshots = (session: Session, archiver: Archiver): Schedule | undefined => {
+  const { cron, kind, label } = session.config.snapshot;
+  if (cron === undefined) return undefined;
+  const { archive, identity } = archiver;
+  return new Schedule({
+    nextRun: cronRuns(cron),
+    onError: (error) =>
+      session.log.error({ error: String((error as Error).message ?? error) }, 'snapshot failed'),
+    job: async (dueMs) => {
+      const name = label === undefined ? {} : { label: `${label}-${formatIso(dueMs)}` };
+      const made = await createSnapshot(archive, { kind, timeline: identity.timeline, ...name });
+      session.log.info(
+        { id: made.id, kind: made.kind, end: formatIso(made.endTs), records: made.records },
+        'snapshot taken',
+      );
+    },
+  });
+};
+
+const logEvent = ({ log }: Session, event: ArchiverEvent): void => {
+  const { kind, ...facts } = event;
+  switch (event.kind) {
+    case 'archived':
+      log.debug({ ...facts, frontierTs: formatIso(event.frontierTs) }, kind);
+      return;
+    case 'merged':
+      log.debug(facts, kind);
+      return;
+    case 'adopted':
+      log.info(facts, 'recovered and sealed the log of a writer that had stopped');
+      return;
+    case 'gap':
+      log.error({ stream: event.stream, ...event.gap }, 'gap: these positions are not in the archive');
+      return;
+    case 'error':
+      log.error(
+        { stream: event.stream, error: String((event.error as Error).message ?? event.error) },
+        'archiving failed; trying again',
+      );
+      return;
+    default:
+      event satisfies never;
+  }
+};

@@ -1,0 +1,152 @@
+import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs/promises';
+import { join } from 'node:path';
+import { isLocked } from '../../engine/directory-lock.ts';
+import { writerLockPath } from '../../engine/engine-core.ts';
+import { PitrError } from '../../engine/errors.ts';
+import { readIdentity } from '../../engine/identity.ts';
+import { openObjectStore } from '../../engine/open-object-store.ts';
+import { Archive } from '../../wal/archive.ts';
+import { SETTINGS, type SettingPath } from '../config.ts';
+import type { PitrCommand } from '../pitr-command.ts';
+import { renderTable } from '../render/table.ts';
+import { formatBytes } from '../render/units.ts';
+import type { Runner, Session } from '../session.ts';
+
+interface Check {
+  readonly what: string;
+  readonly ok: boolean;
+  readonly found: string;
+}
+
+export const registerDoctor = (program: PitrCommand, runner: Runner): void => {
+  program
+    .command('doctor')
+    .about(
+      'check machine, configuration, directories and archive',
+      'Says where each setting comes from, and checks what pitr relies on: the Node release, hashes and compression, engine directories and who ' +
+        "has them open, and whether the archive's storage keeps its promises (create once, compare and swap, ranged reads). " +
+        'Probe objects go below doctor/ and are removed. Exit code 1 when a check fails.',
+    )
+    .argument('[dir...]', 'engine directories')
+    .option('--archive <url>', 'the archive, or where one shall be')
+    .examples(
+      ['pitr doctor', 'the machine and the settings'],
+      ['pitr doctor data --archive file:/backup/db', 'before the first agent is started'],
+    )
+    .action(runner.action(runDoctor));
+};
+
+const runDoctor = async (session: Session, args: string[]): Promise<number> => {
+  const { config, origins } = session;
+  const checks: Check[] = [
+    await check('Node', nodeRelease),
+    await check('RIPEMD-160, zstd, crc32', primitives),
+  ];
+  const dirs = args.length > 0 ? args : config.dirs;
+  let url = config.archive;
+  for (const dir of dirs) {
+    checks.push(await check(`engine ${dir}`, () => engineState(dir)));
+    url ??= (await readIdentity(dir).catch(() => undefined))?.archive?.url;
+  }
+  if (url !== undefined) {
+    const archive = url;
+    checks.push(await check(`archive ${archive}`, () => archiveState(archive)));
+    checks.push(await check('create once', () => probeCreate(archive)));
+    checks.push(await check('compare and swap', () => probeSwap(archive)));
+  }
+  const settings = (Object.keys(SETTINGS) as SettingPath[]).map((path) => ({ path, origin: origins[path] }));
+  const failed = checks.filter((c) => !c.ok).length;
+  session.emit({ ok: failed === 0, checks, settings, config }, () =>
+    [
+      renderTable(
+        [{ title: '' }, { title: 'check' }, { title: 'found' }],
+        checks.map((c) => [c.ok ? 'ok' : 'FAILED', c.what, c.found]),
+      ),
+      renderTable(
+        [{ title: 'setting' }, { title: 'value' }, { title: 'from' }],
+        settings.map((s) => [s.path, settingText(config, s.path), s.origin]),
+      ),
+      failed === 0 ? 'everything is as it should be' : `${failed} checks failed`,
+    ].join('\n\n'),
+  );
+  return failed === 0 ? 0 : 1;
+};
+
+const check = async (what: string, run: () => Promise<string> | string): Promise<Check> => {
+  try {
+    return { what, ok: true, found: await run() };
+  } catch (error) {
+    const hint = error instanceof PitrError ? ` (${error.hint})` : '';
+    return { what, ok: false, found: `${(error as Error).message}${hint}` };
+  }
+};
+
+const settingText = (config: Session['config'], path: SettingPath): string => {
+  let value: unknown = config;
+  for (const part of path.split('.')) value = (value as Record<string, unknown> | undefined)?.[part];
+  if (value === undefined && path === 'seal') value = `${config.sealMs} ms`;
+  return value === undefined ? '-' : Array.isArray(value) ? value.join(', ') || '-' : String(value);
+};
+
+const nodeRelease = (): string => {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major < 22 || (major === 22 && minor < 18))
+    throw new Error(`${process.version}; pitr needs 22.18 or newer`);
+  return process.version;
+};
+
+const primitives = async (): Promise<string> => {
+  const { createHash } = await import('node:crypto');
+  const zlib = await import('node:zlib');
+  if (createHash('ripemd160').update('').digest('hex') !== '9c1185a5c5e9fc54612808977ee8f548b2258d31')
+    throw new Error('RIPEMD-160 is wrong');
+  if (zlib.zstdDecompressSync(zlib.zstdCompressSync(Buffer.from('pitr'))).toString() !== 'pitr')
+    throw new Error('zstd is wrong');
+  if (zlib.crc32('123456789') !== 0xcbf43926) throw new Error('crc32 is wrong');
+  return 'work';
+};
+
+const engineState = async (dir: string): Promise<string> => {
+  const { stream, partitions } = await readIdentity(dir);
+  const writer = isLocked(writerLockPath(dir)) ? 'open' : 'closed';
+  const agent = isLocked(join(dir, 'agent.lock')) ? 'agent running' : 'no agent';
+  const { bavail, bsize } = await fs.statfs(dir);
+  return `stream ${stream}, partitions ${partitions}, ${writer}, ${agent}, ${formatBytes(bavail * bsize)} free`;
+};
+
+const archiveState = async (url: string): Promise<string> => {
+  const archive = await Archive.open(url);
+  const { timelines } = await archive.timelines();
+  return `id ${archive.id}, ${timelines.length} timelines`;
+};
+
+const probeName = (): string => `doctor/${randomBytes(8).toString('hex')}`;
+
+const probeCreate = async (url: string): Promise<string> => {
+  const store = openObjectStore(url);
+  const name = probeName();
+  const results = await Promise.allSettled(
+    [0, 1, 2, 3].map((i) => store.create(name, Buffer.from(`writer ${i}`))),
+  );
+  const winners = results.filter((r) => r.status === 'fulfilled').length;
+  const tail = (await store.read(name, { start: -1 })).toString();
+  await store.delete([name]);
+  if (winners !== 1) throw new Error(`${winners} of 4 creators of one object won`);
+  if (!/^[0-3]$/.test(tail)) throw new Error('a ranged read gave something else');
+  return 'one of 4 creators won, ranged read is right';
+};
+
+const probeSwap = async (url: string): Promise<string> => {
+  const store = openObjectStore(url);
+  const name = probeName();
+  const first = await store.swap(name, undefined, Buffer.from('0'));
+  const results = await Promise.allSettled(
+    [1, 2, 3, 4].map((i) => store.swap(name, first, Buffer.from(String(i)))),
+  );
+  const winners = results.filter((r) => r.status === 'fulfilled').length;
+  const objects = await store.list(`${name}/`);
+  await store.delete(objects.map((o) => o.name));
+  if (winners !== 1) throw new Error(`${winners} of 4 swaps of one value won`);
+  return 'one of 4 swaps won';
+};

@@ -1,0 +1,86 @@
+import { callDoor, isDoorClosed } from '../../engine/door.ts';
+import { Engine } from '../../wal/engine.ts';
+import type { PitrCommand } from '../pitr-command.ts';
+import { requireEngineDirs } from '../places.ts';
+import { renderTable } from '../render/table.ts';
+import { formatCount, formatIso } from '../render/units.ts';
+import type { Runner } from '../session.ts';
+
+interface Mark {
+  readonly name: string;
+  readonly lsn: number;
+  readonly ts: number;
+}
+
+export function registerMark(program: PitrCommand, runner: Runner): void {
+  program
+    .command('mark')
+    .about(
+      'name the present, to return to it later',
+      'Gives the present position of an engine a name. Restoring to mark:NAME gives exactly what was written before it. ' +
+        'Asks the live writer when there is one, otherwise opens the engine for a moment. With several directories every ' +
+        'stream gets the mark at its own position.',
+    )
+    .argument('<name>', 'letters, digits and _ . : -, at most 128')
+    .argument('[dirs...]', 'engine directories')
+    .option('--dir <dirs...>', 'the same')
+    .examples(
+      ['pitr mark before-deploy data', 'before something risky'],
+      ['pitr restore --archive file:/backup/db --to mark:before-deploy --into engine:old', 'and back'],
+      ['pitr mark nightly a b', 'two writers of one database'],
+    )
+    .action(
+      runner.action(async (session, name: string, args: readonly string[]) => {
+        const dirs = await requireEngineDirs(session, args);
+        const marks: { dir: string; stream: string; lsn: number; ts: number; via: Via }[] = [];
+        for (const { dir, identity } of dirs) {
+          const { mark, via } = await markIn(dir, name);
+          marks.push({ dir, stream: identity.stream, lsn: mark.lsn, ts: mark.ts, via });
+        }
+        const ts = Math.max(...marks.map((m) => m.ts));
+        const archived = dirs.every((d) => d.identity.archive);
+        session.emit({ name, ts, marks }, () => {
+          const table = renderTable(
+            [
+              { title: 'STREAM' },
+              { title: 'LSN', align: 'right' },
+              { title: 'TIME' },
+              { title: 'MARKED BY' },
+            ],
+            marks.map((m) => [
+              m.stream,
+              formatCount(m.lsn),
+              formatIso(m.ts),
+              m.via === 'writer' ? 'the live writer' : 'this command',
+            ]),
+          );
+          const lines = [`Marked "${name}":`, table];
+          if (marks.length > 1)
+            lines.push(`Each stream has its own mark; mark:${name} means the newest, ${formatIso(ts)}.`);
+          lines.push(
+            archived
+              ? `Restore it with --to mark:${name}, once the archive covers it (pitr status).`
+              : 'This engine has no archive: nothing of it can be restored.',
+          );
+          return lines.join('\n');
+        });
+        return 0;
+      }),
+    );
+}
+
+type Via = 'writer' | 'command';
+
+const markIn = async (dir: string, name: string): Promise<{ mark: Mark; via: Via }> => {
+  try {
+    return { mark: (await callDoor(dir, 'mark', { name })) as Mark, via: 'writer' };
+  } catch (error) {
+    if (!isDoorClosed(error)) throw error;
+  }
+  const engine = await Engine.open({ dir, sealMs: 0 });
+  try {
+    return { mark: await engine.mark(name), via: 'command' };
+  } finally {
+    await engine.close();
+  }
+};

@@ -1,0 +1,243 @@
+import * as fs from 'node:fs/promises';
+import { relative, resolve } from 'node:path';
+import { PitrError } from '../../engine/errors.ts';
+import { PartitionSet } from '../../engine/partition.ts';
+import { resolveKey } from '../../engine/record-key.ts';
+import {
+  planRestore,
+  type RestoreOptions,
+  type RestorePlan,
+  type RestoreReport,
+  restoreEngine,
+  restoreJsonLines,
+} from '../../restore/restore.ts';
+import { isPartial, parseRenames, type Selection } from '../../restore/selection.ts';
+import type { PitrCommand } from '../pitr-command.ts';
+import { openPlaces, timelineOfDirs } from '../places.ts';
+import { parseDigest, parseRecordAddress } from '../record-address.ts';
+import { planData, renderPlan, renderReport, reportData } from '../render/restore.ts';
+import { formatCount } from '../render/units.ts';
+import type { Runner, Session } from '../session.ts';
+
+/** Below this many versions worker threads take longer to start than the work. */
+const WORKERS_FROM_VERSIONS = 100_000;
+
+interface RestoreFlags {
+  readonly to: string;
+  readonly into?: string;
+  readonly jsonLines?: boolean;
+  readonly dryRun?: boolean;
+  readonly timeline?: string;
+  readonly stream?: string;
+  readonly workers?: string;
+  readonly verify: boolean;
+  readonly namespace?: readonly string[];
+  readonly set?: readonly string[];
+  readonly bin?: readonly string[];
+  readonly partitions?: string;
+  readonly key?: readonly string[];
+  readonly digest?: readonly string[];
+  readonly renameNamespace?: readonly string[];
+  readonly renameSet?: readonly string[];
+}
+
+export function registerRestore(program: PitrCommand, runner: Runner): void {
+  program
+    .command('restore')
+    .about(
+      'restore an instant into a new engine, or as JSON lines',
+      'Restores the state at an instant into a new engine directory, or as JSON lines on stdout. Plans first, never ' +
+        'overwrites, reads the target back and compares it with what the source stated about itself. A restored engine ' +
+        'goes on as a new timeline; the old one stays restorable. An interrupted restore is made again by the same command.',
+    )
+    .argument('[dirs...]', 'engine directories, whose archive is meant')
+    .optionsGroup('What:')
+    .option('--archive <url>', 'archive to restore from')
+    .requiredOption('--to <target>', 'the instant: a time, -10m, mark:NAME, lsn:STREAM/N or latest')
+    .option('--timeline <id>', 'history to restore (default: the newest)')
+    .option('--dry-run', 'plan and say what would be done; change nothing')
+    .optionsGroup('Where to:')
+    .option('--into <target>', 'engine:DIR or DIR; absent or empty')
+    .option('--json-lines', 'one JSON object a record on stdout; the report goes to stderr')
+    .option('--stream <name>', 'stream name of the restored engine (default: main)')
+    .optionsGroup('Which records:')
+    .option('--namespace <names...>', 'only these namespaces')
+    .option('--set <names...>', 'only these sets')
+    .option('--bin <names...>', 'only these bins, and records that have one of them')
+    .option('--partitions <ranges>', 'only these, for example 0-1365,4000')
+    .option('--key <keys...>', 'only these records: NS/SET/KEY as for pitr get')
+    .option('--digest <hex...>', 'only records with these digests')
+    .optionsGroup('How:')
+    .option('--rename-namespace <old=new...>', 'restore a namespace under another name')
+    .option('--rename-set <old=new...>', 'restore a set under another name')
+    .choice('--ttl <mode>', 'time to live: what was left, the old date, or none (default: remaining)', [
+      'remaining',
+      'absolute',
+      'never',
+    ])
+    .option('--workers <n>', 'worker threads (default: one a processor)')
+    .option('--no-verify', 'do not read the target back')
+    .optionsGroup('Options:')
+    .examples(
+      ['pitr restore --archive file:/backup/db --to latest --into engine:data2', 'everything archived'],
+      ['pitr restore data --to 2026-11-21T10:00:00Z --into data-at-ten --dry-run', 'what would happen?'],
+      ['pitr restore data --to mark:before-deploy --json-lines --set users > users.jsonl', 'some of it'],
+      ['pitr restore data --to -1h --into old --key shop/users/42 shop/users/43', 'two records'],
+    )
+    .action(
+      runner.action(
+        async (session, args: readonly string[], flags: RestoreFlags) => {
+          checkUsage(flags);
+          const selection = selectionOf(flags);
+          const { archive, dirs } = await openPlaces(session, args);
+          const timeline = flags.timeline ?? timelineOfDirs(args.length > 0 ? dirs : []);
+          const options: RestoreOptions = {
+            archive,
+            target: flags.to,
+            selection,
+            ttl: session.config.ttl,
+            workers: session.config.workers,
+            verify: flags.verify,
+            clock: session.clock,
+            ...(timeline === undefined ? {} : { timeline }),
+          };
+          const { plan } = await planRestore(options);
+          const into = flags.into === undefined ? undefined : directoryOf(flags.into);
+          if (flags.dryRun) {
+            if (into !== undefined) await refuseFull(into);
+            session.emit(planData(plan, archive.url, into), () =>
+              renderPlan(plan, archive.url, session.clock.nowMs()),
+            );
+            return 0;
+          }
+          const few = session.origins.workers === 'default' && plan.state.versions < WORKERS_FROM_VERSIONS;
+          await restore(session, plan, flags, into, few ? { ...options, workers: 0 } : options);
+          return 0;
+        },
+        { ownsStdout: (_args, flags) => flags.jsonLines === true },
+      ),
+    );
+}
+
+const checkUsage = ({ into, jsonLines, dryRun, stream }: RestoreFlags): void => {
+  const refuse = (what: string, hint: string): never => {
+    throw new PitrError('usage', { what, hint });
+  };
+  if (into !== undefined && jsonLines)
+    refuse('--into and --json-lines exclude each other', 'restore twice, or choose one');
+  if (into === undefined && !jsonLines && !dryRun)
+    refuse('restore has no target', 'use --into engine:DIR, --json-lines, or --dry-run to look first');
+  if (stream !== undefined && jsonLines)
+    refuse('--stream is for a restored engine', 'leave it out with --json-lines');
+};
+
+const directoryOf = (target: string): string => {
+  const [, scheme, rest = ''] = /^([a-z][a-z0-9+.-]*):(.*)$/i.exec(target) ?? [];
+  const dir = scheme === undefined ? target : rest;
+  if ((scheme !== undefined && scheme !== 'engine') || dir === '')
+    throw new PitrError('usage', {
+      what: `cannot restore into "${target}"`,
+      hint: 'write engine:DIR, a directory, or use --json-lines',
+    });
+  return dir;
+};
+
+/** @throws target-not-empty, as the restore itself would */
+const refuseFull = async (dir: string): Promise<void> => {
+  const names = await fs.readdir(dir).catch((): string[] => []);
+  // what an interrupted restore left may be one of this target; only the restore itself can tell
+  if (names.length > 0 && !names.includes('restoring.json')) throw new PitrError('target-not-empty', { dir });
+};
+
+const selectionOf = (flags: RestoreFlags): Selection => {
+  const keys = (flags.key ?? []).map(parseRecordAddress);
+  const keyNamespaces = new Set(keys.map((k) => k.namespace));
+  if (keyNamespaces.size > 1)
+    throw new PitrError('usage', {
+      what: `--key names records of several namespaces: ${[...keyNamespaces].join(', ')}`,
+      hint: 'a digest does not say its namespace: restore one namespace at a time',
+    });
+  const [keyNamespace] = keyNamespaces;
+  if (keyNamespace !== undefined && flags.namespace && !flags.namespace.includes(keyNamespace))
+    throw new PitrError('usage', {
+      what: `--key is in namespace ${keyNamespace}, which --namespace leaves out`,
+      hint: 'leave --namespace out',
+    });
+  const namespaces = keyNamespace === undefined ? flags.namespace : [keyNamespace];
+  const digests = [
+    ...keys.map((k) => resolveKey(k).digest.toString('hex')),
+    ...(flags.digest ?? []).map((d) => parseDigest(d).toString('hex')),
+  ];
+  const { set: sets, bin: bins, partitions, renameNamespace, renameSet } = flags;
+  return {
+    ...(namespaces ? { namespaces } : {}),
+    ...(sets ? { sets } : {}),
+    ...(bins ? { bins } : {}),
+    ...(partitions === undefined ? {} : { partitions: PartitionSet.parse(partitions).toString() }),
+    ...(digests.length > 0 ? { digests } : {}),
+    ...(renameNamespace ? { renameNamespaces: parseRenames(renameNamespace) } : {}),
+    ...(renameSet ? { renameSets: parseRenames(renameSet) } : {}),
+  };
+};
+
+const restore = async (
+  session: Session,
+  plan: RestorePlan,
+  flags: RestoreFlags,
+  into: string | undefined,
+  options: RestoreOptions,
+): Promise<void> => {
+  const { stdout, stderr } = session.surroundings;
+  const progress = session.progress();
+  const follow: RestoreOptions = { ...options, onProgress: progressOf(progress, plan) };
+  let report: RestoreReport;
+  try {
+    report =
+      into === undefined
+        ? await restoreJsonLines((chunk) => written(stdout, chunk), follow)
+        : await restoreEngine(into, flags.stream, follow);
+  } finally {
+    progress.stop();
+  }
+  const target = into === undefined ? undefined : { dir: resolve(into), shown: relative('', resolve(into)) };
+  session.emit(
+    reportData(report, target?.dir),
+    () =>
+      renderReport(
+        report,
+        { into: target?.shown, isPartial: isPartial(plan.selection) },
+        session.clock.nowMs(),
+      ),
+    into === undefined ? (session.quiet ? nowhere : stderr) : stdout,
+  );
+};
+
+const nowhere = { write: (): boolean => true };
+
+/** The number of records is known beforehand only when all of them are wanted; otherwise ranges are counted. */
+const progressOf = (
+  progress: ReturnType<Session['progress']>,
+  { state, partial }: RestorePlan,
+): NonNullable<RestoreOptions['onProgress']> => {
+  const expected = 'missing' in state.source ? 0 : state.source.digests.reduce((n, d) => n + d.records, 0);
+  const countsRecords = !partial && expected > 0;
+  let phase = '';
+  return (p) => {
+    if (p.phase !== phase)
+      progress.start(countsRecords ? expected : p.ranges, p.phase === 'merge' ? 'restore' : p.phase);
+    phase = p.phase;
+    if (countsRecords) progress.update(p.records);
+    else progress.update(p.doneRanges, `${formatCount(p.records)} records`);
+  };
+};
+
+/** Waits for a slow reader, so that what it has not read yet does not pile up here. */
+const written = (stream: NodeJS.WritableStream, chunk: Buffer): Promise<void> =>
+  new Promise((done, reject) => {
+    if (stream.write(chunk)) return done();
+    const drained = (): void => {
+      stream.off('error', reject);
+      done();
+    };
+    stream.once('drain', drained).once('error', reject);
+  });

@@ -1,0 +1,64 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseDuration } from '../duration.ts';
+import type { PitrCommand } from '../pitr-command.ts';
+import { openPlaces, timelineOfDirs } from '../places.ts';
+import { renderStatus } from '../render/status.ts';
+import type { Runner } from '../session.ts';
+import { readStatus } from '../status.ts';
+
+/** Exit code of a status that was read and is not green. */
+const EXIT_NOT_GREEN = 7;
+const MAX_LAG = '10s';
+const WATCH_MS = 2000;
+const CLEAR_SCREEN = '\x1b[H\x1b[2J';
+
+interface StatusFlags {
+  readonly maxLag: string;
+  readonly timeline?: string;
+  readonly watch?: boolean;
+}
+
+export function registerStatus(program: PitrCommand, runner: Runner): void {
+  program
+    .command('status')
+    .about(
+      'what can be restored, and how far behind the archive is',
+      'Shows what can be restored, how far the archive is behind the clock and which stream holds it up; for every ' +
+        'stream its frontier, size and gaps, and, for engine directories named here, the log that waits. Exits with 0 when ' +
+        `all is well, and with ${EXIT_NOT_GREEN} when the archive is further behind than --max-lag or has holes.`,
+    )
+    .argument('[dirs...]', 'engine directories, whose archive is meant')
+    .option('--archive <url>', 'the archive')
+    .option('--timeline <id>', 'history to show (default: that of the directories, or the newest)')
+    .option('--max-lag <duration>', 'how far behind is still well', MAX_LAG)
+    .option('--watch', 'show it again every 2 seconds until interrupted; with --json a line each')
+    .examples(
+      ['pitr status data', 'the archive of an engine, and its own log'],
+      ['pitr status --archive file:/backup/db --watch', 'keep an eye on it'],
+      ['pitr status data --max-lag 1m --json || alert', 'in a check'],
+    )
+    .action(
+      runner.action(
+        async (session, args: readonly string[], flags: StatusFlags) => {
+          const maxLagMs = parseDuration(flags.maxLag);
+          const { archive, dirs } = await openPlaces(session, args);
+          const timeline = flags.timeline ?? timelineOfDirs(dirs);
+          const { stdout } = session.surroundings;
+          for (;;) {
+            const status = await readStatus(archive, {
+              dirs,
+              maxLagMs,
+              ...(timeline === undefined ? {} : { timeline }),
+            });
+            const clear = flags.watch && stdout.isTTY && !session.json ? CLEAR_SCREEN : '';
+            session.emit(status, () => clear + renderStatus(status) + (flags.watch && !clear ? '\n' : ''));
+            const exitCode = status.green ? 0 : EXIT_NOT_GREEN;
+            if (!flags.watch) return exitCode;
+            await sleep(WATCH_MS, undefined, { signal: session.stop }).catch(() => undefined);
+            if (session.stop.aborted) return exitCode;
+          }
+        },
+        { heedsStop: true },
+      ),
+    );
+}

@@ -1,0 +1,79 @@
+import { verifyArchive } from '../../restore/verify-archive.ts';
+import type { PitrCommand } from '../pitr-command.ts';
+import { openPlaces } from '../places.ts';
+import { renderFields, renderTable } from '../render/table.ts';
+import { formatBytes, formatCount, formatDuration, formatIso } from '../render/units.ts';
+import type { Runner, Session } from '../session.ts';
+
+/** Exit code when something harmful was found. */
+const EXIT_DAMAGED = 43;
+
+export const registerVerify = (program: PitrCommand, runner: Runner): void => {
+  program
+    .command('verify')
+    .about(
+      'read the whole archive and say what is wrong',
+      'Reads everything that the catalog names: checksums of every block, order, counts, that each LSN is there exactly once, that runs and ' +
+        'snapshots have what they name; then merges the whole state and compares it with the digest that the source stated. ' +
+        `Exit code 0: nothing harmful, ${EXIT_DAMAGED}: something is missing or damaged.`,
+    )
+    .argument('[dir...]', 'engine directories, to find the archive')
+    .option('--archive <url>', 'the archive')
+    .option('--orphans', 'also list objects that nothing names (left by crashes; harmless)')
+    .option('--workers <n>', 'worker threads')
+    .examples(
+      ['pitr verify --archive file:/backup/db', 'check everything'],
+      ['pitr verify data --orphans --json', 'for a nightly job'],
+    )
+    .action(runner.action(runVerify));
+};
+
+const runVerify = async (
+  session: Session,
+  args: string[],
+  options: { orphans?: boolean },
+): Promise<number> => {
+  const { archive } = await openPlaces(session, args);
+  const progress = session.progress();
+  progress.start(100, 'verifying');
+  try {
+    const report = await verifyArchive(archive, {
+      orphans: options.orphans ?? false,
+      workers: session.config.workers,
+      onProgress: (done, total) =>
+        progress.update(total === 0 ? 100 : Math.floor((done * 100) / total), formatBytes(done)),
+    });
+    progress.stop();
+    const harmful = report.anomalies.filter((a) => !a.harmless);
+    session.emit({ ...report, ok: harmful.length === 0 }, () =>
+      [
+        renderFields([
+          ['archive', archive.url],
+          ['result', harmful.length === 0 ? 'nothing harmful found' : `${harmful.length} problems`],
+          [
+            'read',
+            `${report.segments} segments, ${formatBytes(report.bytes)}, ${formatCount(report.versions)} versions, ${report.snapshots} snapshots`,
+          ],
+          ...report.states.map((s): [string, string] => [
+            'state',
+            s.result === 'equal'
+              ? `timeline ${s.timeline} at ${formatIso(s.ts)} is what the source stated`
+              : `timeline ${s.timeline} not compared: ${s.why}`,
+          ]),
+          ['took', formatDuration(report.durationMs)],
+        ]),
+        ...(report.anomalies.length > 0
+          ? [
+              renderTable(
+                [{ title: 'class' }, { title: 'object' }, { title: 'what' }],
+                report.anomalies.map((a) => [a.class, a.object, a.what]),
+              ),
+            ]
+          : []),
+      ].join('\n\n'),
+    );
+    return harmful.length === 0 ? 0 : EXIT_DAMAGED;
+  } finally {
+    progress.stop();
+  }
+};

@@ -1,0 +1,124 @@
+import type { Problem, Status, StreamStatus } from '../status.ts';
+import { shortPartitions } from './partitions.ts';
+import { renderFields, renderTable, renderTree, type TreeNode } from './table.ts';
+import { formatAge, formatBytes, formatCount, formatDuration, formatInstant, formatIso } from './units.ts';
+
+export const renderStatus = (s: Status): string => {
+  const limit = s.limitedBy === null ? '' : `, limited by ${s.limitedBy}`;
+  const blocks = [
+    renderFields([
+      ['Archive', `${s.archive.url} (id ${s.archive.id.slice(0, 12)})`],
+      ['Timeline', s.timeline],
+      ['Restorable', restorableInWords(s)],
+      ['Lag', s.lagMs === null ? undefined : `${formatDuration(Math.max(0, s.lagMs))}${limit}`],
+      [
+        'Ahead',
+        s.maxEnd !== null && s.contiguousEnd !== null && s.maxEnd > s.contiguousEnd
+          ? `one stream is archived up to ${formatIso(s.maxEnd)}`
+          : undefined,
+      ],
+      ['Snapshots', snapshotsInWords(s)],
+    ]),
+    streamTable(s),
+    ...localLines(s),
+    ...(s.timelines.length > 1 ? [`Timelines:\n${timelineTree(s)}`] : []),
+    verdict(s),
+  ];
+  return blocks.join('\n\n');
+};
+
+const restorableInWords = ({ ranges, nowMs }: Status): string =>
+  ranges.length === 0
+    ? 'nothing'
+    : ranges
+        .map(
+          ({ fromTs, toTs }) =>
+            `from ${formatInstant(fromTs, nowMs)}\n  to ${formatInstant(toTs, nowMs)}, ${formatDuration(toTs - fromTs)}`,
+        )
+        .join('\n');
+
+const snapshotsInWords = ({ snapshots, lastSnapshot, nowMs }: Status): string => {
+  if (!lastSnapshot)
+    return snapshots === 0 ? 'none' : `${formatCount(snapshots)}, none of them of this history`;
+  const { label, id, kind, endTs } = lastSnapshot;
+  return `${formatCount(snapshots)}, the last ${formatAge(nowMs - endTs)}: ${label ?? id}, ${kind}`;
+};
+
+const streamTable = ({ streams, nowMs }: Status): string => {
+  const hasLocal = streams.some((s) => s.local);
+  return renderTable(
+    [
+      { title: 'STREAM' },
+      { title: 'PARTITIONS' },
+      { title: 'FRONTIER', align: 'right' },
+      { title: 'LSN', align: 'right' },
+      { title: 'RUNS', align: 'right' },
+      { title: 'SIZE', align: 'right' },
+      { title: 'GAPS', align: 'right' },
+      ...(hasLocal ? [{ title: 'WAITING', align: 'right' } as const] : []),
+    ],
+    streams.map((s) => [
+      s.stream,
+      shortPartitions(s.partitions),
+      s.frontierTs === null ? 'never' : formatAge(nowMs - s.frontierTs),
+      formatCount(s.lsn),
+      formatCount(s.runs),
+      formatBytes(s.bytes),
+      formatCount(s.gaps.length),
+      ...(hasLocal ? [s.local ? formatBytes(s.local.waitingBytes) : '-'] : []),
+    ]),
+  );
+};
+
+/** Who works on the directories that were named. */
+const localLines = ({ streams }: Status): string[] => {
+  const lines = streams.flatMap(({ stream, local }: StreamStatus) => {
+    if (!local) return [];
+    const writer = local.hasWriter ? 'a writer has it open' : 'no writer';
+    const agent = local.hasAgent ? 'an agent archives it' : `no agent: pitr agent ${local.dir}`;
+    return [[`  ${stream}`, `${local.dir}; ${writer}; ${agent}`] as const];
+  });
+  return lines.length > 0 ? [`Directories:\n${renderFields(lines)}`] : [];
+};
+
+const timelineTree = ({ timelines, timeline }: Status): string => {
+  const nodesBelow = (parent: string | null): TreeNode[] =>
+    timelines
+      .filter((t) => t.parent === parent || (parent === null && !timelines.some((p) => p.id === t.parent)))
+      .map((t) => ({
+        label: [
+          t.id,
+          t.forkTs === null ? `since ${formatIso(t.createdMs)}` : `forked at ${formatIso(t.forkTs)}`,
+          ...(t.detached ? ['partial'] : []),
+          ...(t.id === timeline ? ['(shown)'] : []),
+        ].join('  '),
+        children: nodesBelow(t.id),
+      }));
+  return renderTree(nodesBelow(null));
+};
+
+const verdict = ({ green, problems }: Status): string => {
+  if (green) return 'Status: green';
+  return `Status: not green\n${problems.map((p) => renderFields([['  -', problemInWords(p)]]).replace('-:', '- ')).join('\n')}`;
+};
+
+const problemInWords = (p: Problem): string => {
+  switch (p.code) {
+    case 'lag': {
+      const who = p.stream === undefined ? '' : ` because of stream ${p.stream}; is its agent running?`;
+      return `the archive is ${formatDuration(p.lagMs)} behind (limit ${formatDuration(p.maxLagMs)})${who}`;
+    }
+    case 'nothing-restorable':
+      return p.why === undefined
+        ? 'nothing is restorable yet: is an agent running?'
+        : `nothing is restorable yet because of ${p.why}: is an agent running?`;
+    case 'gap':
+      return `stream ${p.stream} lacks LSN ${p.gap.lsnStart} to ${p.gap.lsnEnd - 1}: ${p.gap.cause}`;
+    case 'hole':
+      return `nothing between ${formatIso(p.afterTs)} and ${formatIso(p.untilTs)} is restorable`;
+    case 'unregistered':
+      return `${p.dir} writes timeline ${p.timeline}, of which nothing is archived: start pitr agent ${p.dir}`;
+    default:
+      return p satisfies never;
+  }
+};

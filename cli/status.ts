@@ -1,0 +1,186 @@
+import * as fs from 'node:fs/promises';
+import { join } from 'node:path';
+import { isLocked } from '../engine/directory-lock.ts';
+import { writerLockPath } from '../engine/engine-core.ts';
+import { PartitionSet } from '../engine/partition.ts';
+import type { RestorableRange } from '../snapshot/ranges.ts';
+import { ArchiveView } from '../snapshot/view.ts';
+import type { Archive } from '../wal/archive.ts';
+import type { Gap, Head } from '../wal/catalog.ts';
+import { logDirOf } from '../wal/engine.ts';
+import { logFilesIn } from '../wal/log-file.ts';
+import type { Timeline } from '../wal/timeline.ts';
+import type { EngineDir } from './places.ts';
+import { snapshotData } from './render/snapshots.ts';
+
+/** Why a status is not green. */
+export type Problem =
+  | { readonly code: 'lag'; readonly lagMs: number; readonly maxLagMs: number; readonly stream?: string }
+  | { readonly code: 'nothing-restorable'; readonly why?: string }
+  | { readonly code: 'gap'; readonly stream: string; readonly gap: Gap }
+  | { readonly code: 'hole'; readonly afterTs: number; readonly untilTs: number }
+  | { readonly code: 'unregistered'; readonly dir: string; readonly timeline: string };
+
+/** What an engine directory on this machine says. */
+export interface LocalStatus {
+  readonly dir: string;
+  readonly hasWriter: boolean;
+  readonly hasAgent: boolean;
+  /** Log that the archive does not have: sealed files, and the one that is being written. */
+  readonly waitingFiles: number;
+  readonly waitingBytes: number;
+}
+
+export interface StreamStatus {
+  readonly stream: string;
+  /** Inclusive ranges that it owns now. */
+  readonly partitions: string;
+  readonly frontierTs: number | null;
+  readonly lsn: number;
+  readonly runs: number;
+  readonly segments: number;
+  readonly bytes: number;
+  readonly gaps: readonly Gap[];
+  readonly local?: LocalStatus;
+}
+
+export interface Status {
+  readonly archive: { readonly url: string; readonly id: string };
+  readonly nowMs: number;
+  readonly green: boolean;
+  readonly problems: readonly Problem[];
+  readonly timeline: string;
+  readonly ranges: readonly RestorableRange[];
+  readonly contiguousEnd: number | null;
+  readonly maxEnd: number | null;
+  readonly limitedBy: string | null;
+  readonly lagMs: number | null;
+  readonly streams: readonly StreamStatus[];
+  readonly snapshots: number;
+  readonly lastSnapshot: ReturnType<typeof snapshotData> | null;
+  readonly timelines: readonly {
+    readonly id: string;
+    readonly parent: string | null;
+    readonly forkTs: number | null;
+    readonly createdMs: number;
+    readonly detached: boolean;
+    readonly streams: readonly string[];
+  }[];
+}
+
+export interface StatusOptions {
+  readonly timeline?: string;
+  readonly dirs: readonly EngineDir[];
+  readonly maxLagMs: number;
+}
+
+/** Everything that `pitr status` tells, computed from one view of the archive. */
+export const readStatus = async (archive: Archive, options: StatusOptions): Promise<Status> => {
+  const { dirs, maxLagMs } = options;
+  const { timelines: known } = await archive.timelines();
+  const wanted = options.timeline ?? dirs[0]?.identity.timeline;
+  // a restored engine's history is in the archive only once something of it is archived: until then its parent's is shown
+  const isRegistered = wanted === undefined || known.some((t) => t.id === wanted);
+  const view = await ArchiveView.read(archive, isRegistered ? wanted : dirs[0]?.identity.fork?.timeline);
+  const heads = view.heads.get(view.timeline.id) ?? new Map<string, Head>();
+  const locals = new Map<string, LocalStatus>();
+  for (const { dir, identity } of dirs)
+    if (identity.timeline === view.timeline.id)
+      locals.set(identity.stream, await localStatus(dir, heads.get(identity.stream)?.sequence ?? 0));
+  const streams = view.timeline.streams.map(({ name }) =>
+    streamStatus(view.timeline, name, heads.get(name), locals.get(name)),
+  );
+  const { ranges, contiguousEnd, maxEnd, limitedBy } = view.restorable;
+  const nowMs = archive.clock.nowMs();
+  const lagMs = contiguousEnd === undefined ? undefined : nowMs - contiguousEnd;
+  const problems: Problem[] = [
+    ...dirs
+      .filter(({ identity }) => !isRegistered || identity.timeline !== view.timeline.id)
+      .map(({ dir, identity }) => ({ code: 'unregistered', dir, timeline: identity.timeline }) as const),
+    ...(lagMs === undefined
+      ? [{ code: 'nothing-restorable', ...(limitedBy === undefined ? {} : { why: limitedBy }) } as const]
+      : []),
+    ...(lagMs !== undefined && lagMs > maxLagMs
+      ? [{ code: 'lag', lagMs, maxLagMs, ...(limitedBy === undefined ? {} : { stream: limitedBy }) } as const]
+      : []),
+    ...streams.flatMap((s) => s.gaps.map((gap) => ({ code: 'gap', stream: s.stream, gap }) as const)),
+    ...holesIn(ranges),
+  ];
+  const last = view.snapshots.filter((s) => view.ancestry.some((t) => t.id === s.timeline)).at(-1);
+  return {
+    archive: { url: archive.url, id: archive.id },
+    nowMs,
+    green: problems.length === 0,
+    problems,
+    timeline: view.timeline.id,
+    ranges,
+    contiguousEnd: contiguousEnd ?? null,
+    maxEnd: maxEnd ?? null,
+    limitedBy: limitedBy ?? null,
+    lagMs: lagMs ?? null,
+    streams,
+    snapshots: view.snapshots.length,
+    lastSnapshot: last ? snapshotData(last) : null,
+    timelines: view.timelines.timelines.map((t) => ({
+      id: t.id,
+      parent: t.parent?.timeline ?? null,
+      forkTs: t.parent?.ts ?? null,
+      createdMs: t.createdMs,
+      detached: t.detached,
+      streams: t.streams.map((s) => s.name),
+    })),
+  };
+};
+
+const streamStatus = (
+  timeline: Timeline,
+  stream: string,
+  head: Head | undefined,
+  local: LocalStatus | undefined,
+): StreamStatus => {
+  const segments = head?.runs.flatMap((r) => r.segments) ?? [];
+  const owned = timeline.ownership
+    .filter((o) => o.stream === stream && o.toTs === null)
+    .reduce((set, o) => set.union(PartitionSet.parse(o.partitions)), PartitionSet.none);
+  return {
+    stream,
+    partitions: owned.toString(),
+    frontierTs: head?.frontier.ts || null,
+    lsn: head?.frontier.lsn ?? 0,
+    runs: head?.runs.length ?? 0,
+    segments: segments.length,
+    bytes: segments.reduce((n, s) => n + s.bytes, 0),
+    gaps: head?.gaps ?? [],
+    ...(local ? { local } : {}),
+  };
+};
+
+/** Between two ranges of one timeline something is missing; between those of two timelines lies a fork. */
+const holesIn = (ranges: readonly RestorableRange[]): Problem[] =>
+  ranges.flatMap((range, i) => {
+    const before = ranges[i - 1];
+    if (before === undefined || before.timeline !== range.timeline) return [];
+    return [{ code: 'hole', afterTs: before.toTs, untilTs: range.fromTs } as const];
+  });
+
+const localStatus = async (dir: string, archivedSequence: number): Promise<LocalStatus> => {
+  const log = logDirOf(dir);
+  const names: string[] = await fs.readdir(log).catch(() => []);
+  const waiting = logFilesIn(names).filter((f) => f.sequence > archivedSequence);
+  const sizes = await Promise.all(
+    // the writer renames and trims meanwhile: a file that is gone waits for nothing
+    waiting.map(({ name }) =>
+      fs.stat(join(log, name)).then(
+        (s) => s.size,
+        () => 0,
+      ),
+    ),
+  );
+  return {
+    dir,
+    hasWriter: isLocked(writerLockPath(dir)),
+    hasAgent: isLocked(join(dir, 'agent.lock')),
+    waitingFiles: waiting.length,
+    waitingBytes: sizes.reduce((n, size) => n + size, 0),
+  };
+};

@@ -1,0 +1,82 @@
+/**
+ * pitr as a library: what the command line does, a program can do.
+ *
+ * ```ts
+ * import { Archiver, Engine, restoreEngine } from 'pitr';
+ *
+ * await Engine.init('data', { archive: 'file:/backup/db' });
+ * const engine = await Engine.open({ dir: 'data' });
+ * const archiver = await Archiver.open('data');
+ * archiver.start();
+ *
+ * await engine.put({ namespace: 'shop', set: 'users', key: 42 }, { name: 'Ada', logins: 1 });
+ * const before = await engine.mark('before-deploy');
+ * await engine.delete({ namespace: 'shop', set: 'users', key: 42 });
+ * await engine.close();
+ * await archiver.round();
+ * await archiver.close();
+ *
+ * await restoreEngine('data-before', undefined, { archive: 'file:/backup/db', target: `mark:${before.name}` });
+ * ```
+ *
+ * @packageDocumentation
+ */
+export { type Clock, ManualClock, systemClock } from './engine/clock.ts';
+export type { ShardDigest } from './engine/content-digest.ts';
+export type { BatchOp, BinsInput, OpenReport, WriteOutcome } from './engine/engine-core.ts';
+export { EngineRecord } from './engine/engine-record.ts';
+export { ERRORS, type ErrorId, isPitrError, PitrError } from './engine/errors.ts';
+export { type Files, nodeFiles, type OpenFile } from './engine/files.ts';
+export type { EngineIdentity, ForkPoint } from './engine/identity.ts';
+export type { ObjectStore } from './engine/object-store.ts';
+export { openObjectStore } from './engine/open-object-store.ts';
+export { type Particle, ParticleType } from './engine/particle.ts';
+export { digestOf, PARTITIONS, type PartitionRange, PartitionSet, partitionOf } from './engine/partition.ts';
+export type { RecordKey } from './engine/record-key.ts';
+export {
+  CdtList,
+  CdtMap,
+  Double,
+  Float32,
+  fromJson,
+  fromParticle,
+  GeoJson,
+  ListOrder,
+  MapOrder,
+  Opaque,
+  particle,
+  toJson,
+  toParticle,
+  type Value,
+} from './engine/value.ts';
+export type { Ttl, WriteMode, WriteOptions } from './engine/write-op.ts';
+export { type Handover, handover, handoverDirs } from './restore/handover.ts';
+export { readAt } from './restore/read-at.ts';
+export {
+  planRestore,
+  type RestoreOptions,
+  type RestorePlan,
+  type RestoreProgress,
+  type RestoreReport,
+  restoreEngine,
+  restoreJsonLines,
+  type TtlMode,
+  type Verification,
+} from './restore/restore.ts';
+export type { Selection } from './restore/selection.ts';
+export { parseTarget, type RecoveryTarget, type ResolvedTarget, resolveTarget } from './restore/target.ts';
+export {
+  type Anomaly,
+  type VerifyOptions,
+  type VerifyReport,
+  verifyArchive,
+} from './restore/verify-archive.ts';
+export { type Chain, inspectChain } from './snapshot/chain.ts';
+export { type CreateSnapshotOptions, createSnapshot } from './snapshot/create.ts';
+export type { Snapshot, SnapshotEntry, SnapshotKind } from './snapshot/manifest.ts';
+export type { Restorable, RestorableRange } from './snapshot/ranges.ts';
+export { deleteSnapshot, findSnapshot, listSnapshots, readSnapshot } from './snapshot/snapshots.ts';
+export { ArchiveView } from './snapshot/view.ts';
+export { Archive } from './wal/archive.ts';
+export { Archiver, type ArchiverEvent, type ArchiverOptions } from './wal/archiver.ts';
+export { Engine, type EngineOptions, type InitOptions } from './wal/engine.ts';
