@@ -1,5 +1,29 @@
-import { Command, type ErrorOptions, Option } from 'commander';
+import {
+  type Argument,
+  Command,
+  type ErrorOptions,
+  Help,
+  InvalidArgumentError,
+  type Option,
+} from 'commander';
 import { PitrError } from '../engine/errors.ts';
+
+/** Help that says what every command has in common in few lines. */
+class PitrHelp extends Help {
+  /** `restore [dirs...]`: that a command has options goes without saying. */
+  override subcommandTerm(command: Command): string {
+    return [command.name(), ...command.registeredArguments.map(humanName)].join(' ');
+  }
+
+  override visibleGlobalOptions(command: Command): Option[] {
+    return super.visibleGlobalOptions(command).filter((option) => option.long !== '--version');
+  }
+}
+
+const humanName = (argument: Argument): string => {
+  const name = `${argument.name()}${argument.variadic ? '...' : ''}`;
+  return argument.required ? `<${name}>` : `[${name}]`;
+};
 
 /**
  * Commander's Command with pitr's manners: what is wrong with the command line is thrown as the error `usage` with a hint,
@@ -8,6 +32,10 @@ import { PitrError } from '../engine/errors.ts';
 export class PitrCommand extends Command {
   override createCommand(name?: string): PitrCommand {
     return new PitrCommand(name);
+  }
+
+  override createHelp(): Help {
+    return Object.assign(new PitrHelp(), this.configureHelp());
   }
 
   /** Commander reports every mistake on the command line through this method. */
@@ -43,9 +71,13 @@ export class PitrCommand extends Command {
     return this.addHelpText('after', `\nExamples:\n${text}`);
   }
 
-  /** An option that takes one of some words. */
+  /** An option that takes one of some words, which its description gets as a list. */
   choice(flags: string, description: string, words: readonly string[]): this {
-    return this.addOption(new Option(flags, description).choices(words));
+    const list = words.join(', ');
+    return this.option(flags, `${description}: ${list}`, (value) => {
+      if (!words.includes(value)) throw new InvalidArgumentError(`It must be one of ${list}.`);
+      return value;
+    });
   }
 
   /** `pitr snapshot create` */

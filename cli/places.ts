@@ -3,6 +3,7 @@ import { PitrError } from '../engine/errors.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import { Archive } from '../wal/archive.ts';
 import { absoluteUrl } from '../wal/engine.ts';
+import { currentTimeline } from '../wal/timeline.ts';
 import type { Session } from './session.ts';
 
 /** An engine directory that a command was pointed at. */
@@ -78,4 +79,22 @@ export const timelineOfDirs = (dirs: readonly EngineDir[]): string | undefined =
       hint: 'name directories of one timeline at a time',
     });
   return dirs[0]?.identity.timeline;
+};
+
+/**
+ * The history that a command means: the one that is named, that of the directories, or the newest. Restoring a copy into the
+ * same archive makes a newer one, so when there is a choice a person is told what was chosen.
+ */
+export const chooseTimeline = async (
+  session: Session,
+  { archive, dirs }: Places,
+  named: string | undefined,
+): Promise<string | undefined> => {
+  const known = named ?? timelineOfDirs(dirs);
+  if (known !== undefined) return known;
+  const all = await archive.timelines();
+  const id = currentTimeline(all)?.id;
+  if (all.timelines.length > 1)
+    session.note(`timeline ${id}, the newest of ${all.timelines.length}; --timeline names another`);
+  return id;
 };

@@ -1,10 +1,15 @@
 import { createRequire } from 'node:module';
+import { registerAgent } from './commands/agent.ts';
+import { registerChain } from './commands/chain.ts';
+import { registerDoctor } from './commands/doctor.ts';
 import { registerGet } from './commands/get.ts';
+import { registerHandover } from './commands/handover.ts';
 import { registerInit } from './commands/init.ts';
 import { registerMark } from './commands/mark.ts';
 import { registerRestore } from './commands/restore.ts';
 import { registerSnapshot } from './commands/snapshot.ts';
 import { registerStatus } from './commands/status.ts';
+import { registerVerify } from './commands/verify.ts';
 import { CONFIG_FILE } from './config.ts';
 import { LOG_FORMATS, LOG_LEVELS } from './log.ts';
 import { PitrCommand } from './pitr-command.ts';
@@ -15,9 +20,9 @@ export type Register = (program: PitrCommand, runner: Runner) => void;
 
 /** Groups of `pitr --help`, in its order. A new command is one line here. */
 const COMMANDS: readonly (readonly [group: string, commands: readonly Register[]])[] = [
-  ['Protect:', [registerInit, registerMark, registerSnapshot]],
+  ['Protect:', [registerInit, registerAgent, registerMark, registerSnapshot, registerHandover]],
   ['Recover:', [registerRestore, registerGet]],
-  ['Watch:', [registerStatus]],
+  ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor]],
 ];
 
 /** This package's own name, so that it is found from cli/ and from dist/cli/. */
@@ -30,6 +35,8 @@ const AFTER = `
 Examples:
   # make an engine directory and its archive
   $ pitr init data --archive file:/backup/db
+  # archive it continuously
+  $ pitr agent data
   # what can be restored now, and how far behind the archive is
   $ pitr status data
   # name the present, so that you can return to it
@@ -39,7 +46,7 @@ Examples:
   # one record as it was
   $ pitr get shop/users/42 --archive file:/backup/db --at mark:before-deploy
 
-Times:  2026-11-21T10:00:00Z  1795255200000  -10m  lsn:STREAM/N  mark:NAME  latest
+Times:  latest, -10m, 2026-11-21T10:00:00Z, epoch ms, mark:NAME, lsn:STREAM/N
 Exit:   0 done, 2 bad usage, 7 status is not green, others: cli/README.md
 Config: flags, then PITR_… variables, then ${CONFIG_FILE}, then defaults`;
 
@@ -51,10 +58,10 @@ export function buildProgram(runner: Runner): PitrCommand {
     .version(version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'explain a command, with examples')
     .option('--json', 'print one JSON object instead of text')
-    .option('-q, --quiet', 'no progress bars, no remarks; results and errors only')
-    .option('--config <file>', `read settings from here instead of ./${CONFIG_FILE}`)
-    .option('--log-level <level>', `how much to log: ${LOG_LEVELS.join(', ')}`)
-    .option('--log-format <format>', `how to log: ${LOG_FORMATS.join(', ')}`)
+    .option('-q, --quiet', 'no progress bars, no remarks')
+    .option('--config <file>', `settings (default: ./${CONFIG_FILE})`)
+    .option('--log-level <level>', LOG_LEVELS.join(', '))
+    .option('--log-format <format>', LOG_FORMATS.join(', '))
     .usage('<command> [options]')
     .helpCommand(false)
     .exitOverride()

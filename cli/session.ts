@@ -78,8 +78,6 @@ export class Session {
 export interface HandlerOptions<A extends unknown[]> {
   /** The command ends by itself soon after {@link Session.stop} fires. Others are cut short: every one of them may be. */
   readonly heedsStop?: boolean;
-  /** Settings whose option has another name in this command: setting's flag → option. */
-  readonly aliases?: Readonly<Record<string, string>>;
   /** True when stdout carries something else than the result, so that a JSON error would be taken for a part of it. */
   readonly ownsStdout?: (...args: A) => boolean;
 }
@@ -110,8 +108,7 @@ export class Runner {
       const args = all.slice(0, -1) as A;
       this.#heedsStop = options.heedsStop ?? false;
       this.ownsStdout = options.ownsStdout?.(...args) ?? false;
-      const flags: Record<string, unknown> = { ...command.optsWithGlobals() };
-      for (const [setting, option] of Object.entries(options.aliases ?? {})) flags[setting] = flags[option];
+      const flags = command.optsWithGlobals();
       const name = command.path.replace(/^\S+ /, '');
       const session = new Session(name, flags, this.#surroundings, this.#stop.signal);
       this.exitCode = (await this.#untilStopped(command.path, handler(session, ...args))) ?? 0;

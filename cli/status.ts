@@ -100,7 +100,7 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
     ...(lagMs === undefined
       ? [{ code: 'nothing-restorable', ...(limitedBy === undefined ? {} : { why: limitedBy }) } as const]
       : []),
-    ...(lagMs !== undefined && lagMs > maxLagMs
+    ...(isRegistered && lagMs !== undefined && lagMs > maxLagMs
       ? [{ code: 'lag', lagMs, maxLagMs, ...(limitedBy === undefined ? {} : { stream: limitedBy }) } as const]
       : []),
     ...streams.flatMap((s) => s.gaps.map((gap) => ({ code: 'gap', stream: s.stream, gap }) as const)),

@@ -6,6 +6,8 @@ import type { Store, StoreChange } from './store.ts';
 
 /** Versions of one frame; a larger group is written as several frames, never cutting a batch. */
 const FRAME_VERSIONS = 4096;
+/** And bytes of images: many large writes at once must not add up to a frame over the log's limit. */
+const FRAME_IMAGE_BYTES = 4 * 1024 * 1024;
 /** Changes rest in the overlay this long, so that the store commits few large transactions beside the log's many small ones. */
 const APPLY_DELAY_MS = 50;
 /** As many changes are applied at once, without that delay. */
@@ -238,9 +240,11 @@ export class CommitLoop {
     const items = this.#pending;
     this.#pending = [];
     let frame: LogVersion[] = [];
+    let imageBytes = 0;
     const flush = (): void => {
       this.#log.append(frame);
       frame = [];
+      imageBytes = 0;
     };
     for (const item of items) {
       if ('event' in item) {
@@ -249,7 +253,9 @@ export class CommitLoop {
         continue;
       }
       frame.push(item.version);
-      if (frame.length >= FRAME_VERSIONS && !item.version.batchMore) flush();
+      imageBytes += item.version.image?.length ?? 0;
+      const full = frame.length >= FRAME_VERSIONS || imageBytes >= FRAME_IMAGE_BYTES;
+      if (full && !item.version.batchMore) flush();
     }
     flush();
     const group = {

@@ -8,6 +8,7 @@ import { DoorServer } from './door.ts';
 import { EngineRecord } from './engine-record.ts';
 import { PitrError } from './errors.ts';
 import { type EngineIdentity, readIdentity } from './identity.ts';
+import { IMAGE_BYTES_MAX } from './image.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
 import { readRecordFile } from './record-file.ts';
@@ -68,6 +69,10 @@ export interface OpenReport extends LogRecovery {
 }
 
 const LOCK_FILE = 'writer.lock';
+/** Bytes that one version takes in the log besides its image. */
+const VERSION_BYTES_MAX = 160;
+/** A batch is one frame of the log, whose bound this stays below; one record of the largest size fits. */
+const BATCH_BYTES_MAX = IMAGE_BYTES_MAX + 32 * 1024 * 1024;
 /** Records that a bulk change handles between turns of the event loop. */
 const CHUNK_RECORDS = 5000;
 
@@ -291,13 +296,16 @@ export class EngineCore {
     assertNamespace(options.namespace);
     assertSet(options.set ?? '');
     return this.#exclusively(async () => {
-      const ts = this.#loop.exclusiveTs();
-      const cutoffLut = Math.min(options.beforeMs ?? ts, ts);
       const set = options.set ?? null;
+      // every record so far is older than the event will be
+      const cutoff = options.beforeMs ?? Number.POSITIVE_INFINITY;
       const gone = await this.#collect(
         this.#store.scan(options.namespace),
-        (value) => state.lut(value) < cutoffLut && (set === null || state.set(value) === set),
+        (value) => state.lut(value) < cutoff && (set === null || state.set(value) === set),
       );
+      // only now, in one step with the commit: a seal during the search states a frontier, and this must be above it (F1)
+      const ts = this.#loop.exclusiveTs();
+      const cutoffLut = Math.min(cutoff, ts);
       const lsn = this.#loop.nextLsn();
       const partitions = this.#partitions.toString();
       await this.#commitRemoval(gone, {
@@ -458,6 +466,12 @@ export class EngineCore {
       return { id: op.id, mapKey, before, after, result };
     });
     const changing = steps.filter((s) => !s.result.nothing);
+    const bytes = changing.reduce((n, s) => n + VERSION_BYTES_MAX + (s.result.image?.length ?? 0), 0);
+    if (bytes > BATCH_BYTES_MAX)
+      throw new PitrError('bad-record', {
+        what: `a batch of ${bytes} bytes is over the limit of ${BATCH_BYTES_MAX}`,
+        hint: 'split it: a batch is one frame of the log',
+      });
     changing.forEach((step, i) => {
       const { id, mapKey, before, after, result } = step;
       const lsn = loop.nextLsn();
@@ -516,7 +530,9 @@ export class EngineCore {
 
   /** Runs `work` with writers held back and everything before it in the store. Readers go on. */
   async #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    await this.#ready();
+    // the gate closes in the same step as the last look at it: of two that waited, only one may go on
+    while (this.#gate) await this.#gate;
+    this.#check();
     let open = (): void => undefined;
     this.#gate = new Promise<void>((resolve) => {
       open = resolve;

@@ -5,13 +5,23 @@ import { ContentDigest, type ShardDigest } from '../engine/content-digest.ts';
 import { acquireDirectoryLock } from '../engine/directory-lock.ts';
 import { writerLockPath } from '../engine/engine-core.ts';
 import { PitrError } from '../engine/errors.ts';
-import { newIdentity, type TtlShift, writeFileDurably, writeIdentity } from '../engine/identity.ts';
+import { nodeFiles } from '../engine/files.ts';
+import {
+  IDENTITY_FILE,
+  newIdentity,
+  type TtlShift,
+  writeFileDurably,
+  writeIdentity,
+} from '../engine/identity.ts';
 import { PARTITIONS, PartitionSet } from '../engine/partition.ts';
 import { recordsOfChunk } from '../engine/record-file.ts';
 import { STORE_DIR, Store, type StoreChange } from '../engine/store.ts';
 import { planState, type StatePlan } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import { Archive } from '../wal/archive.ts';
+import { absoluteUrl } from '../wal/engine.ts';
+import { LOG_DIR } from '../wal/local-log.ts';
+import { InOrder } from './in-order.ts';
 import type { RangeResult, RestoreJob } from './range-job.ts';
 import { rangesFor, runRanges } from './range-pool.ts';
 import { isPartial, type Selection } from './selection.ts';
@@ -177,7 +187,7 @@ export const restoreEngine = async (
         ...(stream === undefined ? {} : { stream }),
         shards,
         partitions,
-        archive: { url: archive.url, id: archive.id },
+        archive: { url: absoluteUrl(archive.url), id: archive.id },
         ...(plan.partial
           ? { detached: true }
           : {
@@ -224,25 +234,13 @@ export const restoreJsonLines = async (
     shards,
   };
   // ranges end in any order; lines come out in theirs
-  const waiting = new Map<number, Buffer[]>();
-  const ended = new Set<number>();
-  let current = 0;
+  const lines = new InOrder(write);
   const { results, written } = await merge(
     archive,
     job,
     options,
-    async (chunk, index) => {
-      if (index === current) await write(chunk);
-      else waiting.set(index, [...(waiting.get(index) ?? []), chunk]);
-    },
-    async (index) => {
-      ended.add(index);
-      while (ended.has(current)) {
-        current++;
-        for (const chunk of waiting.get(current) ?? []) await write(chunk);
-        waiting.delete(current);
-      }
-    },
+    (chunk, index) => lines.chunk(chunk, index),
+    (index) => lines.end(index),
   );
   const state = sum(
     results.map((r) => r.stateDigest),
@@ -340,10 +338,15 @@ const report = (plan: RestorePlan, results: readonly RangeResult[], written: num
 
 /** The target must be absent or empty, or hold what an interrupted restore of this very target left. */
 const prepareTarget = async (dir: string, archive: Archive, plan: RestorePlan): Promise<void> => {
-  const names: string[] = await fs.readdir(dir).catch((cause) => {
+  const found: string[] = await fs.readdir(dir).catch((cause) => {
     if (cause.code === 'ENOENT') return [];
     throw new PitrError('io', { op: 'open', path: dir, why: cause.code }, { cause });
   });
+  // what a kill left of writing one of our own two files
+  const temporary = found.filter(
+    (n) => n.startsWith(`.${RESTORING_FILE}.`) || n.startsWith(`.${IDENTITY_FILE}.`),
+  );
+  const names = found.filter((n) => !temporary.includes(n));
   const begun = JSON.stringify({
     archive: archive.id,
     timeline: plan.timeline,
@@ -353,15 +356,20 @@ const prepareTarget = async (dir: string, archive: Archive, plan: RestorePlan): 
   });
   if (names.length > 0) {
     const left = await fs.readFile(join(dir, RESTORING_FILE), 'utf8').catch(() => undefined);
-    if (left !== begun) throw new PitrError('target-not-empty', { dir });
+    // with a log it is an engine that somebody has opened since, although its marker stayed
+    if (left !== begun || names.includes(LOG_DIR)) throw new PitrError('target-not-empty', { dir });
     const lock = await acquireDirectoryLock(writerLockPath(dir), { waitMs: 200 });
     if (!lock) throw new PitrError('engine-busy', { dir });
     try {
+      // first what makes it an engine: a part of one must never look like the whole
+      await fs.rm(join(dir, IDENTITY_FILE), { force: true });
+      await nodeFiles.syncDir(dir);
       await fs.rm(join(dir, STORE_DIR), { recursive: true, force: true });
     } finally {
       lock.release();
     }
   }
+  for (const name of temporary) await fs.rm(join(dir, name), { force: true });
   await fs.mkdir(dir, { recursive: true });
   await writeFileDurably(dir, RESTORING_FILE, begun);
 };

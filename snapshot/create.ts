@@ -29,12 +29,10 @@ export interface CreateSnapshotOptions {
   readonly onProgress?: (versions: number, total: number) => void;
 }
 
+/** `20261121-100000-3fa9`: when it ends (UTC), and something random. */
 const newSnapshotId = (endTs: number): string => {
-  const at = new Date(endTs)
-    .toISOString()
-    .replace(/[-:]/g, '')
-    .replace(/\.(\d+)Z/, 'Z');
-  return `${at}-${randomBytes(3).toString('hex')}`;
+  const at = new Date(endTs).toISOString().replace(/[-:]/g, '').replace('T', '-').slice(0, 15);
+  return `${at}-${randomBytes(2).toString('hex')}`;
 };
 
 /**
@@ -88,7 +86,10 @@ export const createSnapshot = async (
       records: merged.records,
     });
   }
-  const records = 'missing' in plan.source ? 0 : plan.source.digests.reduce((n, d) => n + d.records, 0);
+  const records =
+    'missing' in plan.source
+      ? (plan.base?.records ?? 0)
+      : plan.source.digests.reduce((n, d) => n + d.records, 0);
   return publishSnapshot(archive, {
     ...common,
     segments: [],

@@ -157,13 +157,19 @@ const sourceDigest = async (
     const head = view.heads.get(timeline.id)?.get(stream);
     const clock = await newestClock(view, head, ts);
     if (!clock) {
-      const fresh = !timeline.parent && !timeline.detached && !head?.runs.some((r) => r.tsMin <= ts);
+      const fresh =
+        !timeline.parent &&
+        !timeline.detached &&
+        !head?.runs.some((r) => r.tsMin <= ts) &&
+        hasLoaded(timeline, stream, ts, 1);
       if (!fresh) return { missing: `stream ${stream} has stated no digest before the target` };
       // it has written nothing: its part of the state is empty at any instant so far
       for (let p = 0; p < PARTITIONS; p++) if (owners[p] === stream) clockTs[p] = ts;
       continue;
     }
     const then = ownersAt(timeline, clock.ts);
+    if (!hasLoaded(timeline, stream, ts, clock.epoch))
+      return { missing: `stream ${stream} changed its partitions since it last stated a digest` };
     for (let p = 0; p < PARTITIONS; p++) {
       if ((then[p] === stream) !== (owners[p] === stream))
         return { missing: `stream ${stream} changed its partitions since it last stated a digest` };
@@ -192,6 +198,15 @@ const sourceDigest = async (
     snapshot: undefined,
   };
 };
+
+/**
+ * True when a stream whose epoch is `epoch` has the records of all that it owns at `ts`. Partitions that are handed over count
+ * as its own from the release on, but it holds and counts them only after it has acquired them, in a newer epoch.
+ */
+const hasLoaded = (timeline: Timeline, stream: string, ts: number, epoch: number): boolean =>
+  timeline.ownership.every(
+    (o) => o.stream !== stream || o.fromTs > ts || (o.toTs !== null && o.toTs < ts) || o.epoch <= epoch,
+  );
 
 const sumDigests = (lists: readonly (readonly ShardDigest[])[], shards: number): ShardDigest[] =>
   Array.from({ length: shards }, (_, shard) => {

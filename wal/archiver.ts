@@ -151,11 +151,7 @@ export class Archiver {
 
   /** One round: adopt the log of a dead or closed writer, ship, compact. Rounds never overlap. */
   round(): Promise<void> {
-    const work = this.#working.then(async () => {
-      await this.adopt();
-      await this.archivePending();
-      await this.compact();
-    });
+    const work = this.#working.then(() => this.#work(true));
     this.#working = work.catch(() => undefined);
     return work;
   }
@@ -238,13 +234,23 @@ export class Archiver {
       this.#queued = false;
       if (this.#stopped) return;
       try {
-        if (adopt) await this.adopt();
-        await this.archivePending();
-        await this.compact();
+        await this.#work(adopt);
       } catch (error) {
         this.#emit({ kind: 'error', stream: this.identity.stream, error });
       }
     });
+  }
+
+  async #work(adopt: boolean): Promise<void> {
+    let failure: unknown;
+    // an engine that does not open any more is no reason to leave its sealed files unarchived
+    if (adopt)
+      await this.adopt().catch((error) => {
+        failure = error;
+      });
+    await this.archivePending();
+    await this.compact();
+    if (failure) throw failure;
   }
 
   async #shipNext(): Promise<number | undefined> {
@@ -258,6 +264,8 @@ export class Archiver {
     const batch = new LogReader(this.identity, this.#head);
     let bytesRead = 0;
     for (const { name, sequence } of waiting) {
+      // a missing file ends the batch: the next one begins with the gap
+      if (batch.sequence > 0 && sequence !== batch.sequence + 1) break;
       const path = join(dir, name);
       const bytes = await this.#files.read(path);
       batch.read(bytes, path, sequence);

@@ -62,6 +62,8 @@ export class Block {
   readonly heap: Uint8Array;
 
   constructor(raw: Uint8Array) {
+    if (raw.length < PREFIX_BYTES)
+      throw new PitrError('object-corrupt', { name: 'block', why: 'shorter than its header' });
     const head = new DataView(raw.buffer, raw.byteOffset, PREFIX_BYTES);
     const rows = head.getUint32(0, true);
     const heapBytes = head.getUint32(4, true);

@@ -91,7 +91,8 @@ export const withEngine = (all: Timelines, identity: EngineIdentity, nowMs: numb
               stream: identity.stream,
               namespace: '*',
               partitions: wanted.toString(),
-              fromTs: nowMs,
+              // a fork goes on where its parent was left, however late its agent starts
+              fromTs: identity.fork ? identity.fork.ts + 1 : nowMs,
               toTs: null,
             },
           ],

@@ -97,21 +97,21 @@ const timelineText = (t: ChainTimeline, nowMs: number): string => {
           { title: 'adds', align: 'right' },
           { title: 'records', align: 'right' },
           { title: 'own', align: 'right' },
-          { title: 'state' },
         ],
         t.snapshots.map((s) => [
           s.label ?? s.id,
           s.kind,
-          formatIso(s.endTs).slice(0, 19),
+          formatIso(s.endTs).slice(5, 19).replace('T', ' '),
           formatCount(s.positions),
           formatCount(s.records),
           formatBytes(s.ownBytes),
-          s.usable ? 'usable' : s.missing.length > 0 ? 'broken' : 'waiting',
         ]),
       ),
     );
-  for (const s of t.snapshots.filter((x) => x.missing.length > 0))
-    parts.push(`${s.label ?? s.id} misses ${s.missing.join(', ')}`);
+  for (const s of t.snapshots.filter((x) => !x.usable))
+    parts.push(
+      `${s.label ?? s.id} is not usable: ${s.missing.length > 0 ? `${s.missing.join(', ')} is missing` : 'the archive has not reached its end'}`,
+    );
   if (t.marks.length > 0)
     parts.push(
       renderTable(

@@ -10,7 +10,7 @@ import { readAt } from '../../restore/read-at.ts';
 import { resolveTarget } from '../../restore/target.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import type { PitrCommand } from '../pitr-command.ts';
-import { openPlaces, timelineOfDirs } from '../places.ts';
+import { chooseTimeline, openPlaces } from '../places.ts';
 import { parseRecordAddress } from '../record-address.ts';
 import { recordData, renderRecord } from '../render/record.ts';
 import { formatInstant } from '../render/units.ts';
@@ -96,7 +96,7 @@ const inStore = async (session: Session, key: RecordKey): Promise<Found> => {
         ? EngineRecord.ofStore(storeKey, Buffer.from(value))
         : undefined;
     const { appliedLsn, lastTs } = meta;
-    const asOf = `${formatInstant(lastTs, nowMs)}: what the store has applied, up to LSN ${appliedLsn}`;
+    const asOf = `now, as far as the store has applied: LSN ${appliedLsn}, ${formatInstant(lastTs, nowMs)}`;
     return { record, source: { dir: resolve(dir), appliedLsn, lastTs }, asOf };
   } finally {
     await store.close();
@@ -104,8 +104,14 @@ const inStore = async (session: Session, key: RecordKey): Promise<Found> => {
 };
 
 const inArchive = async (session: Session, key: RecordKey, flags: GetFlags): Promise<Found> => {
-  const { archive, dirs } = await openPlaces(session, []);
-  const view = await ArchiveView.read(archive, flags.timeline ?? timelineOfDirs(dirs));
+  if (session.config.dirs.length === 0 && session.config.archive === undefined)
+    throw new PitrError('usage', {
+      what: 'get needs to know where to read',
+      hint: 'use --dir DIR for the present, --archive URL --at TARGET for the past',
+    });
+  const places = await openPlaces(session, []);
+  const { archive } = places;
+  const view = await ArchiveView.read(archive, await chooseTimeline(session, places, flags.timeline));
   const nowMs = session.clock.nowMs();
   const { ts, rounded } = await resolveTarget(view, flags.at ?? 'latest', nowMs);
   const record = await readAt(view, key, ts);

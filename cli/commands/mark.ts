@@ -1,10 +1,9 @@
-import { callDoor, isDoorClosed } from '../../engine/door.ts';
-import { Engine } from '../../wal/engine.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { requireEngineDirs } from '../places.ts';
 import { renderTable } from '../render/table.ts';
 import { formatCount, formatIso } from '../render/units.ts';
 import type { Runner } from '../session.ts';
+import { askWriter, type Via } from '../writer.ts';
 
 interface Mark {
   readonly name: string;
@@ -26,7 +25,7 @@ export function registerMark(program: PitrCommand, runner: Runner): void {
     .option('--dir <dirs...>', 'the same')
     .examples(
       ['pitr mark before-deploy data', 'before something risky'],
-      ['pitr restore --archive file:/backup/db --to mark:before-deploy --into engine:old', 'and back'],
+      ['pitr restore data --to mark:before-deploy --into engine:old', 'and back'],
       ['pitr mark nightly a b', 'two writers of one database'],
     )
     .action(
@@ -34,7 +33,9 @@ export function registerMark(program: PitrCommand, runner: Runner): void {
         const dirs = await requireEngineDirs(session, args);
         const marks: { dir: string; stream: string; lsn: number; ts: number; via: Via }[] = [];
         for (const { dir, identity } of dirs) {
-          const { mark, via } = await markIn(dir, name);
+          const { result: mark, via } = await askWriter<Mark>(dir, 'mark', { name }, (engine) =>
+            engine.mark(name),
+          );
           marks.push({ dir, stream: identity.stream, lsn: mark.lsn, ts: mark.ts, via });
         }
         const ts = Math.max(...marks.map((m) => m.ts));
@@ -68,19 +69,3 @@ export function registerMark(program: PitrCommand, runner: Runner): void {
       }),
     );
 }
-
-type Via = 'writer' | 'command';
-
-const markIn = async (dir: string, name: string): Promise<{ mark: Mark; via: Via }> => {
-  try {
-    return { mark: (await callDoor(dir, 'mark', { name })) as Mark, via: 'writer' };
-  } catch (error) {
-    if (!isDoorClosed(error)) throw error;
-  }
-  const engine = await Engine.open({ dir, sealMs: 0 });
-  try {
-    return { mark: await engine.mark(name), via: 'command' };
-  } finally {
-    await engine.close();
-  }
-};

@@ -13,7 +13,7 @@ import {
 } from '../../restore/restore.ts';
 import { isPartial, parseRenames, type Selection } from '../../restore/selection.ts';
 import type { PitrCommand } from '../pitr-command.ts';
-import { openPlaces, timelineOfDirs } from '../places.ts';
+import { chooseTimeline, openPlaces } from '../places.ts';
 import { parseDigest, parseRecordAddress } from '../record-address.ts';
 import { planData, renderPlan, renderReport, reportData } from '../render/restore.ts';
 import { formatCount } from '../render/units.ts';
@@ -23,7 +23,7 @@ import type { Runner, Session } from '../session.ts';
 const WORKERS_FROM_VERSIONS = 100_000;
 
 interface RestoreFlags {
-  readonly to: string;
+  readonly to?: string;
   readonly into?: string;
   readonly jsonLines?: boolean;
   readonly dryRun?: boolean;
@@ -53,8 +53,8 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     .argument('[dirs...]', 'engine directories, whose archive is meant')
     .optionsGroup('What:')
     .option('--archive <url>', 'archive to restore from')
-    .requiredOption('--to <target>', 'the instant: a time, -10m, mark:NAME, lsn:STREAM/N or latest')
-    .option('--timeline <id>', 'history to restore (default: the newest)')
+    .option('--to <target>', 'the instant: a time, -10m, mark:NAME, lsn:STREAM/N or latest')
+    .option('--timeline <id>', 'history to restore (default: that of the directories, or the newest)')
     .option('--dry-run', 'plan and say what would be done; change nothing')
     .optionsGroup('Where to:')
     .option('--into <target>', 'engine:DIR or DIR; absent or empty')
@@ -70,30 +70,27 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     .optionsGroup('How:')
     .option('--rename-namespace <old=new...>', 'restore a namespace under another name')
     .option('--rename-set <old=new...>', 'restore a set under another name')
-    .choice('--ttl <mode>', 'time to live: what was left, the old date, or none (default: remaining)', [
-      'remaining',
-      'absolute',
-      'never',
-    ])
+    .choice('--ttl <mode>', 'time to live; default remaining', ['remaining', 'absolute', 'never'])
     .option('--workers <n>', 'worker threads (default: one a processor)')
     .option('--no-verify', 'do not read the target back')
     .optionsGroup('Options:')
     .examples(
       ['pitr restore --archive file:/backup/db --to latest --into engine:data2', 'everything archived'],
       ['pitr restore data --to 2026-11-21T10:00:00Z --into data-at-ten --dry-run', 'what would happen?'],
-      ['pitr restore data --to mark:before-deploy --json-lines --set users > users.jsonl', 'some of it'],
+      ['pitr restore data --to mark:before --json-lines --set users > users.jsonl', 'some of it'],
       ['pitr restore data --to -1h --into old --key shop/users/42 shop/users/43', 'two records'],
     )
     .action(
       runner.action(
         async (session, args: readonly string[], flags: RestoreFlags) => {
-          checkUsage(flags);
+          const to = checkedTarget(flags);
           const selection = selectionOf(flags);
-          const { archive, dirs } = await openPlaces(session, args);
-          const timeline = flags.timeline ?? timelineOfDirs(args.length > 0 ? dirs : []);
+          const places = await openPlaces(session, args);
+          const { archive } = places;
+          const timeline = await chooseTimeline(session, places, flags.timeline);
           const options: RestoreOptions = {
             archive,
-            target: flags.to,
+            target: to,
             selection,
             ttl: session.config.ttl,
             workers: session.config.workers,
@@ -119,16 +116,23 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     );
 }
 
-const checkUsage = ({ into, jsonLines, dryRun, stream }: RestoreFlags): void => {
+/** The recovery target as it was written. @throws usage */
+const checkedTarget = ({ to, into, jsonLines, dryRun, stream }: RestoreFlags): string => {
   const refuse = (what: string, hint: string): never => {
     throw new PitrError('usage', { what, hint });
   };
+  if (to === undefined)
+    return refuse(
+      'restore needs an instant',
+      'use --to with a time, -10m, mark:NAME, lsn:STREAM/N or latest',
+    );
   if (into !== undefined && jsonLines)
     refuse('--into and --json-lines exclude each other', 'restore twice, or choose one');
   if (into === undefined && !jsonLines && !dryRun)
     refuse('restore has no target', 'use --into engine:DIR, --json-lines, or --dry-run to look first');
   if (stream !== undefined && jsonLines)
     refuse('--stream is for a restored engine', 'leave it out with --json-lines');
+  return to;
 };
 
 const directoryOf = (target: string): string => {

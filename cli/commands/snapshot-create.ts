@@ -2,15 +2,16 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isLocked } from '../../engine/directory-lock.ts';
 import { isPitrError, PitrError } from '../../engine/errors.ts';
-import { anchorIfNeeded, sealNow } from '../../snapshot/anchor.ts';
+import { anchorIfNeeded } from '../../snapshot/anchor.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { Archiver } from '../../wal/archiver.ts';
 import type { PitrCommand } from '../pitr-command.ts';
-import { type EngineDir, openPlaces, type Places, timelineOfDirs } from '../places.ts';
+import { chooseTimeline, type EngineDir, openPlaces, type Places } from '../places.ts';
 import { renderNewSnapshot, snapshotData } from '../render/snapshots.ts';
 import { formatIso } from '../render/units.ts';
 import type { Runner, Session } from '../session.ts';
+import { askWriter } from '../writer.ts';
 
 const KINDS = ['full', 'incremental', 'synthetic'] as const;
 /** How often the frontier is looked at. */
@@ -38,7 +39,7 @@ export function registerSnapshotCreate(snapshot: PitrCommand, runner: Runner): v
     .argument('[dirs...]', 'engine directories')
     .option('--archive <url>', 'the archive, instead of that of the directories')
     .option('--timeline <id>', 'history to take it of (default: that of the directories, or the newest)')
-    .choice('--kind <kind>', 'by reference, after the last one, or merged (default: incremental)', KINDS)
+    .choice('--kind <kind>', 'how it is made; default incremental', KINDS)
     .option('--label <label>', 'a name of your own, unique in the archive')
     .option('--wait', 'have everything written so far in it')
     .option('--wait-seconds <n>', 'give up waiting after this time (default: 60)')
@@ -48,44 +49,39 @@ export function registerSnapshotCreate(snapshot: PitrCommand, runner: Runner): v
       ['pitr snapshot create a b --wait --wait-seconds 10', 'one instant over two writers'],
     )
     .action(
-      runner.action(
-        async (session, args: readonly string[], flags: CreateFlags) => {
-          const places = await openPlaces(session, args);
-          const { archive, dirs } = places;
-          const timeline = flags.timeline ?? timelineOfDirs(dirs);
-          const started = performance.now();
-          const ts = flags.wait ? await coveredInstant(session, places, timeline) : undefined;
-          const waitedMs = performance.now() - started;
-          const progress = session.progress();
-          let isShown = false;
-          try {
-            const entry = await createSnapshot(archive, {
-              kind: flags.kind ?? session.config.snapshot.kind,
-              ...labelOf(flags.label ?? session.config.snapshot.label),
-              ...(timeline === undefined ? {} : { timeline }),
-              ...(ts === undefined ? {} : { ts }),
-              onProgress: (versions, total) => {
-                if (!isShown) progress.start(total, 'merge');
-                isShown = true;
-                progress.update(versions);
-              },
-            });
-            progress.stop();
-            const waited = flags.wait ? { waitedMs: Math.round(waitedMs) } : {};
-            session.emit({ archive: archive.url, snapshot: snapshotData(entry), ...waited }, () =>
-              renderNewSnapshot(entry, archive.url, session.clock.nowMs()),
-            );
-          } finally {
-            progress.stop();
-          }
-          return 0;
-        },
-        { aliases: { snapshotLabel: 'label' } },
-      ),
+      runner.action(async (session, args: readonly string[], flags: CreateFlags) => {
+        const places = await openPlaces(session, args);
+        const { archive } = places;
+        const timeline = await chooseTimeline(session, places, flags.timeline);
+        const started = performance.now();
+        const ts = flags.wait ? await coveredInstant(session, places, timeline) : undefined;
+        const waitedMs = performance.now() - started;
+        const progress = session.progress();
+        let isShown = false;
+        try {
+          const entry = await createSnapshot(archive, {
+            kind: flags.kind ?? session.config.snapshot.kind,
+            ...(flags.label === undefined ? {} : { label: flags.label }),
+            ...(timeline === undefined ? {} : { timeline }),
+            ...(ts === undefined ? {} : { ts }),
+            onProgress: (versions, total) => {
+              if (!isShown) progress.start(total, 'merge');
+              isShown = true;
+              progress.update(versions);
+            },
+          });
+          progress.stop();
+          const waited = flags.wait ? { waitedMs: Math.round(waitedMs) } : {};
+          session.emit({ archive: archive.url, snapshot: snapshotData(entry), ...waited }, () =>
+            renderNewSnapshot(entry, archive.url, session.clock.nowMs()),
+          );
+        } finally {
+          progress.stop();
+        }
+        return 0;
+      }),
     );
 }
-
-const labelOf = (label: string | undefined): { label?: string } => (label === undefined ? {} : { label });
 
 /**
  * The instant of this command, once the archive covers it. Without directories it is only waited for.
@@ -98,7 +94,7 @@ const coveredInstant = async (
 ): Promise<number> => {
   const seconds = session.config.waitSeconds;
   const endMs = performance.now() + seconds * 1000;
-  const ts = dirs.length > 0 ? await sealAll(dirs) : session.clock.nowMs();
+  const ts = dirs.length > 0 ? await sealAll(session, dirs) : session.clock.nowMs();
   let isSaid = false;
   for (;;) {
     for (const { dir } of dirs) await archiveIfNobodyDoes(session, dir);
@@ -132,32 +128,43 @@ const viewOf = async (
 };
 
 /** Seals every directory at or after one common instant, and returns it. */
-const sealAll = async (dirs: readonly EngineDir[]): Promise<number> => {
+const sealAll = async (session: Session, dirs: readonly EngineDir[]): Promise<number> => {
   const sealedTs = new Map<string, number>();
-  for (const { dir } of dirs) sealedTs.set(dir, (await sealNow(dir)).ts);
+  for (const { dir } of dirs) sealedTs.set(dir, await seal(session, dir));
   const ts = Math.max(...sealedTs.values());
   // a stream that sealed before the last one has not said anything about the time between: it seals again
   for (let round = 0; round < SEAL_ROUNDS_MAX; round++) {
     const behind = [...sealedTs].filter(([, sealed]) => sealed < ts);
-    for (const [dir] of behind) sealedTs.set(dir, (await sealNow(dir)).ts);
-    if (behind.length === 0) return ts;
+    if (behind.length === 0) break;
+    for (const [dir] of behind) sealedTs.set(dir, await seal(session, dir));
   }
   return ts;
 };
 
-/** Does the agent's work for a directory that has none. */
-const archiveIfNobodyDoes = async (session: Session, dir: string): Promise<void> => {
-  if (isLocked(join(dir, 'agent.lock'))) return;
+/**
+ * The instant up to which a directory's log is sealed now. Archived by ourselves it is the frontier that was just published:
+ * the archive keeps what the source stated about itself at exactly that instant, and not at a seal just before it.
+ */
+const seal = async (session: Session, dir: string): Promise<number> => {
+  const { result } = await askWriter<{ ts: number }>(dir, 'seal', { apply: true }, (e) => e.sealApplied());
+  return Math.max(result.ts, (await archiveIfNobodyDoes(session, dir)) ?? 0);
+};
+
+/** Does the agent's work for a directory that has none; the frontier that was reached. */
+const archiveIfNobodyDoes = async (session: Session, dir: string): Promise<number | undefined> => {
+  if (isLocked(join(dir, 'agent.lock'))) return undefined;
   try {
     const archiver = await Archiver.open(dir, { clock: session.clock });
     try {
       await archiver.archivePending();
       await anchorIfNeeded(archiver);
+      return archiver.head.frontier.ts;
     } finally {
       await archiver.close();
     }
   } catch (error) {
     // an agent was started in between: it does the work
     if (!isPitrError(error, 'agent-busy')) throw error;
+    return undefined;
   }
 };

@@ -18,7 +18,7 @@ export function registerSnapshot(program: PitrCommand, runner: Runner): void {
       'A snapshot is a named state of the archive at one instant, from which later restores may start. Taking one copies ' +
         'nothing and stops no writer, except that a synthetic one is merged from the archive into segments of its own.',
     ) as PitrCommand;
-  snapshot.helpCommand(false);
+  snapshot.helpCommand(false).usage('<command> [options]');
   registerSnapshotCreate(snapshot, runner);
 
   snapshot

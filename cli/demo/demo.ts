@@ -4,7 +4,7 @@
  * state of the second before it is restored and compared with the truth that the writers noted down by themselves.
  */
 import { type ChildProcess, execFile, fork, spawn } from 'node:child_process';
-import { existsSync, rmSync, statSync } from 'node:fs';
+import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -24,6 +24,8 @@ const STREAMS = [
   { name: 'cairo', partitions: '2731-4095' },
 ] as const;
 const COUNTRY = 'NO';
+/** Only a directory with this file in it is removed at the next start. */
+const MARKER = '.pitr-demo';
 const dirOf = (stream: string): string => join(ROOT, stream);
 const notesOf = (stream: string): string => join(ROOT, `${stream}.notes`);
 
@@ -62,6 +64,7 @@ class Writer {
   readonly stream: string;
   #process!: ChildProcess;
   #done: ((changes: number) => void) | undefined;
+  #failed: (error: Error) => void = () => undefined;
   changes = 0;
 
   constructor(stream: string) {
@@ -76,18 +79,19 @@ class Writer {
         else if (answer.kind === 'progress') this.changes = answer.changes;
         else this.#done?.(answer.changes);
       });
-      this.#process.on(
-        'exit',
-        (code) => code && failed(new Error(`writer ${this.stream} ended with ${code}`)),
-      );
+      this.#failed = failed;
+      this.#process.on('exit', (code) => {
+        if (code) this.#failed(new Error(`writer ${this.stream} ended with ${code}`));
+      });
     });
     return this;
   }
 
   do(job: Job): Promise<number> {
     this.changes = 0;
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       this.#done = resolve;
+      this.#failed = reject;
       this.#process.send(job);
     });
   }
@@ -106,11 +110,12 @@ const bytesBelow = async (dir: string): Promise<number> => {
 };
 
 if (existsSync(ROOT)) {
-  if (!existsSync(join(ROOT, 'archive')) && (await readdir(ROOT)).length > 0)
+  if (!existsSync(join(ROOT, MARKER)) && (await readdir(ROOT)).length > 0)
     throw new Error(`${ROOT} is not a demo's directory`);
   rmSync(ROOT, { recursive: true });
 }
 await mkdir(ROOT, { recursive: true });
+writeFileSync(join(ROOT, MARKER), '');
 const cities = loadCities();
 const half = cities.length >> 1;
 
@@ -137,6 +142,8 @@ const agent = spawn(
     stdio: ['ignore', 'ignore', 'pipe'],
   },
 );
+// a demo that fails must not leave its agent behind
+process.once('exit', () => agent.kill());
 let agentLog = '';
 agent.stderr.on('data', (text) => {
   agentLog += text;
@@ -172,7 +179,7 @@ const doomed = berlin.do({ kind: 'load', from: half, to: cities.length });
 while (berlin.changes < 8000) await sleep(5);
 await berlin.kill();
 say(`berlin is killed with SIGKILL after ${formatCount(berlin.changes)} more cities`);
-void doomed;
+doomed.catch(() => undefined);
 await sleep(1500);
 const status = (await pitr('status', '--archive', ARCHIVE)) as { lagMs?: number };
 say(
@@ -261,12 +268,18 @@ const problems = agentLog
   .split('\n')
   .filter((line) => line.includes('"level":50') || line.includes('"level":"error"'));
 const archiveBytes = await bytesBelow(join(ROOT, 'archive'));
+const chain = (await pitr('chain', '--archive', ARCHIVE)) as {
+  timelines?: { streams: { bytes: number }[] }[];
+};
+const liveBytes = (chain.timelines ?? []).flatMap((t) => t.streams).reduce((n, s) => n + s.bytes, 0);
 const storeBytes = await bytesBelow(restored);
 chapter('In short');
 say(
   `RTO ${formatDuration(rtoMs)} from the command to a verified engine; RPO ${formatDuration(lag.lagMs ?? 0)} (the archive's lag)`,
 );
-say(`archive ${formatBytes(archiveBytes)} with every version; restored engine ${formatBytes(storeBytes)}`);
+say(
+  `archive ${formatBytes(liveBytes)} with every version (${formatBytes(archiveBytes)} on disk until replaced runs are deleted after ten minutes); restored engine ${formatBytes(storeBytes)}`,
+);
 if (problems.length > 0) throw new Error(`the agent reported: ${problems[0]}`);
 const here = relative('.', ROOT) || '.';
 process.stdout.write(`

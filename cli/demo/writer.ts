@@ -85,7 +85,6 @@ const learn = async (): Promise<void> => {
 
 /** People move, cities are renamed, a few disappear: good edits. */
 const edit = async (count: number, seed: number): Promise<number> => {
-  await learn();
   const ids = [...mine.keys()];
   let changes = 0;
   let n = seed;
@@ -118,12 +117,12 @@ const edit = async (count: number, seed: number): Promise<number> => {
 
 /** The bad deployment: zeroes populations and deletes a country, while good edits go on in between. */
 const deploy = async (country: string): Promise<number> => {
-  await learn();
   let changes = 0;
   const ids = [...mine.keys()];
   for (let at = 0; at < ids.length; at += BATCH) {
     const batch = ids.slice(at, at + BATCH).flatMap((id): Parameters<typeof commit>[0] => {
-      const old = mine.get(id) as Record<string, unknown>;
+      const old = mine.get(id);
+      if (!old) return [];
       if (old.country === country) return [{ id, op: { op: 'delete', key: keyOf(id) }, record: null }];
       return [
         { id, op: { op: 'put', key: keyOf(id), bins: { population: 0 } }, record: { ...old, population: 0 } },
@@ -140,9 +139,9 @@ const run = (job: Job): Promise<number> => {
     case 'load':
       return load(job.from, job.to);
     case 'edit':
-      return edit(job.count, job.seed);
+      return learn().then(() => edit(job.count, job.seed));
     case 'deploy':
-      return deploy(job.country);
+      return learn().then(() => deploy(job.country));
     case 'close':
       return engine.close().then(() => 0);
     default:
@@ -155,4 +154,6 @@ process.on('message', async (job: Job) => {
   say({ kind: 'done', changes });
   if (job.kind === 'close') process.disconnect();
 });
+// without its parent it has nothing to do; what is acknowledged is safe
+process.on('disconnect', () => process.exit());
 say({ kind: 'ready' });

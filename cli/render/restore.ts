@@ -57,10 +57,7 @@ export const renderPlan = (plan: RestorePlan, archive: string, nowMs: number): s
     ],
     ['Filters', describeSelection(selection)],
     ['TTL', ttl],
-    [
-      'Expected',
-      `about ${formatDuration(Math.max(100, estimateSeconds * 1000))}, and as long again to verify`,
-    ],
+    ['Expected', `about ${formatDuration(Math.max(100, estimateSeconds * 1000))}, plus the time to verify`],
     [
       'Verifiable',
       'missing' in state.source

@@ -4,7 +4,7 @@ import { renderFields, renderTable, renderTree, type TreeNode } from './table.ts
 import { formatAge, formatBytes, formatCount, formatDuration, formatInstant, formatIso } from './units.ts';
 
 export const renderStatus = (s: Status): string => {
-  const limit = s.limitedBy === null ? '' : `, limited by ${s.limitedBy}`;
+  const limit = s.limitedBy === null || s.streams.length === 1 ? '' : `, limited by ${s.limitedBy}`;
   const blocks = [
     renderFields([
       ['Archive', `${s.archive.url} (id ${s.archive.id.slice(0, 12)})`],
@@ -99,7 +99,8 @@ const timelineTree = ({ timelines, timeline }: Status): string => {
 
 const verdict = ({ green, problems }: Status): string => {
   if (green) return 'Status: green';
-  return `Status: not green\n${problems.map((p) => renderFields([['  -', problemInWords(p)]]).replace('-:', '- ')).join('\n')}`;
+  const items = problems.map((p) => renderFields([['  Why', problemInWords(p)]]));
+  return ['Status: not green', ...items].join('\n');
 };
 
 const problemInWords = (p: Problem): string => {

@@ -86,6 +86,8 @@ interface Stream {
   lastLsn: number;
   /** Newest ts that it gave out. */
   lastTs: number;
+  /** The clock at its newest write since it was opened, which counts even if that write changed nothing. */
+  seenMs: number;
   /** Frontier that it stated by sealing: nothing at or below it may come again. */
   statedTs: number;
   published: { ts: number; lsn: number };
@@ -171,6 +173,7 @@ export class Model {
     this.#streams.set(name, {
       lastLsn: 0,
       lastTs,
+      seenMs: 0,
       statedTs: lastTs,
       published: { ts: 0, lsn: 0 },
       epoch: 1,
@@ -193,10 +196,22 @@ export class Model {
     return stream;
   }
 
-  /** The least ts that F2 and F3 allow the stream's next commit. */
+  /** The ts at which a write is decided, and the least that F2 and F3 allow it. */
   nextTs(name: string, nowMs: number): number {
-    const { lastTs, statedTs } = this.stream(name);
-    return Math.max(nowMs, lastTs, statedTs + 1);
+    const { lastTs, seenMs, statedTs } = this.stream(name);
+    return Math.max(nowMs, seenMs, lastTs, statedTs + 1);
+  }
+
+  /** A write came to its owner, whatever becomes of it. */
+  attempted(name: string, nowMs: number): void {
+    const at = this.#streamOf(name);
+    at.seenMs = Math.max(at.seenMs, nowMs);
+  }
+
+  /** The writer was lost, and with it what it had not logged. It starts again above all that it finds. */
+  crashed(name: string): void {
+    const at = this.#streamOf(name);
+    at.seenMs = Math.max(at.lastTs, at.published.ts) + 1;
   }
 
   /** What is stored under a key now, or undefined when it is absent or expired. */
@@ -314,10 +329,6 @@ export class Model {
   published(stream: string, frontier: { ts: number; lsn: number }): void {
     const at = this.#streamOf(stream);
     assert(frontier.ts >= at.published.ts && frontier.lsn >= at.published.lsn, 'A2: a frontier never falls');
-    assert(
-      frontier.ts <= at.statedTs,
-      `F3: ${stream} published ${frontier.ts}, its writer stated ${at.statedTs}`,
-    );
     for (let lsn = frontier.lsn + 1; lsn <= at.lastLsn; lsn++) {
       const { ts } = this.position(stream, lsn) as Position;
       assert(
@@ -326,6 +337,7 @@ export class Model {
       );
     }
     at.published = { ...frontier };
+    at.statedTs = Math.max(at.statedTs, frontier.ts);
   }
 
   position(stream: string, lsn: number): Position | undefined {

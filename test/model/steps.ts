@@ -7,7 +7,7 @@ import { errorIdOf, type Node, type World } from './world.ts';
 
 const NAMESPACES = ['test', 'bar'] as const;
 const SETS = ['', 'users', 'a-set'] as const;
-const MODES = ['update', 'update', 'update', 'replace', 'create', 'update-only', 'replace-only'] as const;
+const MODES = { update: 8, replace: 4, create: 1, 'update-only': 1, 'replace-only': 1 } as const;
 const BINS = ['n', 'name', ...binNameCorpus] as const;
 /** Larger ones are left to the S9 test: here they would only take time. */
 const SMALL = particleCorpus.filter((p) => p.bytes.length <= 300);
@@ -40,12 +40,13 @@ export const makeKeys = (rng: Rng, count: number): ModelKey[] =>
     };
   });
 
-const STEPS = {
-  put: 32,
+/** How often each kind of step is taken, as weights. */
+export const STEPS = {
+  put: 40,
   delete: 6,
   touch: 5,
-  batch: 8,
-  burst: 4,
+  batch: 12,
+  burst: 6,
   read: 4,
   wrongOwner: 2,
   truncate: 3,
@@ -54,13 +55,17 @@ const STEPS = {
   archive: 8,
   compact: 3,
   snapshot: 3,
-  clock: 8,
-  clockBack: 3,
+  clock: 10,
+  clockBack: 2,
   restart: 1.5,
   crash: 1.5,
   agent: 1,
   handover: 2,
 };
+
+export type StepWeights = Readonly<Partial<typeof STEPS>>;
+
+const NOTHING = Object.fromEntries(Object.keys(STEPS).map((name) => [name, 0])) as typeof STEPS;
 
 export class Steps {
   readonly #log: string[];
@@ -77,22 +82,12 @@ export class Steps {
     this.#keys = keys;
   }
 
-  /** One write to whoever owns its key. */
-  write(): Promise<void> {
-    this.#n++;
-    this.#world.clock.step(this.#rng.int(0, 900));
-    const op = this.#op(this.#rng.weighted({ put: 6, delete: 1, touch: 1 }), this.#rng.pick(this.#keys));
-    this.#say('write', describe(op));
-    return this.#world.write(this.#world.ownerOf(op.key), [op]);
-  }
-
-  /** Anything. */
-  async step(): Promise<void> {
+  async step(weights: StepWeights = STEPS): Promise<void> {
     const rng = this.#rng;
     const world = this.#world;
     this.#n++;
-    if (rng.chance(0.5)) world.clock.step(rng.int(0, 3));
-    const kind = rng.weighted(STEPS);
+    if (rng.chance(0.6)) world.clock.step(rng.int(0, 3));
+    const kind = rng.weighted<keyof typeof STEPS>({ ...NOTHING, ...weights });
     const node = rng.pick(world.nodes);
     switch (kind) {
       case 'put':
@@ -119,7 +114,8 @@ export class Steps {
       }
       case 'wrongOwner': {
         const op = this.#op(rng.pick(['put', 'delete', 'touch']), rng.pick(this.#keys));
-        const other = rng.pick(world.nodes.filter((n) => n !== world.ownerOf(op.key)));
+        const owner = world.ownerOf(op.key);
+        const other = rng.pick(world.nodes.filter((n) => n !== owner));
         this.#say(`wrong owner ${other.stream}`, describe(op));
         return world.write(other, [op]);
       }
@@ -145,17 +141,14 @@ export class Steps {
       case 'snapshot':
         return this.#snapshot();
       case 'clock': {
-        const ms = rng.pick([
-          rng.int(1, 50),
-          rng.int(500, 4000),
-          rng.int(5000, 90_000),
-          rng.int(1, 5) * 3_600_000,
-        ]);
+        const ms = rng.chance(0.06)
+          ? rng.int(1, 5) * 3_600_000
+          : rng.pick([rng.int(1, 50), rng.int(500, 4000), rng.int(5000, 90_000)]);
         this.#say('clock', `+${ms} ms`);
         return world.clock.step(ms);
       }
       case 'clockBack': {
-        const ms = rng.pick([rng.int(1, 50), rng.int(500, 10_000), 3_600_000]);
+        const ms = rng.chance(0.1) ? 3_600_000 : rng.pick([rng.int(1, 50), rng.int(500, 10_000)]);
         this.#say('clock', `-${ms} ms`);
         return world.clock.step(-ms);
       }
@@ -185,12 +178,14 @@ export class Steps {
   }
 
   async #snapshot(): Promise<void> {
-    const { archive, model, startTs } = this.#world;
+    const { archive, model, startTs, timeline } = this.#world;
     const kind = this.#rng.pick(['full', 'incremental', 'synthetic', 'synthetic'] as const);
     const end = model.contiguousEnd();
     const ts = end >= startTs && this.#rng.chance(0.4) ? this.#rng.int(startTs, end) : undefined;
     this.#say('snapshot', `${kind} at ${ts ?? 'latest'}`);
-    const id = await errorIdOf(createSnapshot(archive, { kind, ...(ts === undefined ? {} : { ts }) }));
+    const id = await errorIdOf(
+      createSnapshot(archive, { kind, timeline, ...(ts === undefined ? {} : { ts }) }),
+    );
     const expected = end < startTs ? 'target-nodata' : undefined;
     if (id !== expected)
       throw new Error(`snapshot ended with ${id}, expected ${expected}; contiguous end ${end}`);
@@ -231,7 +226,7 @@ export class Steps {
     if (kind === 'touch') return { op: 'touch', key, ttl, generation };
     const bins = new Map<string, Bytes | null>();
     for (let i = rng.int(1, 3); i > 0; i--) bins.set(rng.pick(BINS), this.#value());
-    return { op: 'put', key, bins, mode: rng.pick(MODES), ttl, generation, storeKey: rng.chance(0.85) };
+    return { op: 'put', key, bins, mode: rng.weighted(MODES), ttl, generation, storeKey: rng.chance(0.85) };
   }
 
   #value(): Bytes | null {
@@ -243,7 +238,7 @@ export class Steps {
 
   #generation(key: ModelKey): number | undefined {
     const rng = this.#rng;
-    if (rng.chance(0.85)) return undefined;
+    if (rng.chance(0.93)) return undefined;
     const now = this.#world.model.get(key, this.#world.clock.nowMs())?.generation ?? 0;
     return rng.chance(0.8) ? now : rng.int(0, 5);
   }

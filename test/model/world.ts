@@ -152,6 +152,10 @@ export class World {
     return world;
   }
 
+  get timeline(): string {
+    return this.nodes[0].engine.identity.timeline;
+  }
+
   newDir(name: string): string {
     return join(this.#options.dir, `${name}${++this.#directories}`);
   }
@@ -174,6 +178,7 @@ export class World {
       ? 'partition-not-owned'
       : model.refusal(ops, model.nextTs(node.stream, nowMs));
     const lastLsn = node.engine.lastLsn;
+    if (refusal !== 'partition-not-owned') model.attempted(node.stream, nowMs);
     if (refusal !== undefined) {
       const id = await errorIdOf(this.#send(node, ops));
       assert.equal(id, refusal, `a write to ${node.stream} must be refused`);
@@ -188,6 +193,7 @@ export class World {
   async burst(node: Node, ops: readonly ModelOp[]): Promise<void> {
     const nowMs = this.clock.nowMs();
     const sent = await Promise.allSettled(ops.map((op) => this.#send(node, [op])));
+    this.model.attempted(node.stream, nowMs);
     sent.forEach((result, i) => {
       const refusal = this.model.refusal([ops[i]], this.model.nextTs(node.stream, nowMs));
       if (result.status === 'fulfilled') {
@@ -257,6 +263,7 @@ export class World {
     });
     await Promise.all([node.engine.close(), node.archiver.close()]);
     await fs.rm(node.dir, { recursive: true });
+    this.model.crashed(node.stream);
     node.dir = dir;
     node.engine = await this.#openEngine(dir);
     node.archiver = await this.#openArchiver(dir);

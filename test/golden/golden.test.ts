@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { LogEntry } from '../../engine/commit-log.ts';
+import { sortKeyOf } from '../../engine/partition.ts';
+import { scanLogFile } from '../../wal/log-file.ts';
+import { ENGINE, TIMELINE, textOf } from '../wal/log-support.ts';
+import { ARCHIVE, openBytes, readAll } from '../wal/segment-support.ts';
+import {
+  GOLDEN_EVENTS,
+  GOLDEN_LOG_BATCHES,
+  GOLDEN_LOG_CLOCK,
+  GOLDEN_LOG_EVENT,
+  GOLDEN_ROWS,
+} from './content.ts';
+import { makeGoldenLog } from './make-golden.ts';
+
+const golden = (name: string): Promise<Buffer> => readFile(join(import.meta.dirname, name));
+/** Offset of the properties' crc32 in the fixed footer. */
+const CRC_FROM_END = 28;
+
+const openGolden = async () => {
+  const bytes = await golden('segment-v1.seg');
+  const crc = bytes
+    .readUInt32LE(bytes.length - CRC_FROM_END)
+    .toString(16)
+    .padStart(8, '0');
+  return openBytes(bytes, {
+    name: 'segment-v1.seg',
+    bytes: bytes.length,
+    crc,
+    rows: 4,
+    tsMin: 0,
+    tsMax: 0,
+    partitions: { start: 0, end: 4096 },
+    events: 3,
+  });
+};
+
+test('a segment of format version 1 is read to the rows and events that were written', async () => {
+  const reader = await openGolden();
+  const { rows, events } = await readAll(reader);
+  assert.deepEqual(rows, GOLDEN_ROWS);
+  assert.deepEqual(events, GOLDEN_EVENTS);
+  const header = await reader.header();
+  assert.deepEqual(
+    { ...header, salt: Buffer.from(header.salt).toString('hex') },
+    {
+      archive: ARCHIVE,
+      timeline: '0'.repeat(16),
+      level: 0,
+      generation: 1,
+      streams: [
+        { epoch: 1, stream: 'main', lsnStart: 2, lsnEnd: 5 },
+        { epoch: 2, stream: 'main', lsnStart: 8589934592, lsnEnd: 8589934593 },
+      ],
+      salt: '07'.repeat(32),
+      keyId: null,
+    },
+  );
+});
+
+test('index and filter of a segment of format version 1 find its keys', async () => {
+  const reader = await openGolden();
+  for (const { namespace, digest } of GOLDEN_ROWS)
+    assert.equal((await reader.candidates(namespace, sortKeyOf(Buffer.from(digest, 'hex')))).length, 1);
+  assert.deepEqual(await reader.candidates('test', Buffer.alloc(20, 3)), []);
+});
+
+test('a log file of format version 1 is read to the entries that were written', async () => {
+  const entries: string[] = [];
+  const bytes = await golden('log-v1.wal');
+  const content = scanLogFile(bytes, 'log-v1.wal', false, (e) => entries.push(textOf(e)));
+  const expected: LogEntry[] = [
+    ...GOLDEN_LOG_BATCHES.flat().map((version): LogEntry => ({ kind: 'version', version })),
+    { kind: 'event', event: GOLDEN_LOG_EVENT },
+    { kind: 'clock', clock: GOLDEN_LOG_CLOCK },
+  ];
+  assert.deepEqual(entries, expected.map(textOf));
+  assert.deepEqual(content.header, {
+    engine: ENGINE,
+    stream: 'main',
+    timeline: TIMELINE,
+    sequence: 1,
+    lsnFirst: 1,
+    epoch: 1,
+    chain: 0,
+  });
+  assert.deepEqual({ sealed: content.sealed, lsnNext: content.lsnNext }, { sealed: true, lsnNext: 5 });
+});
+
+test('today’s code writes the log file of format version 1 byte for byte', async () => {
+  assert.deepEqual(await makeGoldenLog(), await golden('log-v1.wal'));
+});

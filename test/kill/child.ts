@@ -1,0 +1,74 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+/** How long anything may take that must happen, ms. Far above what it takes: it ends a test that hangs. */
+const PATIENCE_MS = 40_000;
+
+/** A process of the test, its lines, and its end. */
+export class Child {
+  readonly name: string;
+  readonly #process: ChildProcess;
+  readonly #lines: string[] = [];
+  readonly #ended: Promise<void>;
+  #stderr = '';
+  #wake: () => void = () => undefined;
+  #over = false;
+
+  constructor(script: string, args: readonly string[], onLine: (line: string) => void = () => undefined) {
+    this.name = script;
+    this.#process = spawn(process.execPath, [join(import.meta.dirname, script), ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // most of the time of a short life goes into compiling the same files again
+      env: { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), 'pitr-kill-compile-cache') },
+    });
+    this.#process.stderr?.on('data', (text) => {
+      this.#stderr += text;
+    });
+    const lines = createInterface({ input: this.#process.stdout as NodeJS.ReadableStream });
+    lines.on('line', (line) => {
+      this.#lines.push(line);
+      onLine(line);
+      this.#wake();
+    });
+    this.#ended = Promise.all([once(this.#process, 'close'), once(lines, 'close')]).then(() => {
+      this.#over = true;
+      this.#wake();
+    });
+  }
+
+  /** The first line, from now on or before, that `wanted` accepts. */
+  async line(wanted: (line: string) => boolean): Promise<string> {
+    const endMs = Date.now() + PATIENCE_MS;
+    for (;;) {
+      const found = this.#lines.find(wanted);
+      if (found !== undefined) return found;
+      if (this.#over) throw new Error(`${this.name} ended: ${this.report()}`);
+      if (Date.now() > endMs) throw new Error(`${this.name} says nothing: ${this.report()}`);
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        setTimeout(resolve, 1000).unref();
+      });
+    }
+  }
+
+  /** SIGKILL, and all that it had said by then. True when it was the kill that ended the process. */
+  async kill(): Promise<boolean> {
+    this.#process.kill('SIGKILL');
+    await this.#ended;
+    return this.#process.signalCode === 'SIGKILL';
+  }
+
+  /** Waits for the end. @throws when it did not exit with 0 */
+  async success(): Promise<string[]> {
+    await this.#ended;
+    if (this.#process.exitCode !== 0) throw new Error(`${this.name} failed: ${this.report()}`);
+    return this.#lines;
+  }
+
+  report(): string {
+    return `exit ${this.#process.exitCode} ${this.#process.signalCode}\n${this.#lines.slice(-5).join('\n')}\n${this.#stderr}`;
+  }
+}
