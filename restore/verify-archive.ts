@@ -53,18 +53,15 @@ export const verifyArchive = async (archive: Archive, options: VerifyOptions = {
     anomalies.push({ class: kind, object, what, harmless: kind === 'orphan' });
   };
   const { timelines } = await archive.timelines();
-  const known = new Set<string>();
   const work: { stream: string; runs: readonly Run[] }[] = [];
   for (const timeline of timelines)
     for (const [stream, head] of await archive.heads(timeline)) {
       checkContinuity(archive.headName(timeline.id, stream), head.runs, head.gaps, head.frontier.lsn, add);
       work.push({ stream, runs: head.runs });
-      for (const r of head.retired) for (const name of r.names) known.add(name);
     }
   const entries = await listSnapshots(archive);
   const own: SegmentRef[] = [];
   for (const entry of entries) {
-    known.add(entry.name);
     try {
       own.push(...(await readSnapshot(archive, entry)).segments);
     } catch (error) {
@@ -76,7 +73,6 @@ export const verifyArchive = async (archive: Archive, options: VerifyOptions = {
   let doneBytes = 0;
   let versions = 0;
   const checkRef = async (ref: SegmentRef): Promise<number> => {
-    known.add(ref.name);
     try {
       versions += ref.rows;
       return await checkSegment(archive, ref, add);
@@ -104,7 +100,7 @@ export const verifyArchive = async (archive: Archive, options: VerifyOptions = {
   if (anomalies.length === 0)
     for (const timeline of timelines)
       states.push(await checkState(archive, timeline.id, options.workers ?? 2, add));
-  if (options.orphans) await findOrphans(archive, known, add);
+  if (options.orphans) await findOrphans(archive, add);
   return {
     archive: archive.id,
     segments: refs.length,
@@ -225,10 +221,34 @@ const checkState = async (
   return { timeline: timelineId, ts, result: 'equal' };
 };
 
-const findOrphans = async (archive: Archive, known: ReadonlySet<string>, add: Add): Promise<void> => {
-  for (const prefix of ['segments/', 'manifests/'])
-    for (const { name, bytes } of await archive.store.list(prefix))
-      if (!known.has(name)) add('orphan', name, `${bytes} bytes that nothing names`);
+/** An object is written before the catalog names it: what is still unnamed after this time was left behind. */
+const ORPHAN_MARGIN_MS = 2000;
+
+const findOrphans = async (archive: Archive, add: Add): Promise<void> => {
+  const listed = [...(await archive.store.list('segments/')), ...(await archive.store.list('manifests/'))];
+  let known = await namedObjects(archive);
+  if (listed.some((o) => !known.has(o.name))) {
+    await new Promise((resolve) => setTimeout(resolve, ORPHAN_MARGIN_MS));
+    known = new Set([...known, ...(await namedObjects(archive))]);
+  }
+  for (const { name, bytes } of listed)
+    if (!known.has(name)) add('orphan', name, `${bytes} bytes that nothing names`);
+};
+
+/** Every object that a head, a manifest or the index names now. */
+const namedObjects = async (archive: Archive): Promise<Set<string>> => {
+  const names = new Set<string>();
+  for (const timeline of (await archive.timelines()).timelines)
+    for (const head of (await archive.heads(timeline)).values()) {
+      for (const run of head.runs) for (const ref of run.segments) names.add(ref.name);
+      for (const r of head.retired) for (const name of r.names) names.add(name);
+    }
+  for (const entry of await listSnapshots(archive)) {
+    names.add(entry.name);
+    for (const ref of (await readSnapshot(archive, entry).catch(() => undefined))?.segments ?? [])
+      names.add(ref.name);
+  }
+  return names;
 };
 
 const MISSING: readonly ErrorId[] = ['object-not-found'];

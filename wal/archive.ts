@@ -14,6 +14,8 @@ const ARCHIVE_OBJECT = 'archive';
 const TIMELINES_OBJECT = 'timelines';
 /** Tries of a compare-and-swap loop before it gives up. */
 const SWAP_TRIES_MAX = 50;
+/** Open segments that are remembered: each keeps up to 64 KiB of its end. */
+const READERS_MAX = 500;
 
 interface ArchiveDocument {
   readonly id: string;
@@ -175,7 +177,7 @@ export class Archive {
       reader.catch(() => this.#readers.delete(ref.name));
       this.#readers.set(ref.name, reader);
       // a long-running agent must not remember every segment it ever saw
-      if (this.#readers.size > 2000) this.#readers.delete(this.#readers.keys().next().value as string);
+      if (this.#readers.size > READERS_MAX) this.#readers.delete(this.#readers.keys().next().value as string);
     }
     return reader;
   }

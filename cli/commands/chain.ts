@@ -124,20 +124,23 @@ const timelineText = (t: ChainTimeline, nowMs: number): string => {
 
 const treeOf = (chain: Chain): string => {
   const node = (t: ChainTimeline): TreeNode => {
+    // a chain without branches is a list: it would else run off the page to the right
     const link = (parent: string | null): TreeNode[] =>
       t.snapshots
         .filter((s) => s.parent === parent)
-        .map((s) => ({
-          label: `${s.kind} ${s.label ?? s.id}: +${formatCount(s.positions)} positions, ${formatCount(s.records)} records`,
-          children: link(s.id),
-        }));
+        .flatMap((s) => {
+          const label = `${s.kind} ${s.label ?? s.id}: +${formatCount(s.positions)}, ${formatCount(s.records)} records`;
+          const next = link(s.id);
+          const isChain = t.snapshots.filter((c) => c.parent === s.id).length <= 1;
+          return isChain ? [{ label }, ...next] : [{ label, children: next }];
+        });
     const known = new Set(t.snapshots.map((s) => s.id));
     const roots = t.snapshots
       .filter((s) => s.parent !== null && !known.has(s.parent))
       .flatMap((s) => link(s.parent));
     const end = t.restorable.contiguousEnd;
     return {
-      label: `timeline ${t.id}${t.forkTs === null ? '' : ` from ${formatIso(t.forkTs)}`}, restorable to ${end === undefined ? 'nothing' : formatIso(end)}`,
+      label: `timeline ${t.id}${t.forkTs === null ? '' : ` from ${formatIso(t.forkTs)}`}, to ${end === undefined ? 'nothing' : formatIso(end)}`,
       children: [...link(null), ...roots, ...chain.timelines.filter((c) => c.parent === t.id).map(node)],
     };
   };

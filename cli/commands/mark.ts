@@ -57,7 +57,7 @@ export function registerMark(program: PitrCommand, runner: Runner): void {
           );
           const lines = [`Marked "${name}":`, table];
           if (marks.length > 1)
-            lines.push(`Each stream has its own mark; mark:${name} means the newest, ${formatIso(ts)}.`);
+            lines.push('Each stream has a mark of its own; as a target the newest one counts.');
           lines.push(
             archived
               ? `Restore it with --to mark:${name}, once the archive covers it (pitr status).`

@@ -58,7 +58,7 @@ export function registerSnapshot(program: PitrCommand, runner: Runner): void {
     .option('--archive <url>', 'the archive')
     .examples(
       ['pitr snapshot show nightly data', 'by label'],
-      ['pitr snapshot show 20261121T10 --archive file:/backup/db', 'by the beginning of the id'],
+      ['pitr snapshot show 20261121-10 --archive file:/backup/db', 'by the beginning of the id'],
     )
     .action(
       runner.action(async (session, id: string, args: readonly string[]) => {
@@ -93,7 +93,7 @@ export function registerSnapshot(program: PitrCommand, runner: Runner): void {
     .option('--archive <url>', 'the archive')
     .examples(
       ['pitr snapshot delete nightly data', 'by label'],
-      ['pitr snapshot delete 20261121T100000Z-ab12cd --archive file:/backup/db', 'by id'],
+      ['pitr snapshot delete 20261121-100000-ab12 --archive file:/backup/db', 'by id'],
     )
     .action(
       runner.action(async (session, id: string, args: readonly string[]) => {

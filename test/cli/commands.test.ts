@@ -383,7 +383,9 @@ test('snapshot create --wait has in it what a live writer had acknowledged', asy
 test('snapshot create --wait makes one cut over several writers, without agents', async () => {
   await json('init', 'a', '--archive', 'file:backup-ab', '--stream', 'a', '--partitions', '0-2047');
   await json('init', 'b', '--archive', 'file:backup-ab', '--stream', 'b', '--partitions', '2048-4095');
-  await json('mark', 'both', 'a', 'b');
+  const marked = await run('mark', 'both', 'a', 'b');
+  assert.match(marked.stdout, /the newest one counts/);
+  assertNarrow(marked.stdout);
   const { snapshot } = await json('snapshot', 'create', 'a', 'b', '--wait');
   const status = await json('status', 'a', 'b');
   assert.deepEqual(
