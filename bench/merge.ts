@@ -190,4 +190,3 @@ export const benchMerge = async (args: string[]): Promise<void> => {
     await rm(dir, { recursive: true, force: true });
   }
 };
-

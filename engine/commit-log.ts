@@ -79,6 +79,9 @@ export interface CommitLog {
   /** Removes sealed files in which no LSN is above `lsn`. Returns how many. */
   trim(lsn: number): Promise<number>;
 
+  /** Bytes written since the last seal. */
+  readonly unsealedBytes: number;
+
   /** Bytes in files that are not trimmed yet. */
   readonly bytes: number;
 

@@ -22,6 +22,17 @@ interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
+interface SealWaiter {
+  readonly resolve: (frontier: Frontier) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** A stated frontier: everything with a ts up to `ts` has an LSN up to `lsn`, and nothing else ever will. */
+export interface Frontier {
+  readonly lsn: number;
+  readonly ts: number;
+}
+
 /** The newest value of a record that is not in the store yet; `previous` is what was the newest before it. */
 interface Overlay {
   readonly lsn: number;
@@ -56,6 +67,7 @@ export class CommitLoop {
   readonly digest: ContentDigest;
   epoch: number;
 
+  readonly #sealBytes: number;
   #lastLsn: number;
   #lastTs: number;
   #tsFloor: number;
@@ -63,7 +75,8 @@ export class CommitLoop {
   #appliedLsn: number;
   #pending: Item[] = [];
   #waiters: Waiter[] = [];
-  #sealWaiters: Waiter[] = [];
+  #sealWaiters: SealWaiter[] = [];
+  #drainWaiters: (Waiter & { readonly lsn: number })[] = [];
   #pumping: Promise<void> | undefined;
   #applying: Promise<void> | undefined;
   #applyQueue: AppliedGroup[] = [];
@@ -83,6 +96,7 @@ export class CommitLoop {
     epoch: number;
     lastLsn: number;
     lastTs: number;
+    sealBytes: number;
     metaOf: (lastLsn: number, lastTs: number, digest: ContentDigest) => Parameters<Store['apply']>[1];
   }) {
     this.#log = options.log;
@@ -91,6 +105,7 @@ export class CommitLoop {
     this.digest = options.digest;
     this.epoch = options.epoch;
     this.#metaOf = options.metaOf;
+    this.#sealBytes = options.sealBytes;
     this.#lastLsn = options.lastLsn;
     this.#durableLsn = options.lastLsn;
     this.#appliedLsn = options.lastLsn;
@@ -179,23 +194,22 @@ export class CommitLoop {
   }
 
   /** Writes a clock frame and seals the log file: resolves when the frontier that it states is durable. */
-  seal(): Promise<void> {
+  seal(): Promise<Frontier> {
     if (this.#failure) return Promise.reject(this.#failure);
-    return new Promise<void>((resolve, reject) => {
+    return new Promise<Frontier>((resolve, reject) => {
       this.#sealWaiters.push({ resolve, reject });
       this.#start();
     });
   }
 
-  /** Resolves when everything handed over is durable and in the store. */
-  async drain(): Promise<void> {
-    while (this.#pumping || this.#applying || this.#applyQueue.length > 0) {
-      await this.#pumping;
+  /** Resolves when everything handed over before the call is durable and in the store; later commits and seals do not delay it. */
+  drain(): Promise<void> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    if (this.#appliedLsn >= this.#lastLsn) return Promise.resolve();
+    return new Promise<void>((resolve, reject) => {
+      this.#drainWaiters.push({ lsn: this.#lastLsn, resolve, reject });
       this.#applyNow();
-      await this.#applying;
-      if (this.#failure) break;
-    }
-    if (this.#failure) throw this.#failure;
+    });
   }
 
   get failure(): unknown {
@@ -220,12 +234,16 @@ export class CommitLoop {
       this.#sealWaiters = [];
       try {
         const group = this.#take();
-        if (sealWaiters.length > 0) await this.#log.seal(this.#clockFrame());
+        const clock =
+          sealWaiters.length > 0 || this.#log.unsealedBytes >= this.#sealBytes
+            ? this.#clockFrame()
+            : undefined;
+        if (clock) await this.#log.seal(clock);
         else await this.#log.sync();
         this.#durableLsn = Math.max(this.#durableLsn, group.lastLsn);
         if (group.keys.length > 0 || group.lastLsn > this.#appliedLsn) this.#applyLater(group);
         for (const w of waiters) w.resolve();
-        for (const w of sealWaiters) w.resolve();
+        for (const w of sealWaiters) w.resolve(clock as LogClock);
       } catch (error) {
         this.#fail(error, [...waiters, ...sealWaiters]);
         break;
@@ -281,7 +299,7 @@ export class CommitLoop {
   #applyLater(group: AppliedGroup): void {
     this.#applyQueue.push(group);
     this.#applyQueued += group.keys.length;
-    if (this.#applyQueued >= APPLY_AT_ONCE) this.#applyNow();
+    if (this.#applyQueued >= APPLY_AT_ONCE || this.#drainWaiters.length > 0) this.#applyNow();
     else this.#applyTimer ??= setTimeout(() => this.#applyNow(), APPLY_DELAY_MS).unref();
   }
 
@@ -301,6 +319,8 @@ export class CommitLoop {
         const changes = groups.length === 1 ? groups[0].changes : groups.flatMap((g) => g.changes);
         await this.#store.apply(changes, this.#metaOf(last.lastLsn, last.lastTs, last.digest));
         this.#appliedLsn = last.lastLsn;
+        for (const w of this.#drainWaiters) if (w.lsn <= last.lastLsn) w.resolve();
+        this.#drainWaiters = this.#drainWaiters.filter((w) => w.lsn > last.lastLsn);
         for (const group of groups)
           group.keys.forEach((key, i) => {
             if (this.#overlay.get(key)?.lsn === group.lsns[i]) this.#overlay.delete(key);
@@ -312,13 +332,15 @@ export class CommitLoop {
     this.#applying = undefined;
   }
 
-  #fail(error: unknown, waiters: readonly Waiter[]): void {
+  #fail(error: unknown, waiters: readonly Pick<Waiter, 'reject'>[]): void {
     this.#failure ??=
       error instanceof PitrError
         ? error
         : new PitrError('internal', { what: String(error) }, { cause: error });
-    for (const w of [...waiters, ...this.#waiters, ...this.#sealWaiters]) w.reject(this.#failure);
+    for (const w of [...waiters, ...this.#waiters, ...this.#sealWaiters, ...this.#drainWaiters])
+      w.reject(this.#failure);
     this.#waiters = [];
     this.#sealWaiters = [];
+    this.#drainWaiters = [];
   }
 }

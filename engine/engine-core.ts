@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Clock, systemClock } from './clock.ts';
 import type { CommitLog, CommitLogOpener, LogEvent, LogRecovery, LogVersion } from './commit-log.ts';
-import { CommitLoop } from './commit-loop.ts';
+import { CommitLoop, type Frontier } from './commit-loop.ts';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts';
 import { DoorServer } from './door.ts';
@@ -118,6 +118,7 @@ export class EngineCore {
       epoch: parts.epoch,
       lastLsn: parts.report.lastLsn,
       lastTs: parts.lastTs,
+      sealBytes: parts.options.sealBytes ?? 32 * 1024 * 1024,
       metaOf: (appliedLsn, lastTs, digest): StoreMeta => ({
         appliedLsn,
         lastTs,
@@ -171,8 +172,7 @@ export class EngineCore {
     this.#door = await DoorServer.open(this.dir, {
       seal: async (args) => {
         if ((args as { apply?: boolean } | undefined)?.apply) return this.sealApplied();
-        await this.seal();
-        return { lsn: this.lastLsn, ts: this.#loop.lastTs };
+        return this.seal();
       },
       mark: async (args) => this.mark((args as { name: string }).name),
       status: async () => ({
@@ -195,6 +195,7 @@ export class EngineCore {
     if (sealMs > 0) {
       this.#sealTimer = setInterval(() => {
         this.#sealing ??= this.seal()
+          .then(() => undefined)
           .catch(() => undefined)
           .finally(() => {
             this.#sealing = undefined;
@@ -405,20 +406,18 @@ export class EngineCore {
   }
 
   /** States the frontier and makes everything so far visible to the archiver. Trims what is archived. */
-  async seal(): Promise<void> {
+  async seal(): Promise<Frontier> {
     this.#check();
-    await this.#loop.seal();
+    const frontier = await this.#loop.seal();
     await this.#trim();
+    return frontier;
   }
 
   /** Seals, and returns when everything up to that clock frame is in the store, where other processes can read it. */
-  async sealApplied(): Promise<{ lsn: number; ts: number }> {
-    const sealed = await this.#exclusively(async () => {
-      await this.#loop.seal();
-      return { lsn: this.lastLsn, ts: this.#loop.lastTs };
-    });
+  async sealApplied(): Promise<Frontier> {
+    const frontier = await this.seal();
     await this.#loop.drain();
-    return sealed;
+    return frontier;
   }
 
   /** Seals, applies and flushes everything, and lets go of the directory. A second call does nothing. */

@@ -32,7 +32,7 @@ interface Side {
   readonly timeline: string;
   readonly dir: string;
   release(partitions: PartitionSet, peer: string): Promise<{ lsn: number; ts: number }>;
-  seal(): Promise<void>;
+  seal(): Promise<unknown>;
   acquire(request: AcquireRequest): Promise<{ lsn: number; ts: number; records: number }>;
 }
 

@@ -226,6 +226,9 @@ const newestClock = async (
   ts: number,
 ): Promise<ClockEvent | undefined> => {
   const runs: readonly Run[] = head?.runs ?? [];
+  if (head?.clock && head.clock.ts <= ts) return head.clock;
+  // a stream without positions, such as a fork that nobody has written to, is what it is since its start
+  if (head?.clock && runs.length === 0 && head.clock.lsn === 0) return { ...head.clock, ts };
   for (let i = runs.length - 1; i >= 0; i--) {
     if (runs[i].tsMin > ts) continue;
     const clocks = (await view.archive.events(runs[i].segments)).filter(

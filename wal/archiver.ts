@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { type Clock, systemClock } from '../engine/clock.ts';
-import type { LogClock, LogVersion } from '../engine/commit-log.ts';
 import { acquireDirectoryLock, type DirectoryLock, isLocked } from '../engine/directory-lock.ts';
 import { writerLockPath } from '../engine/engine-core.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
@@ -10,14 +9,13 @@ import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
 import { Archive, segmentName } from './archive.ts';
 import { writeArchived } from './archived.ts';
-import { emptyHead, type Gap, HEAD_MARKS_MAX, type Head, type Mark, replaceRuns, runOf } from './catalog.ts';
+import { emptyHead, type Gap, HEAD_MARKS_MAX, type Head, replaceRuns, runOf } from './catalog.ts';
 import { FANOUT, mergeRuns, runsToMerge } from './compaction.ts';
 import { Engine } from './engine.ts';
-import type { ArchiveEvent } from './event.ts';
 import { LOG_DIR } from './local-log.ts';
-import { logFilesIn, scanLogFile } from './log-file.ts';
-import { archiveEventOf, segmentOfLog } from './log-segment.ts';
-import type { StreamSpan } from './segment.ts';
+import { logFilesIn } from './log-file.ts';
+import { LogReader } from './log-reader.ts';
+import { segmentOfLog } from './log-segment.ts';
 import { segmentRefOf } from './segment-writer.ts';
 import { withEngine } from './timeline.ts';
 
@@ -278,6 +276,7 @@ export class Archiver {
     let next: Head = {
       ...this.#head,
       frontier: { ts: Math.max(clock.ts, this.#head.frontier.ts), lsn: batch.lsnEnd - 1 },
+      clock: batch.clockEvent() ?? this.#head.clock,
       sequence: batch.sequence,
       gaps: gap ? [...this.#head.gaps, gap] : this.#head.gaps,
     };
@@ -359,99 +358,3 @@ const claim = async (archive: Archive, identity: EngineIdentity): Promise<{ head
     }
   }
 };
-
-/** Collects the content of consecutive sealed files for one segment. */
-class LogReader {
-  readonly versions: LogVersion[] = [];
-  readonly marks: Mark[] = [];
-  clock: LogClock | undefined;
-  gap: Gap | undefined;
-  sequence = 0;
-  lsnStart: number;
-  lsnEnd: number;
-  readonly #identity: EngineIdentity;
-  readonly #frontierTs: number;
-  readonly #events: ArchiveEvent[] = [];
-  readonly #epochs: { epoch: number; lsn: number }[] = [];
-  #started = false;
-
-  constructor(identity: EngineIdentity, head: Head) {
-    this.#identity = identity;
-    this.#frontierTs = head.frontier.ts;
-    this.lsnStart = head.frontier.lsn + 1;
-    this.lsnEnd = this.lsnStart;
-  }
-
-  read(bytes: Buffer, path: string, sequence: number): void {
-    const { stream, engineId } = this.#identity;
-    let epoch = this.#epochs.at(-1)?.epoch ?? 0;
-    let firstTs: number | undefined;
-    const pending: (() => void)[] = [];
-    const content = scanLogFile(bytes, path, false, (entry) => {
-      if (entry.kind === 'clock') {
-        this.clock = entry.clock;
-        return;
-      }
-      if (entry.kind === 'version') {
-        firstTs ??= entry.version.ts;
-        // LSNs at or below the frontier are in the archive already: a file that was sealed twice over a crash
-        if (entry.version.lsn >= this.lsnStart) this.versions.push(entry.version);
-        return;
-      }
-      const { event } = entry;
-      firstTs ??= event.ts;
-      pending.push(() => {
-        if (event.lsn < this.lsnStart) return;
-        if (event.kind === 'ownership' && event.epoch !== epoch) {
-          epoch = event.epoch;
-          this.#epochs.push({ epoch, lsn: event.lsn });
-        }
-        if (event.kind === 'mark') this.marks.push({ name: event.name, lsn: event.lsn, ts: event.ts });
-        this.#events.push(archiveEventOf(event, stream, epoch));
-      });
-    });
-    if (content.header.engine !== engineId)
-      throw new PitrError('log-foreign', { path, actual: content.header.engine, expected: engineId });
-    if (content.header.sequence !== sequence)
-      throw new PitrError('log-corrupt', {
-        path,
-        offset: 0,
-        why: `it is file ${content.header.sequence} under another name`,
-      });
-    if (!this.#started) {
-      this.#started = true;
-      if (content.header.lsnFirst > this.lsnStart) {
-        this.gap = {
-          lsnStart: this.lsnStart,
-          lsnEnd: content.header.lsnFirst,
-          afterTs: this.#frontierTs,
-          untilTs: firstTs ?? this.clock?.ts ?? this.#frontierTs,
-          cause: 'log files are missing',
-        };
-        this.lsnStart = content.header.lsnFirst;
-        this.lsnEnd = this.lsnStart;
-      }
-      epoch = content.header.epoch;
-      this.#epochs.push({ epoch, lsn: this.lsnStart });
-    } else if (content.header.lsnFirst !== this.lsnEnd)
-      throw new PitrError('log-gap', { stream, expected: this.lsnEnd, actual: content.header.lsnFirst });
-    for (const apply of pending) apply();
-    this.lsnEnd = Math.max(this.lsnEnd, content.lsnNext);
-    this.sequence = content.header.sequence;
-  }
-
-  allEvents(): ArchiveEvent[] {
-    if (!this.clock) return this.#events;
-    const { ts, lsn, epoch, digests } = this.clock;
-    return [...this.#events, { kind: 'clock', stream: this.#identity.stream, epoch, lsn, ts, digests }];
-  }
-
-  streams(): StreamSpan[] {
-    return this.#epochs.map(({ epoch, lsn }, i) => ({
-      epoch,
-      stream: this.#identity.stream,
-      lsnStart: lsn,
-      lsnEnd: this.#epochs[i + 1]?.lsn ?? this.lsnEnd,
-    }));
-  }
-}

@@ -1,3 +1,4 @@
+import type { ClockEvent } from './event.ts';
 import type { Run } from './segment.ts';
 
 /** Positions of a stream that the archive does not have. */
@@ -40,6 +41,8 @@ export interface Head {
   readonly generation: number;
   /** Every version of this stream with ts <= `ts` is in `runs`, and no other will ever get such a ts; `lsn` is the newest archived. */
   readonly frontier: { readonly ts: number; readonly lsn: number };
+  /** The stream's newest clock frame: what it states about itself at the frontier. */
+  readonly clock: ClockEvent | null;
   /** Number of the last local log file that is archived. */
   readonly sequence: number;
   /** Oldest first, mixed levels. */
@@ -56,6 +59,7 @@ export const emptyHead = (
 ): Head => ({
   ...fields,
   frontier: { ts: 0, lsn: 0 },
+  clock: null,
   sequence: 0,
   runs: [],
   gaps: [],

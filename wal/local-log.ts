@@ -94,6 +94,10 @@ export class LocalLog implements CommitLog {
     return this.#sealed.reduce((n, f) => n + f.bytes, this.#active?.bytes ?? 0);
   }
 
+  get unsealedBytes(): number {
+    return this.#active?.bytes ?? 0;
+  }
+
   append(versions: readonly LogVersion[]): void {
     this.#check();
     if (versions.length === 0) return;

@@ -40,9 +40,17 @@ export const timelineOf = (all: Timelines, id: string): Timeline => {
   return found;
 };
 
-/** The newest history: what commands mean when none is named. */
-export const currentTimeline = (all: Timelines): Timeline | undefined =>
-  all.timelines.reduce<Timeline | undefined>((a, b) => (a && a.createdMs > b.createdMs ? a : b), undefined);
+/**
+ * What commands mean when no timeline is named: the newest history. A filtered copy that somebody archives is one of its own,
+ * so it counts only where there is no other.
+ */
+export const currentTimeline = (all: Timelines): Timeline | undefined => {
+  const whole = all.timelines.filter((t) => !t.detached);
+  return (whole.length > 0 ? whole : all.timelines).reduce<Timeline | undefined>(
+    (a, b) => (a && a.createdMs > b.createdMs ? a : b),
+    undefined,
+  );
+};
 
 /** Current owner of a partition. */
 export const ownerOfPartition = (timeline: Timeline, partition: number): string | undefined =>

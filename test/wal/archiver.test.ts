@@ -179,12 +179,14 @@ describe('archiver: shipping', () => {
     const store = new MemoryStore();
     const e = join(dir, 'e');
     await initEngine(e, store);
+    // the log directory is there when the watch begins
+    await (await openEngine(e)).close();
     const archiver = await Archiver.open(e, { store });
     archiver.start();
     await sleep(1500);
     await archiver.close();
     assert.ok(
-      archiver.head.sequence >= 1 && archiver.head.sequence <= 3,
+      archiver.head.sequence >= 1 && archiver.head.sequence <= 4,
       `${archiver.head.sequence} files in 1.5 s`,
     );
   });
@@ -210,6 +212,7 @@ describe('archiver: damage', () => {
     const seen: ArchiverEvent[] = [];
     const archiver = await Archiver.open(e, { store, onEvent: (event) => seen.push(event) });
     assert.equal(await archiver.archivePending(), 2);
+    assert.equal(await archiver.compact(2), 0, 'a run says that it has every LSN of its range');
     await archiver.close();
     const head = await headOf(store, e);
     assert.equal(head.gaps.length, 1);

@@ -37,7 +37,7 @@ describe('control objects', () => {
     assert.deepEqual(JSON.parse(head), {
       pitr: 'head',
       version: 1,
-      bytes: 11,
+      bytes: 12,
       crc32: JSON.parse(head).crc32,
     });
     assert.deepEqual(JSON.parse(rest.join('\n')), { a: 1 });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -95,6 +95,32 @@ describe('engine on a log that fails', () => {
     assert.equal((await engine.put(keyOf(1), { n: 1 })).lsn, 1);
     await engine.close();
   });
+
+  inScratch(
+    'S3: a batch of more versions and bytes than a frame usually takes is torn as a whole',
+    async (dir) => {
+      const alive = join(dir, 'alive');
+      const engine = await Engine.open({ dir: alive, sealMs: 0 });
+      const pad = Buffer.alloc(2000);
+      await engine.batch(
+        Array.from({ length: 5000 }, (_, n) => ({ op: 'put', key: keyOf(n), bins: { n, pad } })),
+      );
+      const log = await readFile(join(alive, 'log', '000000000001.open'));
+      await engine.close();
+      for (const part of [0.1, 0.5, 0.9, 0.9999, 1]) {
+        const torn = join(dir, `torn-${part}`);
+        await mkdir(join(torn, 'log'), { recursive: true });
+        await cp(join(alive, 'engine.json'), join(torn, 'engine.json'));
+        await writeFile(
+          join(torn, 'log', '000000000001.open'),
+          log.subarray(0, Math.floor(log.length * part)),
+        );
+        const again = await Engine.open({ dir: torn, sealMs: 0 });
+        assert.equal(again.lastLsn, part === 1 ? 5000 : 0, `${part} of the file`);
+        await again.close();
+      }
+    },
+  );
 
   inScratch('a store that is closed gives everything back: an agent opens one every second', async (dir) => {
     for (let i = 0; i < 150; i++) {

@@ -123,6 +123,30 @@ describe('local log: damage is refused, and the evidence kept', () => {
     }
   });
 
+  test('a frame of another past with the LSN that is due: only the rolling checksum can tell', async () => {
+    const past = async (generation: number): Promise<MemoryFiles> => {
+      const files = new MemoryFiles();
+      const { log } = await openLog(files);
+      log.append([version(1, { generation })]);
+      log.append([version(2)]);
+      log.append([version(3)]);
+      await log.seal(clock(3));
+      return files;
+    };
+    const [files, other] = [await past(1), await past(2)];
+    const [mine, theirs] = [files.bytesOf(logPath(1, 'wal')), other.bytesOf(logPath(1, 'wal'))];
+    const at = framesOf(mine);
+    files.put(
+      logPath(1, 'wal'),
+      Buffer.concat([mine.subarray(0, at[1]), theirs.subarray(at[1], at[2]), mine.subarray(at[2])]),
+    );
+    const error = await refusal(openLog(files), 'a frame of another past');
+    assert.deepEqual(
+      [error.id, error.facts.why, error.facts.offset],
+      ['log-corrupt', 'frame does not follow its predecessor', at[1]],
+    );
+  });
+
   test('a frame that was moved to another place, in its file or in another', async () => {
     const files = new MemoryFiles();
     const { log } = await openLog(files);

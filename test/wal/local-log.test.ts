@@ -156,6 +156,27 @@ describe('local log: torn tails', () => {
     }
   });
 
+  test('frames appended during a seal do not claim that their new file was synced: its torn start is a torn tail', async () => {
+    const files = new MemoryFiles();
+    const { log } = await openLog(files);
+    log.append([version(1)]);
+    await log.sync();
+    files.before = (operation) => {
+      if (operation !== 'sync') return;
+      files.before = () => undefined;
+      log.append([version(2)]);
+      log.append([version(3)]);
+    };
+    await log.seal(clock(1));
+    await log.sync();
+    const path = logPath(2, 'open');
+    const bytes = Buffer.from(files.bytesOf(path));
+    const start = 20 + bytes.readUInt32LE(12);
+    bytes.fill(0, start, start + 30);
+    files.put(path, bytes);
+    assert.deepEqual((await openLog(files)).entries, versionsOf([version(1)]));
+  });
+
   test('a write of several frames of which a later sector came first is a torn tail, not corruption', async () => {
     const { files, synced } = await sample();
     const path = logPath(2, 'open');

@@ -201,6 +201,22 @@ describe('lengths are bounded before anything is allocated', () => {
     );
   });
 
+  test('both checksums count: of the stored bytes, and of what they come to', () => {
+    const raw = Buffer.from('plain bytes');
+    const packed = zstdCompressSync(raw);
+    assert.deepEqual(Buffer.from(decodeStored(crafted(packed, raw.length, crc32(raw)), 'x')), raw);
+    assert.equal(
+      why(() => decodeStored(crafted(packed, raw.length, crc32(raw) ^ 1), 'x')),
+      'checksum of the plain bytes',
+    );
+    const stored = crafted(packed, raw.length, crc32(raw));
+    stored[8] ^= 1;
+    assert.equal(
+      why(() => decodeStored(stored, 'x')),
+      'checksum of the stored bytes',
+    );
+  });
+
   test('a block that claims 4 G rows, none, or more heap than it has', () => {
     for (const [rows, heap] of [
       [0xffffffff, 0],

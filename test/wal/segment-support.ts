@@ -183,7 +183,11 @@ export const arbitraryRows = (shape: RowShape, countMax: number): fc.Arbitrary<R
         namespace: fc.constantFrom('a', 'b', 'test', 'é'),
         set: fc.constantFrom('', 's', 'cities'),
         digest: digests,
-        ts: fc.oneof(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 2 ** 45 })),
+        // few instants, so that the position decides often
+        ts: fc.oneof(
+          { weight: 3, arbitrary: fc.integer({ min: 1, max: 3 }) },
+          { weight: 1, arbitrary: fc.integer({ min: 1, max: 2 ** 45 }) },
+        ),
         position: fc.constantFrom(...shape.streams),
         generation: fc.integer({ min: 0, max: 65535 }),
         voidTime: fc.integer({ min: 0, max: 0xffffffff }),

@@ -187,6 +187,35 @@ describe('segment: point lookup', () => {
     );
   });
 
+  test('candidates finds all versions of a key that starts at the end of one block and fills the next ones', async () => {
+    const [one, two] = manyRows(2, 1);
+    const versions = (row: Row, count: number, lsn: number): Row[] =>
+      Array.from({ length: count }, (_, i) => ({
+        ...row,
+        namespace: 'test',
+        lsn: lsn + i,
+        ts: 9000 - i,
+        image: '5a*100000',
+      }));
+    for (const before of [0, 1, 2, 3]) {
+      const [small, large] = [one, two].sort((a, b) =>
+        compareRows({ ...a, namespace: 'x' }, { ...b, namespace: 'x' }),
+      );
+      const rows = [...versions(small, before, 1), ...versions(large, 11, 100)];
+      const { bytes, ref } = encodeSegment(rows);
+      const reader = await openBytes(bytes, ref);
+      const found: number[] = [];
+      for (const handle of await reader.candidates('test', sortKeyOf(Buffer.from(large.digest, 'hex')))) {
+        const block = reader.decode((await reader.readBlocks([handle]))[0]);
+        for (let i = 0; i < block.rows; i++) if (block.lsn(i) >= 100) found.push(block.lsn(i));
+      }
+      assert.deepEqual(
+        found,
+        Array.from({ length: 11 }, (_, i) => 100 + i),
+      );
+    }
+  });
+
   test('candidates over several index partitions, and rarely a block for a key that is not there', async () => {
     const rows = manyRows(20_000, 1300);
     const { bytes, ref } = encodeSegment(rows);
