@@ -62,9 +62,8 @@ export class SegmentReader {
    */
   static async open(store: ObjectStore, ref: SegmentRef, archive: string): Promise<SegmentReader> {
     const corrupt = (why: string): PitrError => new PitrError('object-corrupt', { name: ref.name, why });
-    const tailOffset = Math.max(0, ref.bytes - TAIL_BYTES);
-    let tail = await store.read(ref.name, { start: tailOffset });
-    if (tail.length !== ref.bytes - tailOffset) throw corrupt(`size is not ${ref.bytes} bytes`);
+    // from the real end of the object: what it is matters more than that its size is wrong
+    let tail = await store.read(ref.name, { start: -TAIL_BYTES });
     if (tail.length < FOOTER_BYTES) throw corrupt('too short for a segment');
     const footer = tail.subarray(tail.length - FOOTER_BYTES);
     if (footer.toString('latin1', 32, 40) !== SEGMENT_FOOTER_MAGIC) throw corrupt('footer magic');
@@ -73,24 +72,22 @@ export class SegmentReader {
       throw new PitrError('format-version', { what: ref.name, version, supported: SEGMENT_VERSION });
     if (crc32(footer.subarray(0, 28)) !== footer.readUInt32LE(28)) throw corrupt('footer checksum');
     const u64 = (at: number): number => footer.readUInt32LE(at) + footer.readUInt32LE(at + 4) * 2 ** 32;
-    if (u64(16) !== ref.bytes) throw corrupt('size disagrees with the footer');
+    const fileBytes = u64(16);
     const propertiesOffset = u64(0);
     const propertiesBytes = footer.readUInt32LE(8);
     if (
-      propertiesOffset + propertiesBytes + FOOTER_BYTES !== ref.bytes ||
+      propertiesOffset + propertiesBytes + FOOTER_BYTES !== fileBytes ||
       propertiesBytes > PROPERTIES_BYTES_MAX
     )
       throw corrupt('properties are out of bounds');
-    let start = tailOffset;
+    let start = fileBytes - tail.length;
     if (propertiesOffset < start) {
-      tail = await store.read(ref.name, { start: propertiesOffset, end: ref.bytes });
+      tail = await store.read(ref.name, { start: propertiesOffset });
       start = propertiesOffset;
     }
     const packed = tail.subarray(propertiesOffset - start, propertiesOffset - start + propertiesBytes);
     const crc = crc32(packed);
     if (crc !== footer.readUInt32LE(12)) throw corrupt('properties checksum');
-    if (crc.toString(16).padStart(8, '0') !== ref.crc)
-      throw corrupt('it is not the segment that the catalog lists');
     const properties = unpackBytes<SegmentProperties>(packed, ref.name);
     if (properties.header.archive !== archive)
       throw new PitrError('archive-mismatch', {
@@ -98,6 +95,12 @@ export class SegmentReader {
         actual: properties.header.archive,
         expected: archive,
       });
+    if (
+      fileBytes !== ref.bytes ||
+      start + tail.length !== fileBytes ||
+      crc.toString(16).padStart(8, '0') !== ref.crc
+    )
+      throw corrupt('it is not the segment that the catalog lists');
     return new SegmentReader(store, ref, properties, tail, start);
   }
 
