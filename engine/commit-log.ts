@@ -69,6 +69,8 @@ export interface CommitLog {
   /** Adds versions that become durable together. Cheap and synchronous; nothing is durable before {@link sync} returns. */
   append(versions: readonly LogVersion[]): void;
   appendEvent(event: LogEvent): void;
+  /** A clock frame between seals: what the stream states of itself at a mark. */
+  appendClock(clock: LogClock): void;
 
   /** Writes and syncs everything appended before the call. After a failure the log accepts nothing more. @throws log-full */
   sync(): Promise<void>;

@@ -15,7 +15,7 @@ const APPLY_AT_ONCE = 5000;
 /** Changes waiting for the store beyond which writers wait too: bounds memory. */
 const APPLY_QUEUE_MAX = 100_000;
 
-type Item = { readonly version: LogVersion } | { readonly event: LogEvent };
+type Item = { readonly version: LogVersion } | { readonly event: LogEvent } | { readonly clock: LogClock };
 
 interface Waiter {
   readonly resolve: () => void;
@@ -177,6 +177,16 @@ export class CommitLoop {
     this.#pending.push({ event });
   }
 
+  /**
+   * States the digests at a position whose ts is exclusive: a restore to it can then be compared exactly. It is a clock frame
+   * like that of a seal, because no earlier position is missing and no later one can get that ts.
+   */
+  stageClock(ts: number): void {
+    this.#pending.push({
+      clock: { ts, lsn: this.#lastLsn, epoch: this.epoch, digests: this.digest.toShards() },
+    });
+  }
+
   /** Removes a record from the store in the transaction that applies the event at `lsn`. Writers are held back meanwhile. */
   stageRemoval(storeKey: Buffer, lsn: number): void {
     this.#pendingKeys.push('');
@@ -265,6 +275,11 @@ export class CommitLoop {
       imageBytes = 0;
     };
     for (const item of items) {
+      if ('clock' in item) {
+        flush();
+        this.#log.appendClock(item.clock);
+        continue;
+      }
       if ('event' in item) {
         flush();
         this.#log.appendEvent(item.event);

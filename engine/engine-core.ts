@@ -333,6 +333,7 @@ export class EngineCore {
     const ts = this.#loop.exclusiveTs();
     const lsn = this.#loop.nextLsn();
     this.#loop.stageEvent({ kind: 'mark', lsn, ts, name });
+    this.#loop.stageClock(ts);
     await this.#loop.commit();
     return { name, lsn, ts };
   }

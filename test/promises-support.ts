@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { ManualClock } from '../engine/clock.ts';
+import { type ErrorId, isPitrError } from '../engine/errors.ts';
+import { type Files, nodeFiles } from '../engine/files.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import type { RecordKey } from '../engine/record-key.ts';
 import { type RestoreOptions, restoreJsonLines } from '../restore/restore.ts';
@@ -16,6 +18,29 @@ import { Engine, type EngineOptions } from '../wal/engine.ts';
 export const T0 = 1_750_000_000_000;
 
 export const key = (name: string | number, set = 's'): RecordKey => ({ namespace: 'test', set, key: name });
+
+/** For assert.rejects: the error has this id. */
+export const refused = (id: ErrorId) => (error: unknown) => isPitrError(error, id);
+
+/** The real file system, until its syncs begin to fail. */
+export class FailingDisk {
+  broken = false;
+
+  readonly files: Files = {
+    ...nodeFiles,
+    createNew: async (path) => {
+      const file = await nodeFiles.createNew(path);
+      return {
+        append: (bytes) => file.append(bytes),
+        close: () => file.close(),
+        sync: async () => {
+          if (this.broken) throw Object.assign(new Error('disk'), { code: 'EIO' });
+          await file.sync();
+        },
+      };
+    },
+  };
+}
 
 export interface Line {
   readonly key: string | number;

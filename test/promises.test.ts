@@ -3,8 +3,7 @@ import { strict as assert } from 'node:assert';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type ErrorId, PitrError } from '../engine/errors.ts';
-import { type Files, nodeFiles } from '../engine/files.ts';
+import type { PitrError } from '../engine/errors.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { particle } from '../engine/value.ts';
 import { handover } from '../restore/handover.ts';
@@ -12,9 +11,7 @@ import { runRange } from '../restore/range-job.ts';
 import { planRestore, restoreEngine } from '../restore/restore.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import { particleCorpus } from './engine/particle-corpus.ts';
-import { Bench, key, T0 } from './promises-support.ts';
-
-const refused = (id: ErrorId) => (error: unknown) => error instanceof PitrError && error.id === id;
+import { Bench, FailingDisk, key, refused, T0 } from './promises-support.ts';
 
 test('S1: The state at T is the newest version at or before T, unless deleted, truncated or expired by then', async (t) => {
   const bench = await Bench.open(t);
@@ -56,26 +53,13 @@ test('S1: The state at T is the newest version at or before T, unless deleted, t
 
 test('S2: Nothing is acknowledged when the sync fails, and what was acknowledged is there after reopening', async (t) => {
   const bench = await Bench.open(t);
-  let broken = false;
-  const files: Files = {
-    ...nodeFiles,
-    createNew: async (path) => {
-      const file = await nodeFiles.createNew(path);
-      return {
-        append: (bytes) => file.append(bytes),
-        close: () => file.close(),
-        sync: async () => {
-          if (broken) throw Object.assign(new Error('disk'), { code: 'EIO' });
-          await file.sync();
-        },
-      };
-    },
-  };
+  const disk = new FailingDisk();
+  const { files } = disk;
   const engine = await bench.engine('main', undefined, { files });
   await engine.put(key('kept'), { n: 1 });
-  broken = true;
+  disk.broken = true;
   await assert.rejects(engine.put(key('lost'), { n: 2 }), refused('log-full'));
-  broken = false;
+  disk.broken = false;
   // nobody knows what the file holds now, so it takes nothing more
   await assert.rejects(engine.put(key('later'), { n: 3 }), refused('log-full'));
   await assert.rejects(engine.seal(), refused('log-full'));
@@ -243,4 +227,170 @@ test('S6: The log replayed over a store that has part of it, and a run merged tw
   };
   assert.deepEqual(await digestOf([...plan.state.runs, ...plan.state.runs]), await digestOf(plan.state.runs));
   assert.deepEqual(await digestOf(plan.state.runs), digests);
+});
+
+test('S8: A restore overwrites nothing, and writing to what it made leaves the old history as it was', async (t) => {
+  const bench = await Bench.open(t);
+  const { clock } = bench;
+  const engine = await bench.engine();
+  const archiver = await bench.archiver();
+  const { ts: past } = await engine.put(key('a'), { n: 1 });
+  clock.step(10);
+  const { ts: chosen } = await engine.put(key('b'), { n: 2 });
+  clock.step(10);
+  await engine.put(key('a'), { n: 3 });
+  await engine.delete(key('b'));
+  const { ts: end } = await engine.seal();
+  await archiver.archivePending();
+  const old = { timeline: engine.identity.timeline };
+  const options = { archive: bench.url, target: String(chosen), workers: 0, clock, ...old };
+
+  await fs.mkdir(bench.path('precious'));
+  await fs.writeFile(join(bench.path('precious'), 'file'), 'mine');
+  await assert.rejects(restoreEngine(bench.path('precious'), 'r', options), refused('target-not-empty'));
+  await assert.rejects(restoreEngine(engine.dir, 'r', options), refused('target-not-empty'));
+  assert.deepEqual(await fs.readdir(bench.path('precious')), ['file']);
+  assert.equal((await engine.get(key('a')))?.bins.n, 3);
+
+  clock.step(1000);
+  await restoreEngine(bench.path('fork'), 'r', options);
+  const fork = await bench.reopen('fork');
+  const shipFork = await bench.archiver('fork');
+  const branch = { timeline: fork.identity.timeline };
+  const { ts: written } = await fork.put(key('a'), { n: 100 });
+  await fork.delete(key('b'));
+  await fork.seal();
+  await shipFork.archivePending();
+
+  assert.deepEqual(await bench.valuesAt('latest', branch), { a: 100 });
+  assert.deepEqual(await bench.valuesAt(written - 1, branch), { a: 1, b: 2 });
+  assert.deepEqual(await bench.valuesAt(chosen + 1, branch), { a: 1, b: 2 });
+  assert.deepEqual(await bench.valuesAt(chosen, branch), { a: 1, b: 2 });
+  assert.deepEqual(await bench.valuesAt(past, branch), { a: 1 });
+  assert.deepEqual(await bench.valuesAt(end, old), { a: 3 });
+  assert.deepEqual(await bench.valuesAt(chosen, old), { a: 1, b: 2 });
+  await assert.rejects(bench.valuesAt(end + 1, old), refused('target-future'));
+});
+
+test('S9: Every particle comes back bit for bit from the log, from the archive and from a restore', async (t) => {
+  const bench = await Bench.open(t);
+  const engine = await bench.engine();
+  const archiver = await bench.archiver();
+  const ops = particleCorpus.map(({ type, bytes }, i) => ({
+    op: 'put' as const,
+    key: key(i),
+    bins: { v: particle(type, bytes) },
+  }));
+  await engine.batch(ops);
+  await engine.close();
+  // without its store an engine has nothing but the log
+  await fs.rm(join(engine.dir, 'store'), { recursive: true });
+  const replayed = await bench.reopen('main');
+  assert.equal(replayed.report.versions, particleCorpus.length);
+  await archiver.archivePending();
+  await restoreEngine(bench.path('restored'), 'r', { archive: bench.url, target: 'latest', workers: 0 });
+  const restored = await bench.reopen('restored');
+  for (const [where, from] of Object.entries({ log: replayed, restore: restored }))
+    for (const [i, { name, type, bytes }] of particleCorpus.entries()) {
+      const found = (await from.get(key(i)))?.particles.get('v');
+      assert.equal(found?.type, type, `type of ${name} from the ${where}`);
+      assert(Buffer.from(bytes).equals(found.bytes), `bytes of ${name} from the ${where}`);
+    }
+});
+
+test('S10: A restore keeps the time that was left at T, or the void time, or lets nothing expire', async (t) => {
+  const bench = await Bench.open(t);
+  const { clock } = bench;
+  const engine = await bench.engine();
+  const archiver = await bench.archiver();
+  await engine.put(key('short'), { n: 1 }, { ttl: 5 });
+  const { ts } = await engine.put(key('long'), { n: 2 }, { ttl: 100 });
+  await engine.put(key('always'), { n: 3 });
+  clock.step(10_000);
+  await engine.seal();
+  await archiver.archivePending();
+  clock.step(1_000_000);
+
+  const seconds = Math.floor(ts / 1000);
+  const voidTimes = async (name: string, target: number, ttl: 'remaining' | 'absolute' | 'never') => {
+    const options = { archive: bench.url, target: String(target), workers: 0, clock, ttl };
+    await restoreEngine(bench.path(name), name, options);
+    // read at the target: what is past its void time by now does not show otherwise
+    const store = await bench.reopen(name, { clock: { nowMs: () => target } });
+    const found: Record<string, number> = {};
+    for await (const r of store.scan()) found[Number(r.bins.n)] = r.voidTime - seconds;
+    return found;
+  };
+  const never = -seconds;
+  assert.deepEqual(await voidTimes('absolute', ts, 'absolute'), { 1: 5, 2: 100, 3: never });
+  assert.deepEqual(await voidTimes('remaining', ts, 'remaining'), { 1: 5 + 1010, 2: 100 + 1010, 3: never });
+  assert.deepEqual(await voidTimes('never', ts, 'never'), { 1: never, 2: never, 3: never });
+  // what had expired by T stays away, and of the other 93 seconds are left
+  const later = ts + 7000;
+  assert.deepEqual(await voidTimes('later', later, 'remaining'), { 2: 1010 + 93, 3: never });
+  assert.deepEqual(await voidTimes('later-never', later, 'never'), { 2: never, 3: never });
+});
+
+test('F1: No version gets a ts at or below a published frontier, whatever the clock does', async (t) => {
+  const bench = await Bench.open(t);
+  const { clock } = bench;
+  let engine = await bench.engine();
+  const archiver = await bench.archiver();
+  await engine.put(key('a'), { n: 1 });
+  const published = async () => {
+    await engine.seal();
+    await archiver.archivePending();
+    return archiver.head.frontier.ts;
+  };
+  let frontier = await published();
+  for (const step of [0, -60_000, 0, 5, -3_600_000]) {
+    clock.step(step);
+    assert((await engine.put(key('b'), { n: step })).ts > frontier);
+    assert.deepEqual(await bench.valuesAt(T0), { a: 1 });
+    frontier = await published();
+    assert.deepEqual(await bench.valuesAt(T0), { a: 1 });
+  }
+  await engine.close();
+  engine = await bench.reopen('main');
+  assert((await engine.truncate({ namespace: 'test' })).ts > frontier);
+  frontier = await published();
+  assert((await engine.mark('m')).ts > frontier);
+});
+
+test('F2: ts never falls along a stream: not when the clock steps back, and not over a restart', async (t) => {
+  const bench = await Bench.open(t);
+  let engine = await bench.engine();
+  let last = 0;
+  for (let i = 0; i < 30; i++) {
+    bench.clock.step([3, -1000, 0, 2000, -50][i % 5]);
+    const { ts, lsn } = await engine.put(key(i), { n: i });
+    assert.equal(lsn, i + 1);
+    assert(ts >= last && ts >= bench.clock.nowMs());
+    last = ts;
+    if (i % 7 !== 6) continue;
+    await engine.close();
+    bench.clock.step(-5000);
+    engine = await bench.reopen('main');
+  }
+});
+
+test('F3: The frontier of a seal covers all that was given a ts so far, and that ts is not given out again', async (t) => {
+  const bench = await Bench.open(t);
+  const engine = await bench.engine();
+  const written: Promise<{ ts: number; lsn: number }>[] = [];
+  const stated: Promise<{ ts: number; lsn: number }>[] = [];
+  for (let i = 0; i < 200; i++) {
+    written.push(engine.put(key(i), { n: i }));
+    if (i % 5 === 0) stated.push(engine.seal());
+    if (i % 3 === 0) await Promise.resolve();
+    if (i % 20 === 0) await Promise.all([...written, ...stated]);
+  }
+  const versions = await Promise.all(written);
+  for (const frontier of await Promise.all(stated))
+    for (const v of versions)
+      assert.equal(
+        v.ts <= frontier.ts,
+        v.lsn <= frontier.lsn,
+        `frontier ${frontier.ts} at LSN ${frontier.lsn}, version ${v.ts} at LSN ${v.lsn}`,
+      );
 });

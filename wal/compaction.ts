@@ -31,7 +31,7 @@ export const runsToMerge = (runs: readonly Run[], fanout: number): Run[] | undef
 };
 
 /**
- * Merges runs into one run of the next level: all versions, all events; of the clock frames the last of each input. The result
+ * Merges runs into one run of the next level: all versions, all events; of the clock frames the last of each input and those of marks. The result
  * is read back and counted before it is returned; the catalog is not touched.
  */
 export const mergeRuns = async (archive: Archive, head: Head, runs: readonly Run[]): Promise<Run> => {
@@ -45,11 +45,12 @@ export const mergeRuns = async (archive: Archive, head: Head, runs: readonly Run
   const events: ArchiveEvent[] = [];
   for (const run of runs) {
     const own = await archive.events(run.segments);
-    const clock = own
+    const marks = new Set(own.flatMap((e) => (e.kind === 'mark' ? [e.lsn] : [])));
+    const newest = own
       .filter((e) => e.kind === 'clock')
       .sort(compareEvents)
       .at(-1);
-    events.push(...own.filter((e) => e.kind !== 'clock'), ...(clock ? [clock] : []));
+    events.push(...own.filter((e) => e.kind !== 'clock' || e === newest || marks.has(e.lsn)));
   }
   const writer = new RunWriter(
     {

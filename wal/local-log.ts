@@ -118,6 +118,12 @@ export class LocalLog implements CommitLog {
     if (event.kind === 'ownership') this.#epoch = event.epoch;
   }
 
+  appendClock(clock: LogClock): void {
+    this.#check();
+    this.#frame(FRAME.clock, packFrame(clock));
+    this.#lastTs = Math.max(this.#lastTs, clock.ts);
+  }
+
   async sync(): Promise<void> {
     this.#check();
     if (this.#buffer.length === 0) return;
@@ -134,9 +140,7 @@ export class LocalLog implements CommitLog {
   }
 
   async seal(clock: LogClock): Promise<void> {
-    this.#check();
-    this.#frame(FRAME.clock, packFrame(clock));
-    this.#lastTs = Math.max(this.#lastTs, clock.ts);
+    this.appendClock(clock);
     this.#epoch = clock.epoch;
     this.#frame(FRAME.seal, packFrame({ lsnLast: this.#lastLsn, ts: clock.ts }));
     this.#sealing = true;

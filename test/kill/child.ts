@@ -9,6 +9,13 @@ const PATIENCE_MS = 40_000;
 
 /** A process of the test, its lines, and its end. */
 export class Child {
+  static readonly #alive = new Set<Child>();
+
+  /** Ends what a test that failed has left running. */
+  static async killAll(): Promise<void> {
+    await Promise.all([...Child.#alive].map((child) => child.kill()));
+  }
+
   readonly name: string;
   readonly #process: ChildProcess;
   readonly #lines: string[] = [];
@@ -33,8 +40,10 @@ export class Child {
       onLine(line);
       this.#wake();
     });
+    Child.#alive.add(this);
     this.#ended = Promise.all([once(this.#process, 'close'), once(lines, 'close')]).then(() => {
       this.#over = true;
+      Child.#alive.delete(this);
       this.#wake();
     });
   }

@@ -43,6 +43,7 @@ class World {
   readonly #model = new Model();
   readonly #random: (below: number) => number;
   #head: Head | undefined;
+  #failed = false;
 
   constructor(dir: string, seed: number) {
     this.#dir = dir;
@@ -55,8 +56,21 @@ class World {
     return this.killed.writer + this.killed.agent + this.killed.restore;
   }
 
+  /** Enough kills, or one of the loops has failed: the others have nothing left to show. */
   get done(): boolean {
-    return this.kills >= KILLS;
+    return this.kills >= KILLS || this.#failed;
+  }
+
+  async run(): Promise<void> {
+    const loops = [this.writerLoop(), this.agentLoop(), this.restoreLoop()];
+    try {
+      await Promise.all(loops);
+    } catch (error) {
+      this.#failed = true;
+      await Child.killAll();
+      await Promise.allSettled(loops);
+      throw error;
+    }
   }
 
   /** S2 S3: whatever is killed, the engine that opens next has every acknowledged step, and steps as wholes only. */
@@ -232,7 +246,7 @@ test('S2 S3 S8 A1: nothing acknowledged is lost and everything goes on, whatever
   try {
     const world = new World(dir, SEED);
     await Engine.init(world.engineDir, { archive: world.archiveUrl });
-    await Promise.all([world.writerLoop(), world.agentLoop(), world.restoreLoop()]);
+    await world.run();
     const content = await world.finish();
     assert.deepEqual(world.agentErrors, []);
     const { writer, agent, restore } = world.killed;
@@ -243,6 +257,7 @@ test('S2 S3 S8 A1: nothing acknowledged is lost and everything goes on, whatever
   } catch (error) {
     throw new Error(`PITR_KILL_SEED=${SEED}: ${(error as Error).message}`, { cause: error });
   } finally {
+    await Child.killAll();
     await rm(dir, { recursive: true, force: true });
   }
 });

@@ -12,8 +12,9 @@ import { planState, type StatePlan } from '../../snapshot/state-plan.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { Archive } from '../../wal/archive.ts';
 import { Engine } from '../../wal/engine.ts';
-import { idOf, type Model, type StateLines } from './model.ts';
+import type { Model, StateLines } from './model.ts';
 import type { Rng } from './rng.ts';
+import { idOf } from './rules.ts';
 import { assertSameState, errorIdOf, lineOfRecord, scanLines } from './world.ts';
 
 /** Objects are write-once, so what was read once need not be read again: the disk is not what this test is about. */

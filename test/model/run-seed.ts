@@ -8,8 +8,9 @@ import { restoreEngine } from '../../restore/restore.ts';
 import { Archiver } from '../../wal/archiver.ts';
 import { Engine } from '../../wal/engine.ts';
 import { Comparison } from './compare.ts';
-import { Model, type ModelKey, type TtlRule } from './model.ts';
+import { Model } from './model.ts';
 import { Rng } from './rng.ts';
+import type { ModelKey, TtlRule } from './rules.ts';
 import { makeKeys, Steps, type StepWeights } from './steps.ts';
 import { type Node, World } from './world.ts';
 

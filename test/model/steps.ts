@@ -1,8 +1,8 @@
 /** The random steps of a seed: what they do, and the words in which a failure tells them. */
 import { createSnapshot } from '../../snapshot/create.ts';
 import { binNameCorpus, particleCorpus } from '../engine/particle-corpus.ts';
-import { type Bytes, digestOf, type ModelKey, type ModelOp, partitionOf } from './model.ts';
 import type { Rng } from './rng.ts';
+import { type Bytes, digestOf, type ModelKey, type ModelOp, partitionOf } from './rules.ts';
 import { errorIdOf, type Node, type World } from './world.ts';
 
 const NAMESPACES = ['test', 'bar'] as const;

@@ -14,7 +14,8 @@ import { handover } from '../../restore/handover.ts';
 import { Archive } from '../../wal/archive.ts';
 import { Archiver } from '../../wal/archiver.ts';
 import { Engine } from '../../wal/engine.ts';
-import { idOf, lineOf, Model, type ModelKey, type ModelOp, type StateLines } from './model.ts';
+import { Model, type StateLines } from './model.ts';
+import { idOf, lineOf, type ModelKey, type ModelOp } from './rules.ts';
 
 export interface Node {
   readonly stream: string;
@@ -236,8 +237,8 @@ export class World {
   }
 
   async seal(node: Node): Promise<void> {
-    await node.engine.seal();
-    this.model.sealed(node.stream, this.clock.nowMs());
+    const frontier = await node.engine.seal();
+    this.model.sealed(node.stream, this.clock.nowMs(), frontier);
   }
 
   async archiveRound(node: Node): Promise<void> {
