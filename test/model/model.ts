@@ -296,6 +296,11 @@ export class Model {
     return [...all].sort((a, b) => a - b);
   }
 
+  /** Last-update times of what is stored: the cutoffs at which a truncation is most likely to be wrong. */
+  luts(): number[] {
+    return [...this.#current.values()].map((r) => r.lut);
+  }
+
   /** S1. */
   recordsAt(ts: number): Map<string, ModelRecord> {
     if (this.#parent && ts <= this.#parent.ts) return this.#parent.model.recordsAt(ts);

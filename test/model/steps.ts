@@ -122,7 +122,8 @@ export class Steps {
       case 'truncate': {
         const namespace = rng.pick(NAMESPACES);
         const set = rng.chance(0.7) ? rng.pick(SETS) : null;
-        const beforeMs = rng.chance(0.5) ? undefined : world.clock.nowMs() - rng.int(-5, 200);
+        const luts = world.model.luts();
+        const beforeMs = rng.chance(0.4) ? undefined : luts.length > 0 ? rng.pick(luts) : world.clock.nowMs();
         this.#say(`truncate on ${node.stream}`, `${namespace}/${set ?? '*'} before ${beforeMs ?? 'now'}`);
         return world.truncate(node, { namespace, set, beforeMs });
       }

@@ -300,12 +300,14 @@ describe('archiver: compaction', () => {
       const { stored, listed } = segmentNames(store, head);
       assert.deepEqual(stored, listed, 'nothing but what the catalog lists is left');
       const archive = await Archive.open(store);
+      store.calls.length = 0;
       const report = await restoreEngine(join(dir, 'r'), undefined, {
         archive,
         target: 'latest',
         workers: 0,
       });
       assert.equal(report.verification.source, 'equal');
+      assert.equal(store.countOf('list'), 0, 'a restore never lists');
       await engine.close();
       await archiver.close();
     },
