@@ -65,8 +65,9 @@ export class Bench {
     const root = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
     const bench = new Bench(await fs.mkdtemp(join(root, 'pitr-promise-')));
     t.after(async () => {
-      for (const it of bench.#open.reverse()) await it.close();
+      const closed = await Promise.allSettled(bench.#open.map((it) => it.close()));
       await fs.rm(bench.dir, { recursive: true });
+      for (const c of closed) if (c.status === 'rejected') throw c.reason;
     });
     return bench;
   }
