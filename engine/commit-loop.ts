@@ -15,6 +15,9 @@ const APPLY_AT_ONCE = 5000;
 /** Changes waiting for the store beyond which writers wait too: bounds memory. */
 const APPLY_QUEUE_MAX = 100_000;
 
+/** Image bytes handed over and not yet taken into the log beyond which writers wait: bounds one write, and so one file. */
+const PENDING_BYTES_MAX = 64 * 1024 * 1024;
+
 type Item = { readonly version: LogVersion } | { readonly event: LogEvent } | { readonly clock: LogClock };
 
 interface Waiter {
@@ -82,6 +85,9 @@ export class CommitLoop {
   #applyQueue: AppliedGroup[] = [];
   #applyQueued = 0;
   #applyTimer: NodeJS.Timeout | undefined;
+  #pendingBytes = 0;
+  #roomPromise: Promise<void> | undefined;
+  #roomMade: (() => void) | undefined;
   #pendingKeys: string[] = [];
   #pendingChanges: StoreChange[] = [];
   #pendingLsns: number[] = [];
@@ -161,9 +167,19 @@ export class CommitLoop {
     return entry ? entry.value : this.#store.get(storeKey);
   }
 
+  /** Undefined when there is room for another write, else a promise after which to ask again. */
+  room(): Promise<void> | undefined {
+    if (this.#pendingBytes < PENDING_BYTES_MAX || this.#failure) return undefined;
+    this.#roomPromise ??= new Promise((resolve) => {
+      this.#roomMade = resolve;
+    });
+    return this.#roomPromise;
+  }
+
   /** Takes a version that has its LSN; {@link commit} follows in the same synchronous step. */
   stage(version: LogVersion, mapKey: string, storeKey: Buffer, value: Buffer | undefined): void {
     this.#pending.push({ version });
+    this.#pendingBytes += version.image?.length ?? 0;
     this.#pendingKeys.push(mapKey);
     this.#pendingChanges.push({ key: storeKey, value });
     this.#pendingLsns.push(version.lsn);
@@ -267,6 +283,8 @@ export class CommitLoop {
   #take(): AppliedGroup {
     const items = this.#pending;
     this.#pending = [];
+    this.#pendingBytes = 0;
+    this.#makeRoom();
     let frame: LogVersion[] = [];
     let imageBytes = 0;
     const flush = (): void => {
@@ -303,6 +321,12 @@ export class CommitLoop {
     this.#pendingChanges = [];
     this.#pendingLsns = [];
     return group;
+  }
+
+  #makeRoom(): void {
+    this.#roomMade?.();
+    this.#roomPromise = undefined;
+    this.#roomMade = undefined;
   }
 
   #clockFrame(): LogClock {
@@ -354,6 +378,7 @@ export class CommitLoop {
         : new PitrError('internal', { what: String(error) }, { cause: error });
     for (const w of [...waiters, ...this.#waiters, ...this.#sealWaiters, ...this.#drainWaiters])
       w.reject(this.#failure);
+    this.#makeRoom();
     this.#waiters = [];
     this.#sealWaiters = [];
     this.#drainWaiters = [];

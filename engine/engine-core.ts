@@ -444,10 +444,12 @@ export class EngineCore {
   }
 
   async #write(ops: readonly WriteOp[]): Promise<WriteOutcome[]> {
-    await this.#ready();
+    const loop = this.#loop;
+    // nothing waits between the last look and the staging below: of many who were woken together each must look again
+    for (let wait = this.#gate ?? loop.room(); wait; wait = this.#gate ?? loop.room()) await wait;
+    this.#check();
     for (const { id } of ops) if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
     if (ops.length === 0) return [];
-    const loop = this.#loop;
     const ts = loop.nextTs();
     // first everything is decided, then everything is staged: an operation that is refused leaves no trace of the others
     const staged = new Map<string, Buffer | undefined>();

@@ -186,7 +186,10 @@ export const ERRORS = {
   'snapshot-in-use': kind(
     37,
     (f) => `snapshot ${f.id} cannot be deleted: ${f.by} depends on it`,
-    (f) => `delete ${f.by} first`,
+    (f) =>
+      `${f.by}`.startsWith('snapshot')
+        ? `delete ${f.by} first`
+        : 'take a synthetic snapshot there first, or keep it',
   ),
   'snapshot-exists': kind(
     38,

@@ -135,8 +135,8 @@ class ChunkWriter {
     let image: Uint8Array | undefined = block.heap.subarray(block.imageStart(row), block.heapEnd[row]);
     if (this.#bins) image = selectBins(image, this.#bins);
     if (!image) return false;
-    const outNamespace = selection.renameNamespaces?.[namespace] ?? namespace;
-    const outSet = selection.renameSets?.[set] ?? set;
+    const outNamespace = renamed(selection.renameNamespaces, namespace);
+    const outSet = renamed(selection.renameSets, set);
     const outVoid =
       voidTime === 0 || ttl.mode === 'absolute'
         ? voidTime
@@ -199,6 +199,9 @@ class ChunkWriter {
     this.#used = 0;
   }
 }
+
+const renamed = (names: Readonly<Record<string, string>> | undefined, name: string): string =>
+  names && Object.hasOwn(names, name) ? names[name] : name;
 
 /** One record as a line of JSON: nothing is lost, `bins` as engine/value.ts writes particles. */
 const jsonLine = (

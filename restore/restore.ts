@@ -161,7 +161,9 @@ export const restoreEngine = async (
       results.map((r) => r.digest),
       shards,
     );
-    const partitions = plan.selection.partitions ?? 'all';
+    // in a renamed set records get new digests, which may lie in any partition
+    const isRekeyed = Object.keys(plan.selection.renameSets ?? {}).length > 0;
+    const partitions = isRekeyed ? 'all' : (plan.selection.partitions ?? 'all');
     store.applySync([], {
       appliedLsn: 0,
       lastTs: plan.target.ts,
@@ -316,7 +318,14 @@ const checkSource = (
     throw new PitrError('verification-failed', {
       what: `the archive's state differs from what the source stated in shards ${wrong.join(', ')}`,
     });
-  return { source: 'equal', sourceTs: Math.min(...state.source.clockTs.filter((ts) => ts >= 0)) };
+  const { snapshot, clockTs } = state.source;
+  return {
+    source: 'equal',
+    sourceTs: Math.min(...clockTs.filter((ts) => ts >= 0)),
+    ...(snapshot === undefined
+      ? {}
+      : { why: `through snapshot ${snapshot}, which was compared when it was made` }),
+  };
 };
 
 const report = (plan: RestorePlan, results: readonly RangeResult[], written: number) => {

@@ -123,14 +123,16 @@ const findMark = async (view: ArchiveView, name: string): Promise<{ ts: number }
   const found = marks.find((m) => m.name === name);
   if (found) return found;
   // a head keeps the newest ones only; the events have them all
-  for (const timeline of view.ancestry)
+  let tsMax = Number.POSITIVE_INFINITY;
+  for (const timeline of view.ancestry) {
     for (const head of view.heads.get(timeline.id)?.values() ?? [])
       for (const run of head.runs) {
-        const event = (await view.archive.events(run.segments)).find(
-          (e) => e.kind === 'mark' && e.name === name,
-        );
+        const events = await view.archive.events(run.segments);
+        const event = events.find((e) => e.kind === 'mark' && e.name === name && e.ts <= tsMax);
         if (event) return event;
       }
+    tsMax = Math.min(tsMax, timeline.parent?.ts ?? -1);
+  }
   throw new PitrError('mark-unknown', {
     mark: name,
     known:
@@ -149,21 +151,26 @@ const findLsn = async (
   text: string,
 ): Promise<{ ts: number; rounded?: string }> => {
   let known = false;
+  // of an ancestor only what lies before the fork belongs to this history
+  let tsMax = Number.POSITIVE_INFINITY;
   for (const timeline of view.ancestry) {
+    const until = tsMax;
+    tsMax = Math.min(tsMax, timeline.parent?.ts ?? -1);
     const head = view.heads.get(timeline.id)?.get(stream);
     if (!head) continue;
     known = true;
     const run = head.runs.find((r) => lsn >= r.lsnStart && lsn < r.lsnEnd);
-    if (run) {
-      const at = await positionInRun(view, run, stream, lsn);
-      if (!at)
-        throw new PitrError('object-corrupt', { name: run.segments[0].name, why: `LSN ${lsn} is not in it` });
+    const at = run && (await positionInRun(view, run, stream, lsn));
+    if (run && !at)
+      throw new PitrError('object-corrupt', { name: run.segments[0].name, why: `LSN ${lsn} is not in it` });
+    if (at && at.ts <= until) {
       if (!at.batchMore) return { ts: at.ts };
       return { ts: at.ts - 1, rounded: `LSN ${lsn} is inside a batch; rounded down to before the batch` };
     }
-    if (lsn > head.frontier.lsn && timeline === view.timeline)
-      throw new PitrError('target-future', { target: text, nearest: `lsn:${stream}/${head.frontier.lsn}` });
   }
+  const own = view.heads.get(view.timeline.id)?.get(stream);
+  if (own && lsn > own.frontier.lsn)
+    throw new PitrError('target-future', { target: text, nearest: `lsn:${stream}/${own.frontier.lsn}` });
   if (known) throw new PitrError('target-nodata', { target: text, before: 'none', after: 'none' });
   const names = view.ancestry.flatMap((t) => t.streams.map((s) => s.name));
   throw new PitrError('stream-unknown', { stream, known: [...new Set(names)].join(', ') });

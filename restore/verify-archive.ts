@@ -28,7 +28,7 @@ export interface VerifyReport {
   readonly states: readonly {
     readonly timeline: string;
     readonly ts: number;
-    readonly result: 'equal' | 'not checked';
+    readonly result: 'equal' | 'differs' | 'not checked';
     readonly why?: string;
   }[];
   readonly anomalies: readonly Anomaly[];
@@ -97,7 +97,8 @@ export const verifyArchive = async (archive: Archive, options: VerifyOptions = {
     }
   for (const ref of own) await checkRef(ref);
   const states: VerifyReport['states'][number][] = [];
-  if (anomalies.length === 0)
+  // a recorded gap limits what can be restored; what can be is still checked
+  if (anomalies.every((a) => a.class === 'gap'))
     for (const timeline of timelines)
       states.push(await checkState(archive, timeline.id, options.workers ?? 2, add));
   if (options.orphans) await findOrphans(archive, add);
@@ -218,7 +219,7 @@ const checkState = async (
       `timeline ${timelineId}`,
       `the merged state differs from what the source stated in shards ${wrong.join(', ')}`,
     );
-  return { timeline: timelineId, ts, result: 'equal' };
+  return { timeline: timelineId, ts, result: wrong.length > 0 ? 'differs' : 'equal' };
 };
 
 /** An object is written before the catalog names it: what is still unnamed after this time was left behind. */

@@ -82,7 +82,7 @@ export const createSnapshot = async (
       events: plan.definitions,
       segments,
       log: [],
-      digests: merged.digest.toShards(),
+      digests: 'missing' in plan.source ? null : merged.digest.toShards(),
       records: merged.records,
     });
   }
@@ -93,7 +93,7 @@ export const createSnapshot = async (
   return publishSnapshot(archive, {
     ...common,
     segments: [],
-    log: await logRanges(view, parent, positions),
+    log: await logRanges(view, plan.timeline, parent, positions),
     digests: null,
     records,
   });
@@ -123,10 +123,13 @@ const positionsAt = (view: ArchiveView, timeline: string, ts: number): Record<st
 
 const logRanges = async (
   view: ArchiveView,
+  timeline: string,
   parent: SnapshotEntry | undefined,
   positions: Record<string, number>,
 ): Promise<LogRange[]> => {
-  const before = parent ? (await readSnapshot(view.archive, parent)).positions : {};
+  // a parent on another timeline has positions of other streams, even where the names are the same
+  const before =
+    parent && parent.timeline === timeline ? (await readSnapshot(view.archive, parent)).positions : {};
   return Object.entries(positions)
     .map(([stream, lsn]) => ({ stream, lsnStart: (before[stream] ?? 0) + 1, lsnEnd: lsn + 1 }))
     .filter((r) => r.lsnEnd > r.lsnStart);

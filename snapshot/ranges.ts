@@ -1,4 +1,4 @@
-import { PARTITIONS, PartitionSet } from '../engine/partition.ts';
+import { PartitionSet } from '../engine/partition.ts';
 import type { Head } from '../wal/catalog.ts';
 import { ancestry, type Timeline, type Timelines } from '../wal/timeline.ts';
 import { isSelfContained, type SnapshotEntry } from './manifest.ts';
@@ -36,37 +36,39 @@ export const restorable = (
   headsOf: ReadonlyMap<string, Heads>,
   snapshots: readonly SnapshotEntry[],
 ): Restorable => {
-  const ranges: RestorableRange[] = [];
-  let limitedBy: string | undefined;
-  let maxEnd: number | undefined;
-  let cutTs = Number.POSITIVE_INFINITY;
-  const chain = ancestry(all, timelineId);
-  chain.forEach((timeline, depth) => {
-    const heads = headsOf.get(timeline.id) ?? new Map();
-    const own = rangesOf(
-      timeline,
-      heads,
-      snapshots.filter((s) => s.timeline === timeline.id),
-    );
-    if (depth === 0) {
-      limitedBy = own.limitedBy;
-      maxEnd = own.maxEnd;
-    }
-    for (const r of own.ranges) if (r.fromTs <= cutTs) ranges.push({ ...r, toTs: Math.min(r.toTs, cutTs) });
-    cutTs = Math.min(cutTs, timeline.parent?.ts ?? -1);
-  });
-  ranges.sort((a, b) => a.fromTs - b.fromTs);
-  return { ranges, contiguousEnd: ranges.at(-1)?.toTs, maxEnd, limitedBy };
+  let inherited: RestorableRange[] = [];
+  let own: OwnRanges = { ranges: [], limitedBy: undefined, maxEnd: undefined };
+  // oldest first: where a fork starts depends on whether its parent is restorable there
+  for (const timeline of ancestry(all, timelineId).reverse()) {
+    const forkTs = timeline.parent?.ts ?? -1;
+    const before = [...inherited, ...own.ranges]
+      .filter((r) => r.fromTs <= forkTs)
+      .map((r) => ({ ...r, toTs: Math.min(r.toTs, forkTs) }));
+    const hasPast = timeline.parent === null || before.some((r) => r.fromTs <= forkTs && forkTs <= r.toTs);
+    const mine = snapshots.filter((s) => s.timeline === timeline.id);
+    inherited = before;
+    own = rangesOf(timeline, headsOf.get(timeline.id) ?? new Map(), mine, hasPast);
+  }
+  const ranges = [...inherited, ...own.ranges].sort((a, b) => a.fromTs - b.fromTs);
+  return { ranges, contiguousEnd: ranges.at(-1)?.toTs, maxEnd: own.maxEnd, limitedBy: own.limitedBy };
 };
 
+interface OwnRanges {
+  readonly ranges: RestorableRange[];
+  readonly limitedBy: string | undefined;
+  readonly maxEnd: number | undefined;
+}
+
+/** `hasPast`: what the timeline starts from is nothing, or restorable. */
 const rangesOf = (
   timeline: Timeline,
   heads: Heads,
   snapshots: readonly SnapshotEntry[],
-): { ranges: RestorableRange[]; limitedBy: string | undefined; maxEnd: number | undefined } => {
+  hasPast: boolean,
+): OwnRanges => {
   const anchors = snapshots.filter(isSelfContained).map((s) => ({ ts: s.endTs, name: s.id }));
-  const start = coverageStart(timeline);
-  if (start !== undefined && !timeline.detached) anchors.push({ ts: start, name: 'start' });
+  const start = Math.min(...timeline.ownership.map((o) => o.fromTs));
+  if (Number.isFinite(start) && !timeline.detached && hasPast) anchors.push({ ts: start, name: 'start' });
   anchors.sort((a, b) => a.ts - b.ts);
   const ranges: RestorableRange[] = [];
   let limitedBy: string | undefined;
@@ -83,20 +85,11 @@ const rangesOf = (
   return { ranges, limitedBy, maxEnd: frontiers.length > 0 ? Math.max(...frontiers) : undefined };
 };
 
-/** Partitions that the timeline is about: all that ever had an owner. */
-const domainOf = (timeline: Timeline): PartitionSet =>
-  timeline.ownership.reduce((set, o) => set.union(PartitionSet.parse(o.partitions)), PartitionSet.none);
-
-/** The first instant at which every partition of the timeline has an owner. */
-const coverageStart = (timeline: Timeline): number | undefined => {
-  const first = new Float64Array(PARTITIONS).fill(Number.POSITIVE_INFINITY);
-  for (const o of timeline.ownership)
-    for (const r of PartitionSet.parse(o.partitions).ranges)
-      for (let p = r.start; p < r.end; p++) first[p] = Math.min(first[p], o.fromTs);
-  const domain = domainOf(timeline);
-  if (domain.size === 0) return undefined;
-  return Math.max(...domain.ranges.flatMap((r) => [...first.subarray(r.start, r.end)]));
-};
+/** Partitions that had an owner by `ts`: an engine that joins later does not make what was there before incomplete. */
+const domainAt = (timeline: Timeline, ts: number): number =>
+  timeline.ownership
+    .filter((o) => o.fromTs <= ts)
+    .reduce((set, o) => set.union(PartitionSet.parse(o.partitions)), PartitionSet.none).size;
 
 /**
  * How far the owners of the time, who together cover every partition, have archived without a gap, starting at `fromTs`.
@@ -107,12 +100,11 @@ const contiguousEnd = (
   heads: Heads,
   fromTs: number,
 ): { ts: number; limitedBy: string | undefined } => {
-  const domain = domainOf(timeline).size;
   let at = fromTs;
   for (;;) {
     const owners = timeline.ownership.filter((o) => o.fromTs <= at && (o.toTs === null || at <= o.toTs));
     const covered = owners.reduce((n, o) => n + PartitionSet.parse(o.partitions).size, 0);
-    if (covered < domain) return { ts: at - 1, limitedBy: 'partitions without owner' };
+    if (covered < domainAt(timeline, at)) return { ts: at - 1, limitedBy: 'partitions without owner' };
     // ownership is constant up to the next change
     const changes = timeline.ownership
       .flatMap((o) => [o.fromTs, o.toTs === null ? 0 : o.toTs + 1])
@@ -122,9 +114,11 @@ const contiguousEnd = (
     let limitedBy: string | undefined;
     for (const o of owners) {
       const head = heads.get(o.stream);
-      let reached = head?.frontier.ts ?? fromTs - 1;
+      let reached = head?.frontier.ts ?? -1;
       for (const gap of head?.gaps ?? [])
         if (gap.untilTs > at && gap.afterTs < reached) reached = Math.min(reached, gap.afterTs);
+      // what lies before `at` was covered by the owners of that time
+      reached = Math.max(reached, at - 1);
       if (reached < end) {
         end = reached;
         limitedBy = o.stream;

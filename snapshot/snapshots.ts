@@ -2,6 +2,7 @@ import { PitrError } from '../engine/errors.ts';
 import type { Archive } from '../wal/archive.ts';
 import { decodeDocument, encodeDocument } from '../wal/document.ts';
 import type { Snapshot, SnapshotEntry, SnapshotIndex } from './manifest.ts';
+import { type RestorableRange, restorable } from './ranges.ts';
 
 const INDEX_OBJECT = 'snapshots';
 
@@ -67,27 +68,49 @@ export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Pro
 
 /**
  * Deletes a snapshot: its line first, then manifest and own segments.
- * @throws snapshot-in-use when another snapshot or a timeline depends on it
+ * @throws snapshot-in-use when another snapshot depends on it, or when instants would stop being restorable
  */
 export const deleteSnapshot = async (archive: Archive, idOrLabel: string): Promise<SnapshotEntry> => {
   const entry = await findSnapshot(archive, idOrLabel);
   const snapshot = await readSnapshot(archive, entry);
-  const { timelines } = await archive.timelines();
+  const all = await archive.timelines();
+  const heads = new Map(
+    await Promise.all(all.timelines.map(async (t) => [t.id, await archive.heads(t)] as const)),
+  );
+  const shown = entry.label ?? entry.id;
   await archive.updateDocument<SnapshotIndex>('snapshots', INDEX_OBJECT, (index) => {
     const snapshots = index?.snapshots ?? [];
     const child = snapshots.find((s) => s.parent === entry.id);
     if (child)
-      throw new PitrError('snapshot-in-use', {
-        id: entry.label ?? entry.id,
-        by: `snapshot ${child.label ?? child.id}`,
-      });
-    // a base copy of a history without known past is where that history starts
-    const timeline = timelines.find((t) => t.id === entry.timeline);
-    const anchors = snapshots.filter((s) => s.timeline === entry.timeline && s.kind === 'base');
-    if (timeline?.detached && entry.kind === 'base' && anchors[0]?.id === entry.id)
-      throw new PitrError('snapshot-in-use', { id: entry.label ?? entry.id, by: `timeline ${timeline.id}` });
-    return { archive: archive.id, snapshots: snapshots.filter((s) => s.id !== entry.id) };
+      throw new PitrError('snapshot-in-use', { id: shown, by: `snapshot ${child.label ?? child.id}` });
+    const rest = snapshots.filter((s) => s.id !== entry.id);
+    // a fork stands on what its parent can restore, so every timeline is asked
+    for (const { id } of all.timelines) {
+      const lost = firstLost(
+        restorable(all, id, heads, snapshots).ranges,
+        restorable(all, id, heads, rest).ranges,
+      );
+      if (lost !== undefined)
+        throw new PitrError('snapshot-in-use', {
+          id: shown,
+          by: `what timeline ${id} can restore from ${new Date(lost).toISOString()} on`,
+        });
+    }
+    return { archive: archive.id, snapshots: rest };
   });
   await archive.store.delete([...snapshot.segments.map((s) => s.name), entry.name]);
   return entry;
+};
+
+/** The first instant that `before` covers and `after` does not. */
+const firstLost = (
+  before: readonly RestorableRange[],
+  after: readonly RestorableRange[],
+): number | undefined => {
+  for (const range of before) {
+    let at = range.fromTs;
+    for (const r of after) if (r.fromTs <= at && at <= r.toTs) at = r.toTs + 1;
+    if (at <= range.toTs) return at;
+  }
+  return undefined;
 };

@@ -24,8 +24,8 @@ export const EXTENSION_BYTES = 28;
 
 const PREFIX_BYTES = 16;
 const STORED_HEADER_BYTES = 16;
-/** Bytes that a row takes outside the heap: eleven u32 columns and four u16 columns. */
-export const ROW_BYTES = 11 * 4 + 4 * 2;
+/** Bytes that a row takes outside the heap: twelve u32 columns and three u16 columns. */
+export const ROW_BYTES = 12 * 4 + 3 * 2;
 /** Raw size at which a block is closed; one version that is larger gets a block of its own. */
 export const BLOCK_BYTES = 256 * 1024;
 /** A block that is not quite full yet takes one more version, whatever its size. */
@@ -56,7 +56,7 @@ export class Block {
   /** Index into the segment's table of streams. */
   readonly source: Uint16Array;
   /** Index into the segment's table of sets. */
-  readonly set: Uint16Array;
+  readonly set: Uint32Array;
   readonly generation: Uint16Array;
   readonly flags: Uint16Array;
   readonly heap: Uint8Array;
@@ -93,8 +93,8 @@ export class Block {
     this.lsnHi = u32();
     this.voidTime = u32();
     this.heapEnd = u32();
+    this.set = u32();
     this.source = u16();
-    this.set = u16();
     this.generation = u16();
     this.flags = u16();
     this.heap = new Uint8Array(raw.buffer, at, heapBytes);
@@ -162,8 +162,8 @@ export class BlockBuilder {
   #heap = Buffer.allocUnsafeSlow(BLOCK_BYTES);
 
   constructor() {
-    this.#words = Array.from({ length: 11 }, () => new Uint32Array(this.#capacity));
-    this.#halves = Array.from({ length: 4 }, () => new Uint16Array(this.#capacity));
+    this.#words = Array.from({ length: 12 }, () => new Uint32Array(this.#capacity));
+    this.#halves = Array.from({ length: 3 }, () => new Uint16Array(this.#capacity));
   }
 
   /** Raw size if encoded now. */
@@ -186,10 +186,10 @@ export class BlockBuilder {
     words[8][row] = from.lsnHi[i];
     words[9][row] = voidTime;
     const halves = this.#halves;
+    words[11][row] = set;
     halves[0][row] = source;
-    halves[1][row] = set;
-    halves[2][row] = from.generation[i];
-    halves[3][row] = from.flags[i];
+    halves[1][row] = from.generation[i];
+    halves[2][row] = from.flags[i];
     this.#copyHeap(row, from.heap, from.heapStart(i), from.heapEnd[i]);
   }
 
@@ -217,10 +217,10 @@ export class BlockBuilder {
     words[8][row] = Math.floor(lsn / TWO32);
     words[9][row] = voidTime;
     const halves = this.#halves;
+    words[11][row] = set;
     halves[0][row] = source;
-    halves[1][row] = set;
-    halves[2][row] = generation;
-    halves[3][row] = flags;
+    halves[1][row] = generation;
+    halves[2][row] = flags;
     this.#copyHeap(row, heap, start, end);
   }
 

@@ -14,6 +14,7 @@ import { decodeLogHeader, logFileName, logFilesIn, scanLogFile } from './log-fil
 import {
   FRAME,
   FrameBuffer,
+  frameSeed,
   framesAfter,
   LOG_MAGIC,
   LOG_VERSION,
@@ -69,7 +70,7 @@ export class LocalLog implements CommitLog {
     this.#dir = join(options.dir, LOG_DIR);
     this.#files = files;
     this.#header = { engine: options.engineId, stream: options.stream, timeline: options.timeline };
-    this.#buffer = new FrameBuffer(state.chain);
+    this.#buffer = new FrameBuffer(state.chain, frameSeed(options.engineId));
     this.#active = state.active;
     this.#sequenceNext = state.sequenceNext;
     this.#epoch = state.recovery.epoch;
@@ -286,7 +287,7 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
       throw new PitrError('log-corrupt', { path, offset: 0, why: 'an unsealed file has a successor' });
     const bytes = await files.read(path);
     try {
-      if (!sealed && isTornCreation(bytes, path)) {
+      if (!sealed && isTornCreation(bytes, path, options.engineId)) {
         // the writer died before its first sync: nothing in it was acknowledged
         count.tornBytes += bytes.length;
         await files.remove(path);
@@ -356,12 +357,15 @@ const syncFile = async (files: Files, path: string): Promise<void> => {
 };
 
 /** No readable header and no intact frame: the file's first sync never finished, nothing in it was acknowledged. */
-const isTornCreation = (bytes: Buffer, path: string): boolean => {
+const isTornCreation = (bytes: Buffer, path: string, engineId: string): boolean => {
   try {
     decodeLogHeader(bytes, path);
     return false;
   } catch (error) {
-    return isPitrError(error, 'log-corrupt') && framesAfter(bytes, 0).next().done === true;
+    return (
+      isPitrError(error, 'log-corrupt') &&
+      framesAfter(bytes, 0, frameSeed(engineId), () => error).next().done === true
+    );
   }
 };
 

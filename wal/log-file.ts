@@ -7,6 +7,7 @@ import {
   FRAME,
   frameAt,
   frameCrcOf,
+  frameSeed,
   LOG_MAGIC,
   LOG_VERSION,
   type LogFileHeader,
@@ -74,6 +75,7 @@ export const scanLogFile = (
 ): LogFileContent => {
   const { body: header, bytes: headerBytes } = decodeLogHeader(bytes, path);
   let at = headerBytes;
+  const seed = frameSeed(header.engine);
   let chain = header.chain;
   let lsnNext = header.lsnFirst;
   let sealed = false;
@@ -88,9 +90,14 @@ export const scanLogFile = (
     entry(e);
   };
   while (at < bytes.length) {
-    const frame = frameAt(bytes, at, chain);
+    const frame = frameAt(bytes, at, chain, seed);
     if ('why' in frame) {
-      if (!tornAllowed || sealed || syncedPast(bytes, at)) throw bad(frame.why);
+      if (
+        !tornAllowed ||
+        sealed ||
+        syncedPast(bytes, at, seed, () => bad('its end cannot be told from corruption'))
+      )
+        throw bad(frame.why);
       break;
     }
     if (sealed) throw bad('bytes after the seal');

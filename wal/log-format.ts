@@ -37,10 +37,12 @@ export class FrameBuffer {
   #bytes = Buffer.allocUnsafeSlow(64 * 1024);
   #used = 0;
   #frameStart = -1;
+  readonly #seed: number;
   chain: number;
 
-  constructor(chain: number) {
+  constructor(chain: number, seed: number) {
     this.chain = chain;
+    this.#seed = seed;
   }
 
   get length(): number {
@@ -106,7 +108,7 @@ export class FrameBuffer {
     this.#bytes.writeUInt32LE(FRAME_MAGIC, start);
     this.#bytes.writeUInt32LE(payload, start + 4);
     this.#bytes.writeUInt32LE(this.chain, start + 8);
-    const crc = frameCrc(this.#bytes.subarray(start, this.#used));
+    const crc = frameCrc(this.#bytes.subarray(start, this.#used), this.#seed);
     this.#bytes.writeUInt32LE(crc, start + 12);
     this.chain = crc;
     this.#frameStart = -1;
@@ -120,8 +122,15 @@ export class FrameBuffer {
   }
 }
 
+/**
+ * What the crc of an engine's frames starts from: its random id. So bytes of another log that somebody stores in a bin never
+ * pass for frames.
+ */
+export const frameSeed = (engineId: string): number => crc32(engineId);
+
 /** crc32 of a frame without its crc field; the previous frame's crc is inside. */
-const frameCrc = (frame: Buffer): number => crc32(frame.subarray(16), crc32(frame.subarray(0, 12)));
+const frameCrc = (frame: Buffer, seed: number): number =>
+  crc32(frame.subarray(16), crc32(frame.subarray(0, 12), seed));
 
 export interface Frame {
   readonly offset: number;
@@ -135,7 +144,12 @@ export interface Frame {
 /**
  * The frame at `offset`, or why there is none. `chain` undefined: the link to the predecessor is not checked.
  */
-export const frameAt = (file: Buffer, offset: number, chain: number | undefined): Frame | { why: string } => {
+export const frameAt = (
+  file: Buffer,
+  offset: number,
+  chain: number | undefined,
+  seed: number,
+): Frame | { why: string } => {
   if (offset + FRAME_HEADER_BYTES > file.length) return { why: 'frame header is truncated' };
   if (file.readUInt32LE(offset) !== FRAME_MAGIC) return { why: 'no frame starts here' };
   const payloadBytes = file.readUInt32LE(offset + 4);
@@ -143,7 +157,7 @@ export const frameAt = (file: Buffer, offset: number, chain: number | undefined)
   const bytes = FRAME_HEADER_BYTES + payloadBytes;
   if (offset + bytes > file.length) return { why: 'frame is truncated' };
   const frame = file.subarray(offset, offset + bytes);
-  if (frameCrc(frame) !== file.readUInt32LE(offset + 12)) return { why: 'frame checksum' };
+  if (frameCrc(frame, seed) !== file.readUInt32LE(offset + 12)) return { why: 'frame checksum' };
   if (chain !== undefined && file.readUInt32LE(offset + 8) !== chain)
     return { why: 'frame does not follow its predecessor' };
   return {
@@ -157,13 +171,28 @@ export const frameAt = (file: Buffer, offset: number, chain: number | undefined)
 
 export const frameCrcOf = (file: Buffer, offset: number): number => file.readUInt32LE(offset + 12);
 
-/** Intact frames that start after `offset`, wherever they are: the chain to them may be broken. */
-export function* framesAfter(file: Buffer, offset: number): Generator<Frame> {
+/** Bytes whose checksum a search for frames may compute: hostile content must not turn start-up into hours. */
+const SEARCH_BYTES_MAX = 2 * 1024 * 1024 * 1024;
+
+/**
+ * Intact frames that start after `offset`, wherever they are: the chain to them may be broken. The search is bounded; where
+ * it would go on, it throws what `tooLong` makes: nobody can tell then, so nothing may be cut off.
+ */
+export function* framesAfter(
+  file: Buffer,
+  offset: number,
+  seed: number,
+  tooLong: () => PitrError,
+): Generator<Frame> {
   const magic = Buffer.alloc(4);
   magic.writeUInt32LE(FRAME_MAGIC);
+  let searched = 0;
   for (let at = file.indexOf(magic, offset + 1); at >= 0; at = file.indexOf(magic, at + 1)) {
-    const frame = frameAt(file, at, undefined);
-    if ('payload' in frame) yield frame;
+    if (at + FRAME_HEADER_BYTES > file.length) return;
+    searched += Math.min(file.readUInt32LE(at + 4), file.length - at);
+    if (searched > SEARCH_BYTES_MAX) throw tooLong();
+    const frame = frameAt(file, at, undefined, seed);
+    if ('payload' in frame && frame.syncedBytes <= at) yield frame;
   }
 }
 
@@ -171,8 +200,8 @@ export function* framesAfter(file: Buffer, offset: number): Generator<Frame> {
  * True when an intact frame after `offset` says that the bytes there had been synced: then what does not check at
  * `offset` is corruption, not the unfinished end of the last write.
  */
-export const syncedPast = (file: Buffer, offset: number): boolean => {
-  for (const frame of framesAfter(file, offset)) if (frame.syncedBytes > offset) return true;
+export const syncedPast = (file: Buffer, offset: number, seed: number, tooLong: () => PitrError): boolean => {
+  for (const frame of framesAfter(file, offset, seed, tooLong)) if (frame.syncedBytes > offset) return true;
   return false;
 };
 

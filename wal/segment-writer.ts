@@ -1,5 +1,4 @@
 import { crc32 } from 'node:zlib';
-import { PitrError } from '../engine/errors.ts';
 import { PARTITIONS, partitionOfWord } from '../engine/partition.ts';
 import { BLOCK_BYTES, Block, BlockBuilder, decodeStored, encodeStored, FLAG } from './block.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
@@ -71,7 +70,6 @@ export class SegmentWriter {
     let index = this.#sets.get(id);
     if (index === undefined) {
       index = this.#setNames.length;
-      if (index > 0xffff) throw new PitrError('bad-record', { what: 'more than 65536 sets in one segment' });
       this.#sets.set(id, index);
       this.#setNames.push(set);
       this.#versions.push(0);

@@ -163,7 +163,7 @@ const seedOfRow = (reader: SegmentReader, namespace: number, set: number): numbe
     seeds = new Map();
     seedCache.set(reader, seeds);
   }
-  const id = namespace * 65536 + set;
+  const id = namespace * 2 ** 32 + set;
   let seed = seeds.get(id);
   if (seed === undefined) {
     seed = seedOf(reader.properties.namespaces[namespace], reader.properties.sets[set]);

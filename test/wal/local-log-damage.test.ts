@@ -3,8 +3,8 @@ import { describe, test } from 'node:test';
 import { isPitrError, PitrError } from '../../engine/errors.ts';
 import { LOG_DIR } from '../../wal/local-log.ts';
 import { scanLogFile } from '../../wal/log-file.ts';
-import { FRAME_HEADER_BYTES, frameAt } from '../../wal/log-format.ts';
-import { batch, clock, openLog, version } from './log-support.ts';
+import { FRAME_HEADER_BYTES, frameAt, frameSeed } from '../../wal/log-format.ts';
+import { batch, clock, ENGINE, openLog, version } from './log-support.ts';
 import { logPath, MemoryFiles } from './memory-files.ts';
 
 const DIR = `/engine/${LOG_DIR}`;
@@ -44,7 +44,7 @@ const framesOf = (bytes: Buffer): number[] => {
   const offsets: number[] = [];
   for (;;) {
     offsets.push(at);
-    const frame = frameAt(bytes, at, undefined);
+    const frame = frameAt(bytes, at, undefined, frameSeed(ENGINE));
     if ('why' in frame) return offsets;
     at += frame.bytes;
   }
