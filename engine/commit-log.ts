@@ -49,6 +49,8 @@ export interface LogOwnership {
   readonly peer: string;
   /** Ownership epoch of every position of this stream from here on. */
   readonly epoch: number;
+  /** Of a release: of the records that it gives up, by shard. Who takes them over compares. */
+  readonly digests?: readonly ShardDigest[];
 }
 
 export type LogEvent = LogTruncate | LogMark | LogOwnership;

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { type Clock, systemClock } from './clock.ts';
-import type { CommitLog, CommitLogOpener, LogEvent, LogRecovery, LogVersion } from './commit-log.ts';
+import type { CommitLog, CommitLogOpener, LogEvent, LogOwnership, LogRecovery, LogVersion } from './commit-log.ts';
 import { CommitLoop, type Frontier } from './commit-loop.ts';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts';
 import { DoorServer } from './door.ts';
+import { doorArguments } from './door-arguments.ts';
 import { EngineRecord } from './engine-record.ts';
 import { PitrError } from './errors.ts';
 import { type EngineIdentity, readIdentity } from './identity.ts';
@@ -16,6 +17,7 @@ import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record
 import { replayInto } from './replay.ts';
 import { encodeState, isExpired, state } from './state-record.ts';
 import { addToDigest, partitionOfKey, Store, type StoreChange, type StoreMeta } from './store.ts';
+import { inOneShard, type Transfer, withTransfer } from './transfer.ts';
 import { toParticle, type Value } from './value.ts';
 import { applyOp, type WriteOp, type WriteOptions } from './write-op.ts';
 
@@ -58,6 +60,26 @@ export interface AcquireRequest {
   readonly epoch: number;
   readonly afterTs: number;
   readonly file: string;
+  /** What the previous owner said that it gave up: see {@link Release}. */
+  readonly digests?: readonly ShardDigest[];
+}
+
+/** Where partitions were given up, and the digest of what was in them as one shard (logs of older releases lack it). */
+export interface Release {
+  readonly lsn: number;
+  readonly ts: number;
+  readonly digests?: readonly ShardDigest[];
+}
+
+export interface AcquireOptions {
+  readonly partitions: PartitionSet;
+  readonly peer: string;
+  readonly epoch: number;
+  /** The previous owner's ts of the release. */
+  readonly afterTs: number;
+  readonly load: AsyncIterable<readonly StoreChange[]>;
+  /** What `load` must come to. */
+  readonly digests?: readonly ShardDigest[];
 }
 
 /** What opening found and did. */
@@ -95,6 +117,7 @@ export class EngineCore {
   #door: DoorServer | undefined;
   #partitions: PartitionSet;
   #owned: Uint8Array;
+  #transfers: readonly Transfer[];
   #gate: Promise<void> | undefined;
   #sealTimer: NodeJS.Timeout | undefined;
   #sealing: Promise<void> | undefined;
@@ -110,6 +133,7 @@ export class EngineCore {
     this.#lock = parts.lock;
     this.#partitions = parts.partitions;
     this.#owned = parts.partitions.toMask();
+    this.#transfers = parts.transfers;
     this.#loop = new CommitLoop({
       log: parts.log,
       store: parts.store,
@@ -125,6 +149,7 @@ export class EngineCore {
         epoch: this.#loop.epoch,
         partitions: this.#partitions.toString(),
         digests: digest.toShards(),
+        transfers: this.#transfers,
       }),
     });
   }
@@ -152,14 +177,14 @@ export class EngineCore {
         replay: replay.entry,
       });
       const lastTs = Math.max(meta?.lastTs ?? 0, recovery.lastTs, identity.fork?.ts ?? 0);
-      const { digest, partitions, epoch } = replay.finish(recovery.lastLsn, lastTs);
+      const { digest, partitions, epoch, transfers } = replay.finish(recovery.lastLsn, lastTs);
       const report: OpenReport = {
         ...recovery,
         created: meta === undefined && recovery.files === 0,
         storeLsn: meta?.appliedLsn ?? 0,
         durationMs: performance.now() - started,
       };
-      return { options, identity, lock, store, log, digest, partitions, epoch, lastTs, report };
+      return { options, identity, lock, store, log, digest, partitions, epoch, transfers, lastTs, report };
     } catch (error) {
       await store?.close();
       lock.release();
@@ -171,24 +196,23 @@ export class EngineCore {
   protected async start(): Promise<void> {
     this.#door = await DoorServer.open(this.dir, {
       seal: async (args) => {
-        if ((args as { apply?: boolean } | undefined)?.apply) return this.sealApplied();
+        if (doorArguments('seal', args)?.apply) return this.sealApplied();
         return this.seal();
       },
-      mark: async (args) => this.mark((args as { name: string }).name),
+      mark: async (args) => this.mark(doorArguments('mark', args).name),
       status: async () => ({
         stream: this.identity.stream,
         lastLsn: this.lastLsn,
         partitions: this.#partitions.toString(),
       }),
-      truncate: async (args) => this.truncate(args as { namespace: string; set?: string }),
+      truncate: async (args) => this.truncate(doorArguments('truncate', args)),
       release: async (args) => {
-        const { partitions, peer } = args as { partitions: string; peer: string };
-        return this.release(PartitionSet.parse(partitions), peer);
+        const { partitions, peer } = doorArguments('release', args);
+        return this.release(partitions, peer);
       },
       acquire: async (args) => {
-        const { partitions, peer, epoch, afterTs, file } = args as AcquireRequest;
-        const load = readRecordFile(file);
-        return this.acquire({ partitions: PartitionSet.parse(partitions), peer, epoch, afterTs, load });
+        const { file, ...request } = doorArguments('acquire', args);
+        return this.acquire({ ...request, load: readRecordFile(file) });
       },
     });
     const sealMs = this.#options.sealMs ?? 1000;
@@ -266,7 +290,7 @@ export class EngineCore {
 
   /**
    * Records of a namespace in partition order, from one snapshot of everything durable at the call; writers go on.
-   * Expired records are left out.
+   * Expired records are left out. @throws engine-closed, also when it is closed on the way
    */
   async *scan(
     options: { namespace?: string; set?: string; partitions?: PartitionSet } = {},
@@ -277,11 +301,16 @@ export class EngineCore {
     const mask = (options.partitions ?? PartitionSet.all).toMask();
     let n = 0;
     for (const { key, value } of this.#store.scan(options.namespace)) {
-      if (++n % CHUNK_RECORDS === 0) await new Promise(setImmediate);
+      if (++n % CHUNK_RECORDS === 0) {
+        await new Promise(setImmediate);
+        this.#checkOpen();
+      }
       const partition = partitionOfKey(key);
       if (!mask[partition] || !this.#owned[partition] || isExpired(state.voidTime(value), nowMs)) continue;
       if (options.set !== undefined && state.set(value) !== options.set) continue;
       yield EngineRecord.ofStore(key, value);
+      // the caller may have closed the engine since
+      this.#checkOpen();
     }
   }
 
@@ -296,13 +325,22 @@ export class EngineCore {
   }): Promise<{ lsn: number; ts: number; records: number }> {
     assertNamespace(options.namespace);
     assertSet(options.set ?? '');
+    const { beforeMs } = options;
+    if (beforeMs !== undefined && (!Number.isSafeInteger(beforeMs) || beforeMs < 0))
+      throw new PitrError('usage', {
+        what: `bad cutoff ${String(beforeMs)} of a truncation`,
+        hint: 'beforeMs is a time in ms since 1970, a whole number',
+      });
     return this.#exclusively(async () => {
       const set = options.set ?? null;
       // every record so far is older than the event will be
-      const cutoff = options.beforeMs ?? Number.POSITIVE_INFINITY;
+      const cutoff = beforeMs ?? Number.POSITIVE_INFINITY;
       const gone = await this.#collect(
         this.#store.scan(options.namespace),
-        (value) => state.lut(value) < cutoff && (set === null || state.set(value) === set),
+        (value, key) =>
+          this.#owned[partitionOfKey(key)] === 1 &&
+          state.lut(value) < cutoff &&
+          (set === null || state.set(value) === set),
       );
       // only now, in one step with the commit: a seal during the search states a frontier, and this must be above it (F1)
       const ts = this.#loop.exclusiveTs();
@@ -340,20 +378,27 @@ export class EngineCore {
 
   /**
    * Gives up partitions: after this position the engine refuses them and `peer` may take them over from the archive.
-   * Their records leave the store.
+   * Their records leave the store. Asked again, it returns the position of the release that was.
+   * @throws partition-not-owned
    */
-  async release(partitions: PartitionSet, peer: string): Promise<{ lsn: number; ts: number }> {
-    const missing = partitions.subtract(this.#partitions);
-    if (missing.size > 0) throw await this.#notOwned(missing.ranges[0].start);
+  async release(partitions: PartitionSet, peer: string): Promise<Release> {
+    assertSome(partitions);
     return this.#exclusively(async () => {
+      const ranges = partitions.toString();
+      const earlier = this.#transfer('release', ranges, peer);
+      if (earlier) {
+        const { lsn, ts, digests } = earlier;
+        return { lsn, ts, ...(digests ? { digests } : {}) };
+      }
+      const missing = partitions.subtract(this.#partitions);
+      if (missing.size > 0) throw await this.#notOwned(missing.ranges[0].start);
       const mask = partitions.toMask();
       const gone = await this.#collect(this.#store.scan(), (_, key) => mask[partitionOfKey(key)] === 1);
       const ts = this.#loop.exclusiveTs();
       const lsn = this.#loop.nextLsn();
       const { epoch } = this.#loop;
-      this.#setPartitions(this.#partitions.subtract(partitions));
-      const ranges = partitions.toString();
-      await this.#commitRemoval(gone, {
+      const digests = gone.digest.toShards();
+      const event: LogOwnership = {
         kind: 'ownership',
         lsn,
         ts,
@@ -361,49 +406,124 @@ export class EngineCore {
         partitions: ranges,
         peer,
         epoch,
-      });
-      return { lsn, ts };
+        digests,
+      };
+      this.#setPartitions(this.#partitions.subtract(partitions));
+      this.#transfers = withTransfer(this.#transfers, event);
+      await this.#commitRemoval(gone, event);
+      return { lsn, ts, digests: [inOneShard(digests)] };
     });
   }
 
   /**
    * Takes partitions over. `load` yields their records as the previous owner left them, its last ts `afterTs`; they are durable
-   * in the store before the event is logged, so a crash leaves either nothing or everything.
+   * in the store before the event is logged, so a crash leaves either nothing or everything. So does a failure. Asked again,
+   * it changes nothing and returns the position of the acquisition that was, and 0 records.
+   * @throws ownership-conflict, verification-failed when the records are not those that `digests` is of, and what `load` throws
    */
-  async acquire(options: {
-    partitions: PartitionSet;
-    peer: string;
-    epoch: number;
-    afterTs: number;
-    load: AsyncIterable<readonly StoreChange[]>;
-  }): Promise<{ lsn: number; ts: number; records: number }> {
+  async acquire(options: AcquireOptions): Promise<{ lsn: number; ts: number; records: number }> {
+    assertSome(options.partitions);
     return this.#exclusively(async () => {
-      const loaded = new ContentDigest(this.identity.shards);
-      for await (const rows of options.load) {
-        this.#store.applySync(rows, undefined);
-        for (const { key, value } of rows) addToDigest(loaded, key, value as Buffer, 1);
+      const earlier = this.#earlierAcquisition(options);
+      if (earlier) return earlier;
+      let loaded: ContentDigest;
+      try {
+        // what an attempt that was killed has left
+        await this.#clear(options.partitions);
+        loaded = await this.#load(options);
+        await this.#store.flushed();
+      } catch (error) {
+        await this.#clear(options.partitions).catch(() => undefined);
+        throw error;
       }
-      await this.#store.flushed();
       // from here to the commit nothing waits, so no clock frame can fall between digest and event
       this.#loop.digest.add(loaded);
       this.#loop.raiseFloor(options.afterTs);
       const ts = this.#loop.exclusiveTs();
       const lsn = this.#loop.nextLsn();
-      this.#loop.epoch = options.epoch;
-      this.#loop.stageEvent({
+      this.#loop.epoch = Math.max(this.#loop.epoch, options.epoch);
+      const event: LogOwnership = {
         kind: 'ownership',
         lsn,
         ts,
         change: 'acquire',
         partitions: options.partitions.toString(),
         peer: options.peer,
-        epoch: options.epoch,
-      });
+        epoch: this.#loop.epoch,
+      };
+      this.#loop.stageEvent(event);
       this.#setPartitions(this.#partitions.union(options.partitions));
+      this.#transfers = withTransfer(this.#transfers, event);
       await this.#loop.commit();
       await this.#loop.drain();
       return { lsn, ts, records: loaded.records };
     });
+  }
+
+  /** What was done already when the same is asked again; undefined when it is to be done. @throws ownership-conflict */
+  #earlierAcquisition(options: AcquireOptions): { lsn: number; ts: number; records: number } | undefined {
+    const { partitions, peer, epoch, afterTs } = options;
+    const mine = partitions.intersect(this.#partitions);
+    if (mine.equals(partitions) && epoch <= this.#loop.epoch) {
+      // unknown only to a store of an older release: then the present position, which is after it
+      const { lsn, ts } = this.#transfer('acquire', partitions.toString(), peer) ?? { lsn: this.#loop.lastLsn, ts: this.#loop.lastTs };
+      return { lsn, ts, records: 0 };
+    }
+    if (mine.size > 0)
+      throw new PitrError('ownership-conflict', {
+        partitions: mine.toString(),
+        owner: this.identity.stream,
+      });
+    // a late repetition must not bring back what was taken over then and has been passed on since
+    const passedOn = this.#transfers.find(
+      (t) =>
+        t.change === 'release' &&
+        t.ts > afterTs &&
+        PartitionSet.parse(t.partitions).intersect(partitions).size > 0,
+    );
+    if (passedOn)
+      throw new PitrError('ownership-conflict', { partitions: passedOn.partitions, owner: passedOn.peer });
+    return undefined;
+  }
+
+  /** Puts the records that come with an acquisition into the store, where nobody sees them yet, and checks that they are all. */
+  async #load({ partitions, peer, load, digests }: AcquireOptions): Promise<ContentDigest> {
+    const loaded = new ContentDigest(this.identity.shards);
+    const mask = partitions.toMask();
+    const refuse = (what: string): PitrError => new PitrError('verification-failed', { what });
+    for await (const rows of load) {
+      for (const { key, value } of rows) {
+        if (value === undefined || !mask[partitionOfKey(key)])
+          throw refuse(`a record that is not of partitions ${partitions} came with them`);
+        addToDigest(loaded, key, value, 1);
+      }
+      this.#store.applySync(rows, undefined);
+    }
+    const expected = digests && inOneShard(digests);
+    if (expected && (expected.records !== loaded.records || expected.sum !== loaded.total()))
+      throw refuse(
+        `partitions ${partitions} had ${expected.records} records when ${peer} gave them up, with digest ` +
+          `${expected.sum}; the archive gives ${loaded.records} with ${loaded.total()}`,
+      );
+    return loaded;
+  }
+
+  /** Removes the rows of partitions that are not owned: no digest counts them, nobody reads them. */
+  async #clear(partitions: PartitionSet): Promise<void> {
+    for (const namespace of this.#store.namespaces())
+      for (const range of partitions.ranges) {
+        const { keys } = await this.#collect(this.#store.scan(namespace, range), () => true);
+        this.#store.applySync(
+          keys.map((key) => ({ key, value: undefined })),
+          undefined,
+        );
+      }
+  }
+
+  #transfer(change: Transfer['change'], partitions: string, peer: string): Transfer | undefined {
+    return this.#transfers.find(
+      (t) => t.change === change && t.partitions === partitions && t.peer === peer,
+    );
   }
 
   /** States the frontier and makes everything so far visible to the archiver. Trims what is archived. */
@@ -555,8 +675,12 @@ export class EngineCore {
   }
 
   #check(): void {
-    if (this.#closed) throw new PitrError('engine-closed', { dir: this.dir });
+    this.#checkOpen();
     if (this.#loop.failure) throw this.#loop.failure;
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new PitrError('engine-closed', { dir: this.dir });
   }
 
   #setPartitions(partitions: PartitionSet): void {
@@ -591,9 +715,14 @@ export interface EngineParts {
   readonly digest: ContentDigest;
   readonly partitions: PartitionSet;
   readonly epoch: number;
+  readonly transfers: readonly Transfer[];
   readonly lastTs: number;
   readonly report: OpenReport;
 }
+
+const assertSome = (partitions: PartitionSet): void => {
+  if (partitions.size === 0) throw new PitrError('usage', { what: 'no partitions are named' });
+};
 
 const putOp = (key: RecordKey, bins: BinsInput, options: WriteOptions): WriteOp => {
   const particles = new Map<string, Particle | null>();

@@ -99,6 +99,11 @@ export const ERRORS = {
     (f) => `${f.name} changed while it was being updated`,
     () => 'retry',
   ),
+  'handover-incomplete': kind(
+    54,
+    (f) => `the archive does not know the whole state of stream ${f.stream}: ${f.why}`,
+    () => 'take a base copy first: the agent takes one of an engine that has its timeline to itself',
+  ),
 
   // 20: the archive
   'archive-not-found': kind(
@@ -238,6 +243,13 @@ export const ERRORS = {
     45,
     (f) => `stream ${f.stream}: LSN ${f.expected} is missing, the log goes on at ${f.actual}`,
     () => 'the archive records this as a gap; a new base snapshot re-anchors the stream',
+  ),
+  'log-rolled-back': kind(
+    46,
+    (f) => `${f.path} does not continue what is archived of stream ${f.stream}: ${f.why}`,
+    () =>
+      'the directory was put back from a copy, and nothing of it is archived: start a new history with ' +
+      'pitr restore, or put the newer directory back',
   ),
 
   // 60: the machine

@@ -27,10 +27,12 @@ export const writeRecordChunk = async (file: fs.FileHandle, chunk: Buffer): Prom
   await file.writev([head, chunk]);
 };
 
-/** The records of a complete file, chunk by chunk. @throws object-corrupt when it is cut short or changed */
+/** The records of a complete file, chunk by chunk. @throws object-corrupt when it is cut short or changed; io */
 export async function* readRecordFile(path: string): AsyncGenerator<readonly StoreChange[]> {
   const corrupt = (why: string): PitrError => new PitrError('object-corrupt', { name: path, why });
-  const file = await fs.open(path, 'r');
+  const file = await fs.open(path, 'r').catch((cause) => {
+    throw new PitrError('io', { op: 'open', path, why: cause.code }, { cause });
+  });
   try {
     const head = Buffer.alloc(8);
     const { size } = await file.stat();

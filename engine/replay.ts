@@ -5,6 +5,7 @@ import type { EngineIdentity } from './identity.ts';
 import { PartitionSet, sortKeyOf } from './partition.ts';
 import { encodeState, state, stateKey } from './state-record.ts';
 import { addToDigest, partitionOfKey, type Store, type StoreChange, type StoreMeta } from './store.ts';
+import { type Transfer, withTransfer } from './transfer.ts';
 
 /** Versions that one store transaction takes at start-up. */
 const REPLAY_VERSIONS = 5000;
@@ -15,7 +16,12 @@ export interface Replay {
   readonly finish: (
     lastLsn: number,
     lastTs: number,
-  ) => { digest: ContentDigest; partitions: PartitionSet; epoch: number };
+  ) => {
+    digest: ContentDigest;
+    partitions: PartitionSet;
+    epoch: number;
+    transfers: readonly Transfer[];
+  };
 }
 
 /**
@@ -26,6 +32,7 @@ export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMe
   const digest = meta ? ContentDigest.from(meta.digests) : new ContentDigest(identity.shards);
   let partitions = PartitionSet.parse(meta?.partitions ?? identity.partitions);
   let epoch = meta?.epoch ?? 1;
+  let transfers = meta?.transfers ?? [];
   let lsn = meta?.appliedLsn ?? 0;
   let lastTs = meta?.lastTs ?? 0;
   let changes: StoreChange[] = [];
@@ -38,6 +45,7 @@ export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMe
       epoch,
       partitions: partitions.toString(),
       digests: digest.toShards(),
+      transfers,
     };
     if (changes.length > 0 || lsn > (meta?.appliedLsn ?? 0)) store.applySync(changes, now);
     changes = [];
@@ -78,23 +86,30 @@ export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMe
     switch (e.kind) {
       case 'mark':
         return;
-      case 'truncate':
+      case 'truncate': {
+        // only of what it owned: the rest is what a hand-over that failed or is yet to come has loaded
+        const mask = partitions.toMask();
         removeWhere(
           e.namespace,
-          (v) => state.lut(v) < e.cutoffLut && (e.set === null || state.set(v) === e.set),
+          (v, key) =>
+            mask[partitionOfKey(key)] === 1 &&
+            state.lut(v) < e.cutoffLut &&
+            (e.set === null || state.set(v) === e.set),
         );
         flush();
         return;
+      }
       case 'ownership': {
         const moved = PartitionSet.parse(e.partitions);
         const mask = moved.toMask();
+        transfers = withTransfer(transfers, e);
         if (e.change === 'release') {
           partitions = partitions.subtract(moved);
           removeWhere(undefined, (_, key) => mask[partitionOfKey(key)] === 1);
         } else {
           // their records were durable in the store before this event was logged
           partitions = partitions.union(moved);
-          epoch = e.epoch;
+          epoch = Math.max(epoch, e.epoch);
           for (const { key, value } of store.scan())
             if (mask[partitionOfKey(key)]) addToDigest(digest, key, value, 1);
         }
@@ -141,7 +156,7 @@ export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMe
         for (const range of foreign.ranges)
           for (const { key } of store.scan(namespace, range)) changes.push({ key, value: undefined });
       flush();
-      return { digest, partitions, epoch };
+      return { digest, partitions, epoch, transfers };
     },
   };
 };

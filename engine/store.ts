@@ -6,6 +6,7 @@ import { ContentDigest, contentHash, type ShardDigest, scopeSeed } from './conte
 import { PitrError } from './errors.ts';
 import { PARTITIONS, type PartitionRange, partitionOfWord } from './partition.ts';
 import { splitStateKey, state, stateKey } from './state-record.ts';
+import type { Transfer } from './transfer.ts';
 
 /** What the store says of itself, written in the same transaction as the records it is about. */
 export interface StoreMeta {
@@ -17,6 +18,8 @@ export interface StoreMeta {
   /** Owned partitions, inclusive ranges as text. */
   readonly partitions: string;
   readonly digests: readonly ShardDigest[];
+  /** Releases and acquisitions that nothing has superseded; absent when there are none. */
+  readonly transfers?: readonly Transfer[];
 }
 
 /** A change to one record: its store key and new value, or undefined for a delete. */

@@ -1,8 +1,8 @@
 import * as fs from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import type { Clock } from '../engine/clock.ts';
 import { ContentDigest, type ShardDigest } from '../engine/content-digest.ts';
-import { acquireDirectoryLock } from '../engine/directory-lock.ts';
+import { acquireDirectoryLock, type DirectoryLock } from '../engine/directory-lock.ts';
 import { writerLockPath } from '../engine/engine-core.ts';
 import { PitrError } from '../engine/errors.ts';
 import { nodeFiles } from '../engine/files.ts';
@@ -100,6 +100,8 @@ export interface RestoreReport {
 /** Rough merge speed for estimates, versions per second and worker. */
 const VERSIONS_PER_SECOND = 300_000;
 const RESTORING_FILE = 'restoring.json';
+/** The lock file, and what SQLite keeps beside it. */
+const LOCK_NAME = basename(writerLockPath('.'));
 
 /** Resolves the target and plans; reads, changes nothing. @throws target-*, mark-unknown, stream-unknown, timeline-unknown */
 export const planRestore = async (
@@ -148,9 +150,7 @@ export const restoreEngine = async (
     shards,
   };
   const path = resolve(dir);
-  await prepareTarget(path, archive, plan);
-  const lock = await acquireDirectoryLock(writerLockPath(path), { waitMs: 200 });
-  if (!lock) throw new PitrError('engine-busy', { dir });
+  const lock = await takeTarget(path, archive, plan);
   const store = Store.open(path, { bulk: true });
   try {
     const { results, written } = await merge(archive, job, options, async (chunk) => {
@@ -345,8 +345,39 @@ const report = (plan: RestorePlan, results: readonly RangeResult[], written: num
   };
 };
 
-/** The target must be absent or empty, or hold what an interrupted restore of this very target left. */
-const prepareTarget = async (dir: string, archive: Archive, plan: RestorePlan): Promise<void> => {
+/**
+ * Takes the target's lock: absent or empty, or what an interrupted restore of this very target left, which is thrown away. Looks
+ * before it makes anything, and again under the lock: somebody else may have finished the same restore meanwhile.
+ */
+const takeTarget = async (dir: string, archive: Archive, plan: RestorePlan): Promise<DirectoryLock> => {
+  const begun = JSON.stringify({
+    archive: archive.id,
+    timeline: plan.timeline,
+    ts: plan.target.ts,
+    selection: plan.selection,
+    ttl: plan.ttl,
+  });
+  await leftIn(dir, begun);
+  await fs.mkdir(dir, { recursive: true });
+  const lock = await acquireDirectoryLock(writerLockPath(dir), { waitMs: 200 });
+  if (!lock) throw new PitrError('engine-busy', { dir });
+  try {
+    const temporary = await leftIn(dir, begun);
+    // first what makes it an engine: a part of one must never look like the whole
+    await fs.rm(join(dir, IDENTITY_FILE), { force: true });
+    await nodeFiles.syncDir(dir);
+    await fs.rm(join(dir, STORE_DIR), { recursive: true, force: true });
+    for (const name of temporary) await fs.rm(join(dir, name), { force: true });
+    await writeFileDurably(dir, RESTORING_FILE, begun);
+    return lock;
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+};
+
+/** Temporary files of ours in the target. @throws target-not-empty when there is anything but what `begun` names */
+const leftIn = async (dir: string, begun: string): Promise<string[]> => {
   const found: string[] = await fs.readdir(dir).catch((cause) => {
     if (cause.code === 'ENOENT') return [];
     throw new PitrError('io', { op: 'open', path: dir, why: cause.code }, { cause });
@@ -355,30 +386,10 @@ const prepareTarget = async (dir: string, archive: Archive, plan: RestorePlan): 
   const temporary = found.filter(
     (n) => n.startsWith(`.${RESTORING_FILE}.`) || n.startsWith(`.${IDENTITY_FILE}.`),
   );
-  const names = found.filter((n) => !temporary.includes(n));
-  const begun = JSON.stringify({
-    archive: archive.id,
-    timeline: plan.timeline,
-    ts: plan.target.ts,
-    selection: plan.selection,
-    ttl: plan.ttl,
-  });
-  if (names.length > 0) {
-    const left = await fs.readFile(join(dir, RESTORING_FILE), 'utf8').catch(() => undefined);
-    // with a log it is an engine that somebody has opened since, although its marker stayed
-    if (left !== begun || names.includes(LOG_DIR)) throw new PitrError('target-not-empty', { dir });
-    const lock = await acquireDirectoryLock(writerLockPath(dir), { waitMs: 200 });
-    if (!lock) throw new PitrError('engine-busy', { dir });
-    try {
-      // first what makes it an engine: a part of one must never look like the whole
-      await fs.rm(join(dir, IDENTITY_FILE), { force: true });
-      await nodeFiles.syncDir(dir);
-      await fs.rm(join(dir, STORE_DIR), { recursive: true, force: true });
-    } finally {
-      lock.release();
-    }
-  }
-  for (const name of temporary) await fs.rm(join(dir, name), { force: true });
-  await fs.mkdir(dir, { recursive: true });
-  await writeFileDurably(dir, RESTORING_FILE, begun);
+  const names = found.filter((n) => !temporary.includes(n) && !n.startsWith(LOCK_NAME));
+  if (names.length === 0) return temporary;
+  const left = await fs.readFile(join(dir, RESTORING_FILE), 'utf8').catch(() => undefined);
+  // with a log it is an engine that somebody has opened since, although its marker stayed
+  if (left !== begun || names.includes(LOG_DIR)) throw new PitrError('target-not-empty', { dir });
+  return temporary;
 };

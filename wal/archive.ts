@@ -129,7 +129,7 @@ export class Archive {
 
   /**
    * Publishes a head. An unclear answer is settled by reading back: our own content there is success.
-   * @throws cas-conflict, fenced when another writer's generation is current
+   * @throws cas-conflict, fenced when another writer's generation, or claim to this generation, is current
    */
   async swapHead(expected: string | undefined, head: Head): Promise<string> {
     const name = this.headName(head.timeline, head.stream);
@@ -141,7 +141,8 @@ export class Archive {
       if (now?.bytes.equals(bytes)) return now.tag;
       if (now && isPitrError(error, 'cas-conflict')) {
         const current = decodeDocument<Head>('head', now.bytes, name);
-        if (current.generation > head.generation)
+        const taken = current.generation === head.generation && current.claim !== head.claim;
+        if (current.generation > head.generation || taken)
           throw new PitrError('fenced', {
             stream: head.stream,
             mine: head.generation,

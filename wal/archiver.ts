@@ -9,11 +9,12 @@ import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
 import { Archive, segmentName } from './archive.ts';
 import { writeArchived } from './archived.ts';
-import { emptyHead, type Gap, HEAD_MARKS_MAX, type Head, replaceRuns, runOf } from './catalog.ts';
+import { type Gap, HEAD_MARKS_MAX, type Head, replaceRuns, runOf } from './catalog.ts';
 import { FANOUT, mergeRuns, runsToMerge } from './compaction.ts';
 import { Engine } from './engine.ts';
+import { HeldHead } from './held-head.ts';
 import { LOG_DIR } from './local-log.ts';
-import { logFilesIn } from './log-file.ts';
+import { type LogFileName, logFilesIn, scanLogFile } from './log-file.ts';
 import { LogReader } from './log-reader.ts';
 import { segmentOfLog } from './log-segment.ts';
 import { segmentRefOf } from './segment-writer.ts';
@@ -23,8 +24,11 @@ import { withEngine } from './timeline.ts';
 const CATCH_UP_VERSIONS = 200_000;
 /** Looks at the directory this often even when the watcher says nothing. */
 const POLL_MS = 1000;
-/** Objects that a merge replaced are deleted after this time. */
-const RETIRE_MS = 10 * 60 * 1000;
+/**
+ * Objects that a merge replaced are deleted after this time: a restore works for hours by the catalog that it read at its
+ * start, and nothing tells the archiver about it.
+ */
+const RETIRE_MS = 6 * 60 * 60 * 1000;
 
 export interface ArchiverOptions {
   readonly clock?: Clock;
@@ -61,9 +65,17 @@ export type ArchiverEvent =
   | { readonly kind: 'gap'; readonly stream: string; readonly gap: Gap }
   | { readonly kind: 'error'; readonly stream: string; readonly error: unknown };
 
+/** What a job has that runs alone on the archiver ({@link Archiver.exclusively}). */
+export interface Alone {
+  /** {@link Archiver.archivePending}, as a part of the job. */
+  archivePending(): Promise<number>;
+}
+
 /**
  * Ships the sealed log files of one engine directory into the archive and states the stream's frontier there. The one archiver
  * of its stream: a kernel-held lock on this machine, a writer generation in the catalog head everywhere.
+ *
+ * Everything that touches the head, the log or the store is a job on one queue: rounds, the methods here, base copies.
  *
  * Order, so that a crash anywhere leaves the truth: segment object → catalog head → word to the engine that it may trim.
  */
@@ -75,13 +87,16 @@ export class Archiver {
   readonly #files: Files;
   readonly #clock: Clock;
   readonly #lock: DirectoryLock;
-  #head: Head;
-  #tag: string;
+  readonly #held: HeldHead;
   #watcher: FSWatcher | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #working: Promise<void> = Promise.resolve();
+  /** The newest job, or what is left of it: each begins when the one before has ended. */
+  #queue: Promise<unknown> = Promise.resolve();
   #queued = false;
   #stopped = false;
+  #fenced: PitrError | undefined;
+  /** Number of the archived file whose chain was last compared with the head's. */
+  #compared = 0;
 
   private constructor(
     dir: string,
@@ -89,8 +104,7 @@ export class Archiver {
     archive: Archive,
     lock: DirectoryLock,
     options: ArchiverOptions,
-    head: Head,
-    tag: string,
+    held: HeldHead,
   ) {
     this.dir = dir;
     this.identity = identity;
@@ -99,8 +113,7 @@ export class Archiver {
     this.#options = options;
     this.#files = options.files ?? nodeFiles;
     this.#clock = options.clock ?? systemClock;
-    this.#head = head;
-    this.#tag = tag;
+    this.#held = held;
   }
 
   /** Takes the stream. @throws agent-busy, archive-not-found, archive-mismatch, usage when the engine has no archive */
@@ -123,8 +136,8 @@ export class Archiver {
           expected: archive.id,
         });
       await archive.updateTimelines((all) => withEngine(all, identity, clock.nowMs()));
-      const { head, tag } = await claim(archive, identity);
-      return new Archiver(dir, identity, archive, lock, options, head, tag);
+      const held = await HeldHead.claim(archive, identity, clock);
+      return new Archiver(dir, identity, archive, lock, options, held);
     } catch (error) {
       lock.release();
       throw error;
@@ -133,7 +146,12 @@ export class Archiver {
 
   /** The head as this archiver last published it. */
   get head(): Head {
-    return this.#head;
+    return this.#held.current;
+  }
+
+  /** Set once another agent has taken the stream: this one does nothing any more but {@link close}. */
+  get fenced(): PitrError | undefined {
+    return this.#fenced;
   }
 
   /** Watches the directory and archives what is sealed there until {@link close}. */
@@ -147,15 +165,74 @@ export class Archiver {
     this.#kick(true);
   }
 
-  /** One round: adopt the log of a dead or closed writer, ship, compact. Rounds never overlap. */
+  /** One round: adopt the log of a dead or closed writer, ship, compact. */
   round(): Promise<void> {
-    const work = this.#working.then(() => this.#work(true));
-    this.#working = work.catch(() => undefined);
-    return work;
+    return this.#enqueue(() => this.#work(true));
   }
 
   /** Ships sealed files that the archive does not have. Returns the number of versions. */
-  async archivePending(): Promise<number> {
+  archivePending(): Promise<number> {
+    return this.#enqueue(() => this.#archivePending());
+  }
+
+  /**
+   * When no writer has the directory: opens the engine, which repairs and seals its log under the writer's own lock and states
+   * the frontier, and closes it again.
+   */
+  adopt(): Promise<boolean> {
+    return this.#enqueue(() => this.#adopt());
+  }
+
+  /** Merges until the number of runs is within bounds, and deletes what earlier merges replaced. Returns the number of merges. */
+  compact(fanout = this.#options.fanout ?? FANOUT): Promise<number> {
+    return this.#enqueue(() => this.#compact(fanout));
+  }
+
+  /**
+   * Runs `job` while nothing else of this archiver does: no engine is opened to adopt its log, nothing is shipped. In the job
+   * only `own` may be used; this object's methods would wait for the job itself.
+   */
+  exclusively<T>(job: (own: Alone) => Promise<T>): Promise<T> {
+    return this.#enqueue(() => job({ archivePending: () => this.#archivePending() }));
+  }
+
+  /** Waits for the jobs that were asked for, and lets go of the stream. */
+  async close(): Promise<void> {
+    this.#stopped = true;
+    await this.#unwatch();
+    await this.#queue;
+    this.#lock.release();
+  }
+
+  async #enqueue<T>(job: () => Promise<T>): Promise<T> {
+    // the lock is gone, or will be when the queue has ended
+    if (this.#stopped)
+      throw new PitrError('interrupted', { what: `archiving of stream ${this.identity.stream}` });
+    const work = this.#queue.then(async () => {
+      if (this.#fenced) throw this.#fenced;
+      try {
+        return await job();
+      } catch (error) {
+        if (isPitrError(error, 'fenced')) this.#stopFenced(error);
+        throw error;
+      }
+    });
+    this.#queue = work.catch(() => undefined);
+    return work;
+  }
+
+  #stopFenced(error: PitrError): void {
+    this.#fenced = error;
+    void this.#unwatch();
+    this.#emit({ kind: 'error', stream: this.identity.stream, error });
+  }
+
+  async #unwatch(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#watcher?.close();
+  }
+
+  async #archivePending(): Promise<number> {
     let versions = 0;
     for (;;) {
       const shipped = await this.#shipNext();
@@ -164,17 +241,15 @@ export class Archiver {
     }
   }
 
-  /**
-   * When no writer has the directory: opens the engine, which repairs and seals its log under the writer's own lock and states
-   * the frontier, and closes it again.
-   */
-  async adopt(): Promise<boolean> {
+  async #adopt(): Promise<boolean> {
     if (isLocked(writerLockPath(this.dir))) return false;
     try {
       const engine = await Engine.open({
         dir: this.dir,
         sealMs: 0,
         lockWaitMs: 0,
+        // it is open for a moment only: who wants something of a writer waits for the lock instead
+        door: false,
         clock: this.#clock,
         ...(this.#options.files ? { files: this.#options.files } : {}),
       });
@@ -190,18 +265,24 @@ export class Archiver {
     }
   }
 
-  /** Merges until the number of runs is within bounds, and deletes what earlier merges replaced. */
-  async compact(fanout = this.#options.fanout ?? FANOUT): Promise<number> {
+  async #compact(fanout: number): Promise<number> {
     let merges = 0;
-    for (let runs = runsToMerge(this.#head.runs, fanout); runs; runs = runsToMerge(this.#head.runs, fanout)) {
-      if (this.#stopped) break;
-      const merged = await mergeRuns(this.archive, this.#head, runs);
+    for (;;) {
+      const head = this.head;
+      const runs = this.#stopped ? undefined : runsToMerge(head.runs, fanout);
+      if (!runs) break;
+      const merged = await mergeRuns(this.archive, head, runs);
       const names = runs.flatMap((r) => r.segments.map((s) => s.name));
-      await this.#publish({
-        ...this.#head,
-        runs: replaceRuns(this.#head.runs, runs, merged),
-        retired: [...this.#head.retired, { names, sinceMs: this.#clock.nowMs() }],
-      });
+      const next = {
+        ...head,
+        runs: replaceRuns(head.runs, runs, merged),
+        retired: [...head.retired, { names, sinceMs: this.#clock.nowMs() }],
+      };
+      await this.#held.publishWith(
+        head,
+        next,
+        merged.segments.map((s) => s.name),
+      );
       merges++;
       const versions = merged.segments.reduce((n, s) => n + s.rows, 0);
       this.#emit({
@@ -216,26 +297,16 @@ export class Archiver {
     return merges;
   }
 
-  async close(): Promise<void> {
-    this.#stopped = true;
-    clearInterval(this.#timer);
-    await this.#watcher?.close();
-    await this.#working;
-    this.#lock.release();
-  }
-
   /** Adopting seals a file, and a sealed file kicks: only the timer adopts, or the two would chase each other. */
   #kick(adopt: boolean): void {
-    if (this.#queued || this.#stopped) return;
+    if (this.#queued || this.#stopped || this.#fenced) return;
     this.#queued = true;
-    this.#working = this.#working.then(async () => {
+    this.#enqueue(async () => {
       this.#queued = false;
-      if (this.#stopped) return;
-      try {
-        await this.#work(adopt);
-      } catch (error) {
-        this.#emit({ kind: 'error', stream: this.identity.stream, error });
-      }
+      if (!this.#stopped) await this.#work(adopt);
+    }).catch((error) => {
+      // that it was fenced has been said
+      if (error !== this.#fenced) this.#emit({ kind: 'error', stream: this.identity.stream, error });
     });
   }
 
@@ -243,11 +314,11 @@ export class Archiver {
     let failure: unknown;
     // an engine that does not open any more is no reason to leave its sealed files unarchived
     if (adopt)
-      await this.adopt().catch((error) => {
+      await this.#adopt().catch((error) => {
         failure = error;
       });
-    await this.archivePending();
-    await this.compact();
+    await this.#archivePending();
+    await this.#compact(this.#options.fanout ?? FANOUT);
     if (failure) throw failure;
   }
 
@@ -257,9 +328,12 @@ export class Archiver {
       if (cause.code === 'ENOENT') return [];
       throw new PitrError('io', { op: 'list', path: dir, why: cause.code }, { cause });
     });
-    const waiting = logFilesIn(names).filter((f) => f.sealed && f.sequence > this.#head.sequence);
+    const head = this.head;
+    const files = logFilesIn(names);
+    await this.#checkContinues(files);
+    const waiting = files.filter((f) => f.sealed && f.sequence > head.sequence);
     if (waiting.length === 0) return undefined;
-    const batch = new LogReader(this.identity, this.#head);
+    const batch = new LogReader(this.identity, head);
     let bytesRead = 0;
     for (const { name, sequence } of waiting) {
       // a missing file ends the batch: the next one begins with the gap
@@ -274,21 +348,24 @@ export class Archiver {
     if (!clock)
       throw new PitrError('log-corrupt', { path: dir, offset: 0, why: 'a sealed file without clock frame' });
     let next: Head = {
-      ...this.#head,
-      frontier: { ts: Math.max(clock.ts, this.#head.frontier.ts), lsn: batch.lsnEnd - 1 },
-      clock: batch.clockEvent() ?? this.#head.clock,
+      ...head,
+      frontier: { ts: Math.max(clock.ts, head.frontier.ts), lsn: batch.lsnEnd - 1 },
+      clock: batch.clockEvent() ?? head.clock,
       sequence: batch.sequence,
-      gaps: gap ? [...this.#head.gaps, gap] : this.#head.gaps,
+      chain: batch.chain,
+      gaps: gap ? [...head.gaps, gap] : head.gaps,
     };
     let bytes = 0;
+    const objects: string[] = [];
     if (batch.lsnEnd > batch.lsnStart) {
-      const { timeline, stream, generation } = this.#head;
+      const { timeline, stream, generation } = head;
       const finished = segmentOfLog(
         { versions: batch.versions, events: batch.allEvents(), streams: batch.streams() },
         { archive: this.archive.id, timeline, generation },
       );
       const name = segmentName(timeline, stream, 0, batch.lsnStart, batch.lsnEnd, generation);
       await this.archive.store.create(name, finished.bytes);
+      objects.push(name);
       bytes = finished.bytes.length;
       next = {
         ...next,
@@ -296,7 +373,8 @@ export class Archiver {
         marks: [...next.marks, ...batch.marks].slice(-HEAD_MARKS_MAX),
       };
     }
-    await this.#publish(next);
+    await this.#held.publishWith(head, next, objects);
+    this.#compared = next.sequence;
     await writeArchived(this.dir, { lsn: next.frontier.lsn, sequence: next.sequence });
     if (gap) this.#emit({ kind: 'gap', stream: this.identity.stream, gap });
     if (bytes > 0)
@@ -310,51 +388,71 @@ export class Archiver {
     return batch.versions.length;
   }
 
-  async #publish(head: Head): Promise<void> {
-    const next = { ...head, updatedMs: this.#clock.nowMs() };
+  /**
+   * The directory must be the one whose log is archived, not a copy of an earlier state of it: what such a copy logs has LSNs
+   * and file numbers that the archive knows already. @throws log-rolled-back
+   */
+  async #checkContinues(files: readonly LogFileName[]): Promise<void> {
+    const { sequence, chain, stream } = this.head;
+    const newest = files.at(-1)?.sequence ?? 0;
+    const path = join(this.dir, LOG_DIR);
+    if (newest < sequence)
+      throw new PitrError('log-rolled-back', {
+        path,
+        stream,
+        why: `its newest file is ${newest}, archived is file ${sequence}`,
+      });
+    // the file after it says the same in its header
+    const file = files.find((f) => f.sequence === sequence);
+    if (!file?.sealed || this.#compared === sequence || typeof chain !== 'number') return;
+    const own = await this.#chainOf(join(path, file.name));
+    if (own !== undefined && own !== chain)
+      throw new PitrError('log-rolled-back', {
+        path: join(path, file.name),
+        stream,
+        why: 'it is not the file that is archived under this number',
+      });
+    this.#compared = sequence;
+  }
+
+  /** Undefined when the file is damaged, which its engine will say, or was trimmed a moment ago. */
+  async #chainOf(path: string): Promise<number | undefined> {
     try {
-      this.#tag = await this.archive.swapHead(this.#tag, next);
-      this.#head = next;
+      return scanLogFile(await this.#files.read(path), path, false, () => undefined).chain;
     } catch (error) {
-      // a head of our generation is our own: an earlier swap had its effect although all its answers were lost
-      const now = isPitrError(error, 'cas-conflict')
-        ? await this.archive.head(next.timeline, next.stream)
-        : undefined;
-      if (now?.value.generation === next.generation) {
-        this.#tag = now.tag as string;
-        this.#head = now.value;
-      }
+      if (isPitrError(error, 'log-corrupt') || (error as NodeJS.ErrnoException).code === 'ENOENT')
+        return undefined;
       throw error;
     }
   }
 
+  /**
+   * Names stay listed until they are deleted. Publishing first proves that the catalog is still ours when something is
+   * deleted; an object that is deleted twice is deleted.
+   */
   async #deleteRetired(): Promise<void> {
-    const before = this.#clock.nowMs() - (this.#options.retireMs ?? RETIRE_MS);
-    const due = this.#head.retired.filter((r) => r.sinceMs <= before);
+    const head = this.head;
+    const nowMs = this.#clock.nowMs();
+    const before = nowMs - (this.#options.retireMs ?? RETIRE_MS);
+    const due = head.retired.filter((r) => r.sinceMs <= before);
     if (due.length === 0) return;
-    // our generation must still be current when something is deleted: publishing the boundary first proves it
-    await this.#publish({ ...this.#head, retired: this.#head.retired.filter((r) => !due.includes(r)) });
-    await this.archive.store.delete(due.flatMap((r) => r.names));
+    await this.#held.publish(head, head);
+    const failed = await this.archive.store.delete(due.flatMap((r) => r.names));
+    const kept = head.retired.filter((r) => !due.includes(r));
+    const names = failed.map((f) => f.name);
+    // tried again after the same time
+    if (names.length > 0) kept.push({ names, sinceMs: nowMs });
+    const proven = this.head;
+    await this.#held.publish(proven, { ...proven, retired: kept });
+    if (names.length > 0)
+      throw new PitrError(
+        'io',
+        { op: 'delete', path: names[0], why: `${names.length} objects could not be deleted` },
+        { cause: failed[0].cause },
+      );
   }
 
   #emit(event: ArchiverEvent): void {
     this.#options.onEvent?.(event);
   }
 }
-
-/** Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing. */
-const claim = async (archive: Archive, identity: EngineIdentity): Promise<{ head: Head; tag: string }> => {
-  for (;;) {
-    const found = await archive.head(identity.timeline, identity.stream);
-    const { engineId, stream, timeline } = identity;
-    if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
-    const head = found
-      ? { ...found.value, generation: found.value.generation + 1 }
-      : emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 1 });
-    try {
-      return { head, tag: await archive.swapHead(found?.tag, head) };
-    } catch (error) {
-      if (!isPitrError(error, 'cas-conflict') && !isPitrError(error, 'fenced')) throw error;
-    }
-  }
-};

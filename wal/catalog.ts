@@ -1,3 +1,4 @@
+import { PitrError } from '../engine/errors.ts';
 import type { ClockEvent } from './event.ts';
 import type { Run } from './segment.ts';
 
@@ -31,7 +32,7 @@ export const HEAD_MARKS_MAX = 1000;
  * names does not exist.
  *
  * A1: `runs` are contiguous: each starts where its predecessor ends, except at a gap. A2: `frontier` never falls.
- * A3: only the holder of `generation` changes the head.
+ * A3: only the holder of `generation` and `claim` changes the head.
  */
 export interface Head {
   readonly archive: string;
@@ -39,12 +40,16 @@ export interface Head {
   readonly stream: string;
   readonly engineId: string;
   readonly generation: number;
+  /** Random, of the archiver that raised the generation: two that raise it at once are told apart by it. */
+  readonly claim: string;
   /** Every version of this stream with ts <= `ts` is in `runs`, and no other will ever get such a ts; `lsn` is the newest archived. */
   readonly frontier: { readonly ts: number; readonly lsn: number };
   /** The stream's newest clock frame: what it states about itself at the frontier. */
   readonly clock: ClockEvent | null;
   /** Number of the last local log file that is archived. */
   readonly sequence: number;
+  /** crc32 of that file's last frame, with which the next file must go on; null before the first. */
+  readonly chain: number | null;
   /** Oldest first, mixed levels. */
   readonly runs: readonly Run[];
   readonly gaps: readonly Gap[];
@@ -58,9 +63,11 @@ export const emptyHead = (
   fields: Pick<Head, 'archive' | 'timeline' | 'stream' | 'engineId' | 'generation'>,
 ): Head => ({
   ...fields,
+  claim: '',
   frontier: { ts: 0, lsn: 0 },
   clock: null,
   sequence: 0,
+  chain: null,
   runs: [],
   gaps: [],
   marks: [],
@@ -68,9 +75,18 @@ export const emptyHead = (
   updatedMs: 0,
 });
 
-/** Puts the run where the runs that it replaces stood. */
+/** Names of all objects that the head lists, and of those that it will delete. */
+export const namesOf = (head: Head): Set<string> =>
+  new Set([
+    ...head.runs.flatMap((r) => r.segments.map((s) => s.name)),
+    ...head.retired.flatMap((r) => r.names),
+  ]);
+
+/** Puts the run where the runs that it replaces stood. @throws internal when they are not there */
 export const replaceRuns = (runs: readonly Run[], old: readonly Run[], merged: Run): Run[] => {
   const at = runs.indexOf(old[0]);
+  if (at < 0 || old.some((run, i) => runs[at + i] !== run))
+    throw new PitrError('internal', { what: 'the runs that were merged are not in the catalog head' });
   return [...runs.slice(0, at), merged, ...runs.slice(at + old.length)];
 };
 

@@ -1,4 +1,5 @@
 import type { ShardDigest } from '../engine/content-digest.ts';
+import { PitrError } from '../engine/errors.ts';
 
 /** Where an event stands in its stream, and when. */
 export interface EventPosition {
@@ -31,6 +32,8 @@ export interface OwnershipEvent extends EventPosition {
   readonly change: 'acquire' | 'release';
   readonly partitions: string;
   readonly peer: string;
+  /** Of a release: of the records that were given up, by shard. */
+  readonly digests?: readonly ShardDigest[];
 }
 
 /**
@@ -67,6 +70,13 @@ export type ArchiveEvent =
   | ClockEvent
   | DefinitionEvent
   | GapEvent;
+
+/** Refuses what no engine may state: a truncation without a cutoff would hide or show everything. @throws object-corrupt */
+export const checkEvents = (events: readonly ArchiveEvent[], name: string): void => {
+  for (const e of events)
+    if (e.kind === 'truncate' && !Number.isFinite(e.cutoffLut))
+      throw new PitrError('object-corrupt', { name, why: `the truncation at LSN ${e.lsn} has no cutoff` });
+};
 
 /** Order of events and versions of one stream. */
 export const compareEvents = (a: EventPosition, b: EventPosition): number =>

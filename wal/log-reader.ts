@@ -3,7 +3,7 @@ import { PitrError } from '../engine/errors.ts';
 import type { EngineIdentity } from '../engine/identity.ts';
 import type { Gap, Head, Mark } from './catalog.ts';
 import type { ArchiveEvent, ClockEvent } from './event.ts';
-import { scanLogFile } from './log-file.ts';
+import { decodeLogHeader, scanLogFile } from './log-file.ts';
 import { archiveEventOf } from './log-segment.ts';
 import type { StreamSpan } from './segment.ts';
 
@@ -14,10 +14,12 @@ export class LogReader {
   clock: LogClock | undefined;
   gap: Gap | undefined;
   sequence = 0;
+  /** crc32 of the last frame read. */
+  chain: number | null = null;
   lsnStart: number;
   lsnEnd: number;
   readonly #identity: EngineIdentity;
-  readonly #frontierTs: number;
+  readonly #head: Head;
   readonly #events: ArchiveEvent[] = [];
   readonly #clocks: ClockEvent[] = [];
   #newestClock: ClockEvent | undefined;
@@ -26,13 +28,15 @@ export class LogReader {
 
   constructor(identity: EngineIdentity, head: Head) {
     this.#identity = identity;
-    this.#frontierTs = head.frontier.ts;
+    this.#head = head;
     this.lsnStart = head.frontier.lsn + 1;
     this.lsnEnd = this.lsnStart;
   }
 
+  /** @throws log-corrupt, log-foreign, log-gap; log-rolled-back when the file does not follow what the head says is archived */
   read(bytes: Buffer, path: string, sequence: number): void {
-    const { stream, engineId } = this.#identity;
+    const { stream } = this.#identity;
+    this.#checkHeader(bytes, path, sequence);
     let epoch = this.#epochs.at(-1)?.epoch ?? 0;
     let firstTs: number | undefined;
     const pending: (() => void)[] = [];
@@ -46,14 +50,12 @@ export class LogReader {
       }
       if (entry.kind === 'version') {
         firstTs ??= entry.version.ts;
-        // LSNs at or below the frontier are in the archive already: a file that was sealed twice over a crash
-        if (entry.version.lsn >= this.lsnStart) this.versions.push(entry.version);
+        this.versions.push(entry.version);
         return;
       }
       const { event } = entry;
       firstTs ??= event.ts;
       pending.push(() => {
-        if (event.lsn < this.lsnStart) return;
         if (event.kind === 'ownership' && event.epoch !== epoch) {
           epoch = event.epoch;
           this.#epochs.push({ epoch, lsn: event.lsn });
@@ -62,22 +64,16 @@ export class LogReader {
         this.#events.push(archiveEventOf(event, stream, epoch));
       });
     });
-    if (content.header.engine !== engineId)
-      throw new PitrError('log-foreign', { path, actual: content.header.engine, expected: engineId });
-    if (content.header.sequence !== sequence)
-      throw new PitrError('log-corrupt', {
-        path,
-        offset: 0,
-        why: `it is file ${content.header.sequence} under another name`,
-      });
+    if (!this.#started && firstTs !== undefined && firstTs <= this.#head.frontier.ts)
+      throw this.#rolledBack(path, 'it has changes from before the archived frontier');
     if (!this.#started) {
       this.#started = true;
       if (content.header.lsnFirst > this.lsnStart) {
         this.gap = {
           lsnStart: this.lsnStart,
           lsnEnd: content.header.lsnFirst,
-          afterTs: this.#frontierTs,
-          untilTs: firstTs ?? this.clock?.ts ?? this.#frontierTs,
+          afterTs: this.#head.frontier.ts,
+          untilTs: firstTs ?? this.clock?.ts ?? this.#head.frontier.ts,
           cause: 'log files are missing',
         };
         this.lsnStart = content.header.lsnFirst;
@@ -90,6 +86,30 @@ export class LogReader {
     for (const apply of pending) apply();
     this.lsnEnd = Math.max(this.lsnEnd, content.lsnNext);
     this.sequence = content.header.sequence;
+    this.chain = content.chain;
+  }
+
+  /** Before anything of the file is taken. */
+  #checkHeader(bytes: Buffer, path: string, sequence: number): void {
+    const { engineId } = this.#identity;
+    const { body } = decodeLogHeader(bytes, path);
+    if (body.engine !== engineId)
+      throw new PitrError('log-foreign', { path, actual: body.engine, expected: engineId });
+    const corrupt = (why: string): PitrError => new PitrError('log-corrupt', { path, offset: 0, why });
+    if (body.sequence !== sequence) throw corrupt(`it is file ${body.sequence} under another name`);
+    if (this.#started) {
+      if (body.chain !== this.chain) throw corrupt('it does not follow its predecessor');
+      return;
+    }
+    const { sequence: archived, chain, frontier } = this.#head;
+    if (typeof chain === 'number' && sequence === archived + 1 && body.chain !== chain)
+      throw this.#rolledBack(path, `it does not follow file ${archived} as it was archived`);
+    if (body.lsnFirst <= frontier.lsn)
+      throw this.#rolledBack(path, `it begins at LSN ${body.lsnFirst}, archived is LSN ${frontier.lsn}`);
+  }
+
+  #rolledBack(path: string, why: string): PitrError {
+    return new PitrError('log-rolled-back', { path, stream: this.#identity.stream, why });
   }
 
   /** Events of the batch with the clock frames that each new position got first: what a restore to that time is compared with. */

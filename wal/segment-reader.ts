@@ -4,7 +4,7 @@ import type { ObjectStore } from '../engine/object-store.ts';
 import { PARTITIONS } from '../engine/partition.ts';
 import { Block, decodeStored } from './block.ts';
 import { decodeEnvelope, unpackBytes } from './envelope.ts';
-import type { ArchiveEvent } from './event.ts';
+import { type ArchiveEvent, checkEvents } from './event.ts';
 import { Filter } from './filter.ts';
 import {
   FOOTER_BYTES,
@@ -116,7 +116,12 @@ export class SegmentReader {
   async events(): Promise<ArchiveEvent[]> {
     const { eventsOffset, eventsBytes } = this.properties;
     if (eventsBytes === 0) return [];
-    return unpackBytes<ArchiveEvent[]>(await this.#stored(eventsOffset, eventsBytes), this.ref.name);
+    const events = unpackBytes<ArchiveEvent[]>(
+      await this.#stored(eventsOffset, eventsBytes),
+      this.ref.name,
+    );
+    checkEvents(events, this.ref.name);
+    return events;
   }
 
   /** Blocks that can hold rows of `[partitionStart, partitionEnd)`, in order; of one namespace when its index is given. */

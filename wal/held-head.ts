@@ -1,0 +1,97 @@
+import { randomBytes } from 'node:crypto';
+import type { Clock } from '../engine/clock.ts';
+import { isPitrError, PitrError } from '../engine/errors.ts';
+import type { EngineIdentity } from '../engine/identity.ts';
+import type { Archive } from './archive.ts';
+import { emptyHead, type Head, namesOf } from './catalog.ts';
+
+/** A stream's catalog head as its archiver holds it: the one place that changes it. Calls must not overlap. */
+export class HeldHead {
+  readonly #archive: Archive;
+  readonly #clock: Clock;
+  #head: Head;
+  #tag: string;
+
+  private constructor(archive: Archive, clock: Clock, head: Head, tag: string) {
+    this.#archive = archive;
+    this.#clock = clock;
+    this.#head = head;
+    this.#tag = tag;
+  }
+
+  /** Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing. @throws stream-taken */
+  static async claim(archive: Archive, identity: EngineIdentity, clock: Clock): Promise<HeldHead> {
+    const { engineId, stream, timeline } = identity;
+    // two that claim at once would otherwise write the same bytes, and each would take the other's head for its own
+    const claim = randomBytes(8).toString('hex');
+    for (;;) {
+      const found = await archive.head(timeline, stream);
+      if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
+      const head = found
+        ? { ...found.value, generation: found.value.generation + 1, claim }
+        : { ...emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 1 }), claim };
+      try {
+        return new HeldHead(archive, clock, head, await archive.swapHead(found?.tag, head));
+      } catch (error) {
+        if (!isPitrError(error, 'cas-conflict') && !isPitrError(error, 'fenced')) throw error;
+      }
+    }
+  }
+
+  /** The head as it was last published. */
+  get current(): Head {
+    return this.#head;
+  }
+
+  /**
+   * Publishes `next`, which was made from `from`.
+   * @throws internal when another head was published since `from`, or the frontier would fall (A2); fenced; cas-conflict
+   */
+  async publish(from: Head, next: Head): Promise<void> {
+    const refuse = (what: string): PitrError =>
+      new PitrError('internal', { what: `a catalog head of stream ${from.stream} ${what}` });
+    if (from !== this.#head) throw refuse('was made from one that is no longer current');
+    if (
+      next.frontier.ts < from.frontier.ts ||
+      next.frontier.lsn < from.frontier.lsn ||
+      next.sequence < from.sequence
+    )
+      throw refuse('would lower the frontier');
+    const head = { ...next, updatedMs: this.#clock.nowMs() };
+    try {
+      this.#tag = await this.#archive.swapHead(this.#tag, head);
+      this.#head = head;
+    } catch (error) {
+      // a head of our claim is our own: an earlier swap had its effect although all its answers were lost
+      const now = isPitrError(error, 'cas-conflict')
+        ? await this.#archive.head(head.timeline, head.stream)
+        : undefined;
+      if (now && now.value.generation === head.generation && now.value.claim === head.claim) {
+        this.#tag = now.tag as string;
+        this.#head = now.value;
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * Publishes a head that lists new objects; when that has certainly failed they are deleted, so that a try leaves nothing.
+   * Whether they are listed after all is read back: a successor may have taken them over from a head whose answer was lost.
+   */
+  async publishWith(from: Head, next: Head, objects: readonly string[]): Promise<void> {
+    try {
+      await this.publish(from, next);
+    } catch (error) {
+      if (isPitrError(error, 'fenced') || isPitrError(error, 'cas-conflict'))
+        await this.#discard(objects).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #discard(objects: readonly string[]): Promise<void> {
+    const now = await this.#archive.head(this.#head.timeline, this.#head.stream);
+    if (!now) return;
+    const listed = namesOf(now.value);
+    await this.#archive.store.delete(objects.filter((name) => !listed.has(name)));
+  }
+}
