@@ -13,8 +13,8 @@ const DOOR_TIMEOUT_MS = 60_000;
 
 /**
  * Has the writer of a directory do something that may be done twice: the live one through its door, or, when nobody has the
- * directory, an engine opened for the moment. An agent opens a closed directory for an instant now and then, so a door may
- * close under a request; then it is asked again.
+ * directory, an engine opened for the moment. A door may close under a request; then it is asked again. An agent that adopts
+ * a closed directory has no door: opening waits until it is done.
  * @throws engine-busy when a writer without a door holds the directory
  */
 export const askWriter = async <T>(
@@ -29,12 +29,17 @@ export const askWriter = async <T>(
       return { result, via: 'writer' };
     } catch (error) {
       if (isDoorClosed(error)) break;
-      const isClosing = isPitrError(error, 'engine-closed') || isPitrError(error, 'io');
-      if (!isClosing || tries >= TRIES_MAX) throw error;
+      const isClosing = isPitrError(error, 'engine-closed');
+      if (!isClosing && !isPitrError(error, 'io')) throw error;
+      if (tries >= TRIES_MAX) {
+        // it takes its time to close: opening waits for its lock
+        if (isClosing) break;
+        throw error;
+      }
     }
     await sleep(PAUSE_MS);
   }
-  const engine = await Engine.open({ dir, sealMs: 0 });
+  const engine = await Engine.open({ dir, sealMs: 0, door: false });
   try {
     return { result: await self(engine), via: 'command' };
   } finally {

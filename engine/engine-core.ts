@@ -1,6 +1,13 @@
 import { join } from 'node:path';
 import { type Clock, systemClock } from './clock.ts';
-import type { CommitLog, CommitLogOpener, LogEvent, LogOwnership, LogRecovery, LogVersion } from './commit-log.ts';
+import type {
+  CommitLog,
+  CommitLogOpener,
+  LogEvent,
+  LogOwnership,
+  LogRecovery,
+  LogVersion,
+} from './commit-log.ts';
 import { CommitLoop, type Frontier } from './commit-loop.ts';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts';
@@ -46,6 +53,8 @@ export interface EngineCoreOptions {
   readonly sealBytes?: number;
   /** How long to wait for another writer to close the directory. Default 2000. */
   readonly lockWaitMs?: number;
+  /** False: no door for other processes, for an engine that is open for a moment only. Default true. */
+  readonly door?: boolean;
   readonly openLog: CommitLogOpener;
   /** Newest LSN that is durable in the archive; undefined without archive, then the store alone decides what is trimmed. */
   readonly archivedLsn?: () => Promise<number>;
@@ -118,6 +127,8 @@ export class EngineCore {
   #partitions: PartitionSet;
   #owned: Uint8Array;
   #transfers: readonly Transfer[];
+  /** What scans that are under way read from. */
+  readonly #scans = new Set<ReturnType<Store['scan']>>();
   #gate: Promise<void> | undefined;
   #sealTimer: NodeJS.Timeout | undefined;
   #sealing: Promise<void> | undefined;
@@ -163,6 +174,7 @@ export class EngineCore {
     });
     if (!lock) throw new PitrError('engine-busy', { dir: options.dir });
     let store: Store | undefined;
+    let openedLog: CommitLog | undefined;
     try {
       store = Store.open(options.dir);
       const meta = store.meta();
@@ -176,6 +188,7 @@ export class EngineCore {
         epoch: meta?.epoch ?? 1,
         replay: replay.entry,
       });
+      openedLog = log;
       const lastTs = Math.max(meta?.lastTs ?? 0, recovery.lastTs, identity.fork?.ts ?? 0);
       const { digest, partitions, epoch, transfers } = replay.finish(recovery.lastLsn, lastTs);
       const report: OpenReport = {
@@ -186,6 +199,7 @@ export class EngineCore {
       };
       return { options, identity, lock, store, log, digest, partitions, epoch, transfers, lastTs, report };
     } catch (error) {
+      await openedLog?.close();
       await store?.close();
       lock.release();
       throw error;
@@ -194,6 +208,22 @@ export class EngineCore {
 
   /** Opens the door for other processes and starts the seal timer. */
   protected async start(): Promise<void> {
+    if (this.#options.door !== false) await this.#openDoor();
+    const sealMs = this.#options.sealMs ?? 1000;
+    if (sealMs > 0) {
+      this.#sealTimer = setInterval(() => {
+        this.#sealing ??= this.seal()
+          .then(() => undefined)
+          .catch(() => undefined)
+          .finally(() => {
+            this.#sealing = undefined;
+          });
+      }, sealMs);
+      this.#sealTimer.unref();
+    }
+  }
+
+  async #openDoor(): Promise<void> {
     this.#door = await DoorServer.open(this.dir, {
       seal: async (args) => {
         if (doorArguments('seal', args)?.apply) return this.sealApplied();
@@ -215,18 +245,6 @@ export class EngineCore {
         return this.acquire({ ...request, load: readRecordFile(file) });
       },
     });
-    const sealMs = this.#options.sealMs ?? 1000;
-    if (sealMs > 0) {
-      this.#sealTimer = setInterval(() => {
-        this.#sealing ??= this.seal()
-          .then(() => undefined)
-          .catch(() => undefined)
-          .finally(() => {
-            this.#sealing = undefined;
-          });
-      }, sealMs);
-      this.#sealTimer.unref();
-    }
   }
 
   /** LSN of the newest write handed to the log. */
@@ -297,20 +315,27 @@ export class EngineCore {
   ): AsyncGenerator<EngineRecord> {
     this.#check();
     await this.#loop.drain();
+    this.#checkOpen();
     const nowMs = this.#nowMs();
     const mask = (options.partitions ?? PartitionSet.all).toMask();
+    const rows = this.#store.scan(options.namespace);
+    this.#scans.add(rows);
     let n = 0;
-    for (const { key, value } of this.#store.scan(options.namespace)) {
-      if (++n % CHUNK_RECORDS === 0) {
-        await new Promise(setImmediate);
+    try {
+      for (const { key, value } of rows) {
+        if (++n % CHUNK_RECORDS === 0) {
+          await new Promise(setImmediate);
+          this.#checkOpen();
+        }
+        const partition = partitionOfKey(key);
+        if (!mask[partition] || !this.#owned[partition] || isExpired(state.voidTime(value), nowMs)) continue;
+        if (options.set !== undefined && state.set(value) !== options.set) continue;
+        yield EngineRecord.ofStore(key, value);
+        // the caller may have closed the engine since
         this.#checkOpen();
       }
-      const partition = partitionOfKey(key);
-      if (!mask[partition] || !this.#owned[partition] || isExpired(state.voidTime(value), nowMs)) continue;
-      if (options.set !== undefined && state.set(value) !== options.set) continue;
-      yield EngineRecord.ofStore(key, value);
-      // the caller may have closed the engine since
-      this.#checkOpen();
+    } finally {
+      this.#scans.delete(rows);
     }
   }
 
@@ -466,7 +491,10 @@ export class EngineCore {
     const mine = partitions.intersect(this.#partitions);
     if (mine.equals(partitions) && epoch <= this.#loop.epoch) {
       // unknown only to a store of an older release: then the present position, which is after it
-      const { lsn, ts } = this.#transfer('acquire', partitions.toString(), peer) ?? { lsn: this.#loop.lastLsn, ts: this.#loop.lastTs };
+      const { lsn, ts } = this.#transfer('acquire', partitions.toString(), peer) ?? {
+        lsn: this.#loop.lastLsn,
+        ts: this.#loop.lastTs,
+      };
       return { lsn, ts, records: 0 };
     }
     if (mine.size > 0)
@@ -521,9 +549,7 @@ export class EngineCore {
   }
 
   #transfer(change: Transfer['change'], partitions: string, peer: string): Transfer | undefined {
-    return this.#transfers.find(
-      (t) => t.change === change && t.partitions === partitions && t.peer === peer,
-    );
+    return this.#transfers.find((t) => t.change === change && t.partitions === partitions && t.peer === peer);
   }
 
   /** States the frontier and makes everything so far visible to the archiver. Trims what is archived. */
@@ -558,6 +584,8 @@ export class EngineCore {
     } finally {
       await this.#door?.close();
       await this.#log.close();
+      // LMDB does not survive a cursor that is open when its environment is closed
+      for (const rows of this.#scans) rows.return(undefined);
       await this.#store.close();
       this.#lock.release();
     }

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { ContentDigest, contentHash, type ShardDigest, scopeSeed } from './content-digest.ts';
 import { PitrError } from './errors.ts';
@@ -18,7 +18,7 @@ export interface StoreMeta {
   /** Owned partitions, inclusive ranges as text. */
   readonly partitions: string;
   readonly digests: readonly ShardDigest[];
-  /** Releases and acquisitions that nothing has superseded; absent when there are none. */
+  /** Releases and acquisitions that nothing has superseded; absent in a store of an older release. */
   readonly transfers?: readonly Transfer[];
 }
 
@@ -32,6 +32,12 @@ export const STORE_DIR = 'store';
 const META_KEY = 'meta';
 
 /**
+ * Stores that are open in this process. LMDB gives everybody who opens a path the environment of the first: a writer that gets
+ * a read-only one fails halfway, and what it leaves open makes every later open fail, too.
+ */
+const environments = new Map<string, { users: number; readonly readOnly: boolean }>();
+
+/**
  * The current state of the records, in LMDB. The log is the truth and this may lag behind it; it is never ahead, because a
  * change comes here only after the log has synced it. Readers in other processes see whole transactions.
  */
@@ -43,6 +49,7 @@ export class Store {
   readonly #meta: Database<StoreMeta, string>;
 
   readonly #bulk: boolean;
+  #closed = false;
 
   private constructor(
     dir: string,
@@ -58,9 +65,15 @@ export class Store {
     this.#meta = meta;
   }
 
-  /** Opens or creates the store below an engine directory. @throws store-corrupt */
+  /**
+   * Opens or creates the store below an engine directory.
+   * @throws store-corrupt; engine-busy when this process reads it and the caller wants to write
+   */
   static open(engineDir: string, options: { readOnly?: boolean; bulk?: boolean } = {}): Store {
-    const dir = join(engineDir, STORE_DIR);
+    const dir = resolve(engineDir, STORE_DIR);
+    const environment = environments.get(dir) ?? { users: 0, readOnly: options.readOnly ?? false };
+    if (environment.readOnly && !options.readOnly) throw new PitrError('engine-busy', { dir: engineDir });
+    let root: RootDatabase<Buffer, Buffer> | undefined;
     try {
       if (!options.readOnly) mkdirSync(dir, { recursive: true });
       const env = open<Buffer, Buffer>({
@@ -72,13 +85,18 @@ export class Store {
         // a bulk load is worth nothing before its end, so only the end is synced: see flushed
         noSync: options.bulk ?? false,
       });
+      root = env;
       const meta = env.openDB<StoreMeta, string>('meta', {
         encoding: 'msgpack',
         keyEncoding: 'ordered-binary',
       });
       const records = env.openDB('records', { keyEncoding: 'binary', encoding: 'binary' }) as typeof env;
-      return new Store(dir, env, records, meta, options.bulk ?? false);
+      const store = new Store(dir, env, records, meta, options.bulk ?? false);
+      environment.users++;
+      environments.set(dir, environment);
+      return store;
     } catch (cause) {
+      void root?.close();
       throw new PitrError('store-corrupt', { dir, why: String((cause as Error).message) }, { cause });
     }
   }
@@ -194,7 +212,11 @@ export class Store {
   }
 
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     await this.#root.close();
+    const environment = environments.get(this.dir);
+    if (environment && --environment.users === 0) environments.delete(this.dir);
   }
 }
 

@@ -2,11 +2,13 @@ import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { callDoor, isDoorClosed } from '../engine/door.ts';
-import type { AcquireRequest } from '../engine/engine-core.ts';
-import { PitrError } from '../engine/errors.ts';
+import type { AcquireRequest, Release } from '../engine/engine-core.ts';
+import { isPitrError, PitrError } from '../engine/errors.ts';
 import { readIdentity } from '../engine/identity.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { readRecordFile, writeRecordChunk } from '../engine/record-file.ts';
+import { isSelfContained } from '../snapshot/manifest.ts';
+import { listSnapshots } from '../snapshot/snapshots.ts';
 import { planState } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import { Archive } from '../wal/archive.ts';
@@ -31,8 +33,10 @@ interface Side {
   readonly stream: string;
   readonly timeline: string;
   readonly dir: string;
-  release(partitions: PartitionSet, peer: string): Promise<{ lsn: number; ts: number }>;
-  seal(): Promise<unknown>;
+  /** What it owns now. */
+  partitions(): Promise<PartitionSet>;
+  release(partitions: PartitionSet, peer: string): Promise<Release>;
+  seal(): Promise<{ lsn: number; ts: number }>;
   acquire(request: AcquireRequest): Promise<{ lsn: number; ts: number; records: number }>;
 }
 
@@ -50,8 +54,8 @@ const POLL_MS = 100;
 /**
  * Moves partitions from one engine to another of the same database. The old owner closes them at a position; when that is
  * archived, ownership changes in the timeline; the new owner loads their records from the archive and goes on. In between
- * nobody takes writes for them. Interrupted anywhere, the same call finishes it.
- * @throws partition-not-owned, wait-timeout, ownership-conflict
+ * nobody takes writes for them. Interrupted anywhere, the same call finishes it; finished, it changes nothing and reports 0 records.
+ * @throws partition-not-owned, wait-timeout, ownership-conflict, handover-incomplete, verification-failed
  */
 export const handover = async (
   options: Omit<HandoverOptions, 'ship'> & {
@@ -81,8 +85,14 @@ const move = async (from: Side, to: Side, options: HandoverOptions): Promise<Han
       what: `${from.stream} and ${to.stream} are on different timelines`,
       hint: 'hand over between engines of one database',
     });
-  const released =
-    (await earlierRelease(archive, from, to, partitions)) ?? (await from.release(partitions, to.stream));
+  if (from.stream === to.stream)
+    throw new PitrError('usage', { what: `${from.stream} is to hand over to itself` });
+  if (partitions.subtract(await from.partitions()).size === 0) {
+    // what is archived before the partitions close keeps the pause short, and shows what the archive does not have
+    await shipped(archive, from, await from.seal(), options);
+    await assertKnown(archive, from);
+  }
+  const { digests, ...released } = await from.release(partitions, to.stream);
   await from.seal();
   await shipped(archive, from, released, options);
   let epoch = 0;
@@ -105,6 +115,7 @@ const move = async (from: Side, to: Side, options: HandoverOptions): Promise<Han
       epoch,
       afterTs: released.ts,
       file,
+      ...(digests ? { digests } : {}),
     });
     return {
       partitions: partitions.toString(),
@@ -124,14 +135,13 @@ const sideOf = (engine: Engine): Side => ({
   stream: engine.identity.stream,
   timeline: engine.identity.timeline,
   dir: engine.dir,
+  partitions: async () => engine.partitions,
   release: (partitions, peer) => engine.release(partitions, peer),
   seal: () => engine.seal(),
-  acquire: ({ partitions, peer, epoch, afterTs, file }) =>
+  acquire: ({ partitions, file, ...request }) =>
     engine.acquire({
+      ...request,
       partitions: PartitionSet.parse(partitions),
-      peer,
-      epoch,
-      afterTs,
       load: readRecordFile(file),
     }),
 });
@@ -143,9 +153,10 @@ const sideOfDir = async (dir: string): Promise<Side> => {
     try {
       return (await callDoor(dir, verb, args, { timeoutMs: 60_000 })) as T;
     } catch (error) {
-      if (!isDoorClosed(error)) throw error;
+      // one that is closing lets go of the lock soon, for which opening waits
+      if (!isDoorClosed(error) && !isPitrError(error, 'engine-closed')) throw error;
     }
-    const engine = await Engine.open({ dir, sealMs: 0 });
+    const engine = await Engine.open({ dir, sealMs: 0, door: false });
     try {
       return await own(engine);
     } finally {
@@ -156,41 +167,44 @@ const sideOfDir = async (dir: string): Promise<Side> => {
     stream: identity.stream,
     timeline: identity.timeline,
     dir,
+    partitions: async () => {
+      const own = async (e: Engine) => ({ partitions: e.partitions.toString() });
+      return PartitionSet.parse((await ask('status', {}, own)).partitions);
+    },
     release: (partitions, peer) =>
       ask('release', { partitions: partitions.toString(), peer }, (e) => e.release(partitions, peer)),
-    seal: async () => {
-      await ask('seal', {}, (e) => e.seal());
-    },
+    seal: () => ask('seal', {}, (e) => e.seal()),
     acquire: (request) => ask('acquire', request, (e) => sideOf(e).acquire(request)),
   };
 };
 
-/** A release of exactly these partitions to this peer that the archive knows and nobody has followed up. */
-const earlierRelease = async (
-  archive: Archive,
-  from: Side,
-  to: Side,
-  partitions: PartitionSet,
-): Promise<{ lsn: number; ts: number } | undefined> => {
-  const head = (await archive.head(from.timeline, from.stream))?.value;
-  const events = await archive.events(head?.runs.flatMap((r) => r.segments) ?? []);
-  const mine = events.filter((e) => e.kind === 'ownership').sort((a, b) => a.lsn - b.lsn);
-  const last = mine.at(-1);
-  if (last?.change !== 'release' || last.peer !== to.stream || last.partitions !== partitions.toString())
-    return undefined;
-  const taken = (await archive.head(to.timeline, to.stream))?.value;
-  const theirs = await archive.events(taken?.runs.flatMap((r) => r.segments) ?? []);
-  const done = theirs.some(
-    (e) => e.kind === 'ownership' && e.change === 'acquire' && e.ts > last.ts && e.peer === from.stream,
-  );
-  return done ? undefined : { lsn: last.lsn, ts: last.ts };
+/**
+ * Refuses to begin when the archive, from which the new owner loads, cannot have all records: the log has a gap that no copy of
+ * the whole state has bridged since, or the history has no beginning but a base copy that is not there yet.
+ */
+const assertKnown = async (archive: Archive, from: Side): Promise<void> => {
+  const [timeline, snapshots, head] = await Promise.all([
+    archive.timeline(from.timeline),
+    listSnapshots(archive, from.timeline),
+    archive.head(from.timeline, from.stream),
+  ]);
+  const newestCopy = snapshots.filter(isSelfContained).at(-1)?.endTs ?? -1;
+  const gap = head?.value.gaps.find((g) => g.untilTs > newestCopy);
+  const { stream } = from;
+  if (gap)
+    throw new PitrError('handover-incomplete', {
+      stream,
+      why: `LSN ${gap.lsnStart} to ${gap.lsnEnd - 1} are missing`,
+    });
+  if (timeline.detached && newestCopy < 0)
+    throw new PitrError('handover-incomplete', { stream, why: 'its timeline has no base copy yet' });
 };
 
-/** Waits until the archive has the old owner's log up to the release. */
+/** Waits until the archive has the old owner's log up to a position of it. */
 const shipped = async (
   archive: Archive,
   from: Side,
-  released: { lsn: number; ts: number },
+  reached: { lsn: number; ts: number },
   options: HandoverOptions,
 ): Promise<void> => {
   const waitMs = options.waitMs ?? 60_000;
@@ -198,11 +212,11 @@ const shipped = async (
   for (;;) {
     await options.ship?.();
     const head = (await archive.head(from.timeline, from.stream))?.value;
-    if (head && head.frontier.lsn >= released.lsn && head.frontier.ts >= released.ts) return;
+    if (head && head.frontier.lsn >= reached.lsn && head.frontier.ts >= reached.ts) return;
     if (performance.now() > until)
       throw new PitrError('wait-timeout', {
         seconds: waitMs / 1000,
-        what: `the archive to reach LSN ${released.lsn} of ${from.stream}`,
+        what: `the archive to reach LSN ${reached.lsn} of ${from.stream}`,
       });
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }

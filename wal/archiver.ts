@@ -11,17 +11,16 @@ import { Archive, segmentName } from './archive.ts';
 import { writeArchived } from './archived.ts';
 import { type Gap, HEAD_MARKS_MAX, type Head, replaceRuns, runOf } from './catalog.ts';
 import { FANOUT, mergeRuns, runsToMerge } from './compaction.ts';
+import { Continuity } from './continuity.ts';
 import { Engine } from './engine.ts';
 import { HeldHead } from './held-head.ts';
 import { LOG_DIR } from './local-log.ts';
-import { type LogFileName, logFilesIn, scanLogFile } from './log-file.ts';
+import { logFilesIn } from './log-file.ts';
 import { LogReader } from './log-reader.ts';
 import { segmentOfLog } from './log-segment.ts';
 import { segmentRefOf } from './segment-writer.ts';
 import { withEngine } from './timeline.ts';
 
-/** Versions that one level-0 segment takes when several files wait: bounds memory while catching up. */
-const CATCH_UP_VERSIONS = 200_000;
 /** Looks at the directory this often even when the watcher says nothing. */
 const POLL_MS = 1000;
 /**
@@ -95,8 +94,7 @@ export class Archiver {
   #queued = false;
   #stopped = false;
   #fenced: PitrError | undefined;
-  /** Number of the archived file whose chain was last compared with the head's. */
-  #compared = 0;
+  readonly #continuity: Continuity;
 
   private constructor(
     dir: string,
@@ -114,6 +112,7 @@ export class Archiver {
     this.#files = options.files ?? nodeFiles;
     this.#clock = options.clock ?? systemClock;
     this.#held = held;
+    this.#continuity = new Continuity(join(dir, LOG_DIR), this.#files);
   }
 
   /** Takes the stream. @throws agent-busy, archive-not-found, archive-mismatch, usage when the engine has no archive */
@@ -330,20 +329,12 @@ export class Archiver {
     });
     const head = this.head;
     const files = logFilesIn(names);
-    await this.#checkContinues(files);
+    await this.#continuity.check(files, head);
     const waiting = files.filter((f) => f.sealed && f.sequence > head.sequence);
     if (waiting.length === 0) return undefined;
     const batch = new LogReader(this.identity, head);
-    let bytesRead = 0;
-    for (const { name, sequence } of waiting) {
-      // a missing file ends the batch: the next one begins with the gap
-      if (batch.sequence > 0 && sequence !== batch.sequence + 1) break;
-      const path = join(dir, name);
-      const bytes = await this.#files.read(path);
-      batch.read(bytes, path, sequence);
-      bytesRead += bytes.length;
-      if (batch.versions.length >= CATCH_UP_VERSIONS || bytesRead >= 64 * 1024 * 1024) break;
-    }
+    await batch.readFiles(dir, waiting, this.#files);
+    if (batch.sequence === 0) return undefined;
     const { clock, gap } = batch;
     if (!clock)
       throw new PitrError('log-corrupt', { path: dir, offset: 0, why: 'a sealed file without clock frame' });
@@ -374,7 +365,7 @@ export class Archiver {
       };
     }
     await this.#held.publishWith(head, next, objects);
-    this.#compared = next.sequence;
+    this.#continuity.shipped(next.sequence);
     await writeArchived(this.dir, { lsn: next.frontier.lsn, sequence: next.sequence });
     if (gap) this.#emit({ kind: 'gap', stream: this.identity.stream, gap });
     if (bytes > 0)
@@ -388,68 +379,16 @@ export class Archiver {
     return batch.versions.length;
   }
 
-  /**
-   * The directory must be the one whose log is archived, not a copy of an earlier state of it: what such a copy logs has LSNs
-   * and file numbers that the archive knows already. @throws log-rolled-back
-   */
-  async #checkContinues(files: readonly LogFileName[]): Promise<void> {
-    const { sequence, chain, stream } = this.head;
-    const newest = files.at(-1)?.sequence ?? 0;
-    const path = join(this.dir, LOG_DIR);
-    if (newest < sequence)
-      throw new PitrError('log-rolled-back', {
-        path,
-        stream,
-        why: `its newest file is ${newest}, archived is file ${sequence}`,
-      });
-    // the file after it says the same in its header
-    const file = files.find((f) => f.sequence === sequence);
-    if (!file?.sealed || this.#compared === sequence || typeof chain !== 'number') return;
-    const own = await this.#chainOf(join(path, file.name));
-    if (own !== undefined && own !== chain)
-      throw new PitrError('log-rolled-back', {
-        path: join(path, file.name),
-        stream,
-        why: 'it is not the file that is archived under this number',
-      });
-    this.#compared = sequence;
-  }
-
-  /** Undefined when the file is damaged, which its engine will say, or was trimmed a moment ago. */
-  async #chainOf(path: string): Promise<number | undefined> {
-    try {
-      return scanLogFile(await this.#files.read(path), path, false, () => undefined).chain;
-    } catch (error) {
-      if (isPitrError(error, 'log-corrupt') || (error as NodeJS.ErrnoException).code === 'ENOENT')
-        return undefined;
-      throw error;
-    }
-  }
-
-  /**
-   * Names stay listed until they are deleted. Publishing first proves that the catalog is still ours when something is
-   * deleted; an object that is deleted twice is deleted.
-   */
   async #deleteRetired(): Promise<void> {
-    const head = this.head;
     const nowMs = this.#clock.nowMs();
-    const before = nowMs - (this.#options.retireMs ?? RETIRE_MS);
-    const due = head.retired.filter((r) => r.sinceMs <= before);
-    if (due.length === 0) return;
-    await this.#held.publish(head, head);
-    const failed = await this.archive.store.delete(due.flatMap((r) => r.names));
-    const kept = head.retired.filter((r) => !due.includes(r));
-    const names = failed.map((f) => f.name);
-    // tried again after the same time
-    if (names.length > 0) kept.push({ names, sinceMs: nowMs });
-    const proven = this.head;
-    await this.#held.publish(proven, { ...proven, retired: kept });
-    if (names.length > 0)
-      throw new PitrError(
-        'io',
-        { op: 'delete', path: names[0], why: `${names.length} objects could not be deleted` },
-        { cause: failed[0].cause },
-      );
+    const failed = await this.#held.deleteRetired(nowMs - (this.#options.retireMs ?? RETIRE_MS), nowMs);
+    if (failed.length === 0) return;
+    const [{ name, cause }] = failed;
+    throw new PitrError(
+      'io',
+      { op: 'delete', path: name, why: `${failed.length} objects could not be deleted` },
+      { cause },
+    );
   }
 
   #emit(event: ArchiverEvent): void {

@@ -1,8 +1,8 @@
 import * as fs from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { type Clock, systemClock } from '../engine/clock.ts';
 import { EngineCore, type EngineCoreOptions, type EngineParts } from '../engine/engine-core.ts';
-import { isPitrError, PitrError } from '../engine/errors.ts';
+import { type ErrorId, isPitrError, PitrError } from '../engine/errors.ts';
 import type { Files } from '../engine/files.ts';
 import {
   type EngineIdentity,
@@ -15,7 +15,13 @@ import { PartitionSet } from '../engine/partition.ts';
 import { Archive } from './archive.ts';
 import { readArchived } from './archived.ts';
 import { LocalLog } from './local-log.ts';
-import { currentTimeline, ownedPartitions, ownerOfPartition, withEngine } from './timeline.ts';
+import {
+  currentTimeline,
+  ownedPartitions,
+  ownerOfPartition,
+  type Timelines,
+  withEngine,
+} from './timeline.ts';
 
 export interface EngineOptions extends Omit<EngineCoreOptions, 'openLog' | 'archivedLsn' | 'ownerOf'> {
   /** Shards of the running digest when the directory is new. Default 16. */
@@ -46,7 +52,7 @@ export interface InitOptions {
 export class Engine extends EngineCore {
   /**
    * Makes an engine directory, and registers it in its archive: a new database, or one more engine of the one there.
-   * @throws engine-exists, ownership-conflict, stream-taken, archive-url
+   * @throws engine-exists, target-not-empty, ownership-conflict, stream-taken, archive-url, io
    */
   static async init(dir: string, options: InitOptions = {}): Promise<EngineIdentity> {
     const clock = options.clock ?? systemClock;
@@ -55,9 +61,12 @@ export class Engine extends EngineCore {
       throw error;
     });
     if (existing) throw new PitrError('engine-exists', { dir, stream: existing.stream });
-    const names = await fs.readdir(dir).catch(() => []);
-    if (names.length > 0) throw new PitrError('target-not-empty', { dir });
-    let identity = newIdentity(
+    const names: string[] = await fs.readdir(dir).catch((cause) => {
+      if (cause.code === 'ENOENT') return [];
+      throw new PitrError('io', { op: 'list', path: dir, why: cause.code }, { cause });
+    });
+    if (names.some((n) => !isLeftOfInit(n))) throw new PitrError('target-not-empty', { dir });
+    const identity = newIdentity(
       {
         ...(options.stream === undefined ? {} : { stream: options.stream }),
         ...(options.shards === undefined ? {} : { shards: options.shards }),
@@ -65,26 +74,23 @@ export class Engine extends EngineCore {
       },
       clock.nowMs(),
     );
-    if (options.archive !== undefined) {
-      const url = absoluteUrl(options.archive);
-      const archive = await Archive.openOrCreate(url, { clock });
-      await archive.updateTimelines((all) => {
-        const current = currentTimeline(all);
-        const partitions =
-          options.partitions ??
-          (current ? PartitionSet.all.subtract(ownedPartitions(current)) : PartitionSet.all);
-        identity = {
-          ...identity,
-          ...(current ? { timeline: current.id } : {}),
-          partitions: partitions.toString(),
-          archive: { url, id: archive.id },
-        };
-        return withEngine(all, identity, clock.nowMs());
-      });
+    const made = await fs.mkdir(dir, { recursive: true }).catch((cause) => {
+      throw new PitrError('io', { op: 'mkdir', path: dir, why: cause.code }, { cause });
+    });
+    try {
+      if (options.archive === undefined) {
+        await writeIdentity(dir, identity);
+        return identity;
+      }
+      return await register(dir, identity, absoluteUrl(options.archive), options.partitions, clock);
+    } catch (error) {
+      // after any other failure it may be registered: engine.json stays, and the agent completes what is missing
+      if (error instanceof PitrError && REFUSALS.has(error.id)) {
+        await fs.rm(join(dir, IDENTITY_FILE), { force: true });
+        if (made !== undefined) await removeEmpty(resolve(dir), resolve(made));
+      }
+      throw error;
     }
-    await fs.mkdir(dir, { recursive: true });
-    await writeIdentity(dir, identity);
-    return identity;
   }
 
   /**
@@ -115,10 +121,93 @@ export class Engine extends EngineCore {
         : {}),
     });
     const engine = new Engine(parts);
-    await engine.start();
-    return engine;
+    try {
+      await removeIncoming(dir);
+      await engine.start();
+      return engine;
+    } catch (error) {
+      // why it did not start is what counts
+      await engine.close().catch(() => undefined);
+      throw error;
+    }
   }
 }
+
+/** What says for certain that the archive does not have the engine. */
+const REFUSALS: ReadonlySet<string> = new Set([
+  'archive-url',
+  'ownership-conflict',
+  'stream-taken',
+] satisfies ErrorId[]);
+
+/**
+ * Writes the identity, then registers it. In this order, because an archive that knows an engine which is nowhere keeps its
+ * name and partitions for ever; the other way round the agent registers what is missing.
+ */
+const register = async (
+  dir: string,
+  fresh: EngineIdentity,
+  url: string,
+  wanted: PartitionSet | undefined,
+  clock: Clock,
+): Promise<EngineIdentity> => {
+  const archive = await Archive.openOrCreate(url, { clock });
+  const joining = (all: Timelines): EngineIdentity => {
+    const current = currentTimeline(all);
+    const partitions =
+      wanted ?? (current ? PartitionSet.all.subtract(ownedPartitions(current)) : PartitionSet.all);
+    return {
+      ...fresh,
+      ...(current ? { timeline: current.id } : {}),
+      partitions: partitions.toString(),
+      archive: { url, id: archive.id },
+    };
+  };
+  for (;;) {
+    const identity = joining(await archive.timelines());
+    await writeIdentity(dir, identity);
+    let changed = false;
+    await archive.updateTimelines((all) => {
+      const isDone = all.timelines.some((t) => t.streams.some((s) => s.engineId === fresh.engineId));
+      const now = joining(all);
+      // another engine joined meanwhile: what this one would take is not what its file says
+      changed = !isDone && (now.timeline !== identity.timeline || now.partitions !== identity.partitions);
+      return changed || isDone ? all : withEngine(all, identity, clock.nowMs());
+    });
+    if (!changed) return identity;
+  }
+};
+
+/** Temporary file of an init that was killed. */
+const isLeftOfInit = (name: string): boolean => name.startsWith(`.${IDENTITY_FILE}.`);
+
+/** Removes `dir` and its parents up to `top` as long as they are empty. */
+const removeEmpty = async (dir: string, top: string): Promise<void> => {
+  for (let at = dir; at.startsWith(top); at = dirname(at)) {
+    try {
+      await fs.rmdir(at);
+    } catch {
+      return;
+    }
+  }
+};
+
+/** A hand-over opens the engine right after it has written the file; a killed one never does. */
+const INCOMING_MS = 60 * 60 * 1000;
+
+/** Removes the record files that killed hand-overs left. */
+const removeIncoming = async (dir: string): Promise<void> => {
+  for (const name of await fs.readdir(dir)) {
+    if (!/^incoming-[0-9a-f]+\.records$/.test(name)) continue;
+    const path = join(dir, name);
+    // what cannot be removed only takes space
+    await fs
+      .stat(path)
+      // the file system's time, so not the engine's clock
+      .then(({ mtimeMs }) => (Date.now() - mtimeMs > INCOMING_MS ? fs.unlink(path) : undefined))
+      .catch(() => undefined);
+  }
+};
 
 /** `file:` URLs are kept absolute: an agent may be started elsewhere. */
 export const absoluteUrl = (url: string): string => {

@@ -88,6 +88,23 @@ export class HeldHead {
     }
   }
 
+  /**
+   * Deletes what was retired up to `beforeMs`; returns what could not be deleted, which stays listed and comes up again as if
+   * retired at `nowMs`. Publishing first proves that the catalog is still ours; names are forgotten only after their deletion,
+   * which may be repeated.
+   */
+  async deleteRetired(beforeMs: number, nowMs: number): Promise<{ name: string; cause: unknown }[]> {
+    const { retired } = this.#head;
+    const due = retired.filter((r) => r.sinceMs <= beforeMs);
+    if (due.length === 0) return [];
+    await this.publish(this.#head, this.#head);
+    const failed = await this.#archive.store.delete(due.flatMap((r) => r.names));
+    const kept = retired.filter((r) => !due.includes(r));
+    if (failed.length > 0) kept.push({ names: failed.map((f) => f.name), sinceMs: nowMs });
+    await this.publish(this.#head, { ...this.#head, retired: kept });
+    return failed;
+  }
+
   async #discard(objects: readonly string[]): Promise<void> {
     const now = await this.#archive.head(this.#head.timeline, this.#head.stream);
     if (!now) return;

@@ -322,12 +322,14 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
   }
   // the log ends before the store (its newest files are gone), or after LSNs that neither has (its oldest are gone)
   const lastLsn = lsnNext - 1;
-  if ((logLsn ?? 0) !== lastLsn)
+  if ((logLsn ?? 0) !== lastLsn) {
+    await active?.file.close();
     throw new PitrError('log-gap', {
       stream: options.stream,
       expected: lastLsn,
       actual: logLsn ?? 'nothing',
     });
+  }
   return {
     recovery: {
       files: found.length,

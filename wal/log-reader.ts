@@ -1,11 +1,18 @@
+import { join } from 'node:path';
 import type { LogClock, LogVersion } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
+import type { Files } from '../engine/files.ts';
 import type { EngineIdentity } from '../engine/identity.ts';
 import type { Gap, Head, Mark } from './catalog.ts';
 import type { ArchiveEvent, ClockEvent } from './event.ts';
-import { decodeLogHeader, scanLogFile } from './log-file.ts';
+import { decodeLogHeader, type LogFileName, scanLogFile } from './log-file.ts';
 import { archiveEventOf } from './log-segment.ts';
 import type { StreamSpan } from './segment.ts';
+
+/** Versions that one level-0 segment takes when several files wait: bounds memory while catching up. */
+const CATCH_UP_VERSIONS = 200_000;
+/** The same bound in bytes of log. */
+const CATCH_UP_BYTES = 64 * 1024 * 1024;
 
 /** Collects the content of consecutive sealed files for one segment. */
 export class LogReader {
@@ -31,6 +38,25 @@ export class LogReader {
     this.#head = head;
     this.lsnStart = head.frontier.lsn + 1;
     this.lsnEnd = this.lsnStart;
+  }
+
+  /** Reads as many of `waiting` as one segment takes; none when all were trimmed meanwhile. @throws what {@link read} throws, io */
+  async readFiles(dir: string, waiting: readonly LogFileName[], files: Files): Promise<void> {
+    let bytesRead = 0;
+    for (const { name, sequence } of waiting) {
+      // a missing file ends the batch: the next one begins with the gap
+      if (this.#started && sequence !== this.sequence + 1) break;
+      const path = join(dir, name);
+      const bytes = await files.read(path).catch((cause) => {
+        // a file without changes is trimmed although it is not archived
+        if (cause.code === 'ENOENT') return undefined;
+        throw new PitrError('io', { op: 'read', path, why: cause.code }, { cause });
+      });
+      if (!bytes) continue;
+      this.read(bytes, path, sequence);
+      bytesRead += bytes.length;
+      if (this.versions.length >= CATCH_UP_VERSIONS || bytesRead >= CATCH_UP_BYTES) break;
+    }
   }
 
   /** @throws log-corrupt, log-foreign, log-gap; log-rolled-back when the file does not follow what the head says is archived */

@@ -116,10 +116,7 @@ export class SegmentReader {
   async events(): Promise<ArchiveEvent[]> {
     const { eventsOffset, eventsBytes } = this.properties;
     if (eventsBytes === 0) return [];
-    const events = unpackBytes<ArchiveEvent[]>(
-      await this.#stored(eventsOffset, eventsBytes),
-      this.ref.name,
-    );
+    const events = unpackBytes<ArchiveEvent[]>(await this.#stored(eventsOffset, eventsBytes), this.ref.name);
     checkEvents(events, this.ref.name);
     return events;
   }

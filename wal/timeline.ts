@@ -113,7 +113,8 @@ export const withEngine = (all: Timelines, identity: EngineIdentity, nowMs: numb
 
 /**
  * Moves partitions from one stream to another as of `releaseTs`: the old owner counts up to it, the new one after it.
- * Returns the new epoch. Doing it again changes nothing.
+ * Returns the new epoch. Doing it again changes nothing; once the new owner has passed them on it is refused.
+ * @throws ownership-conflict
  */
 export const withHandover = (
   all: Timelines,
@@ -124,6 +125,7 @@ export const withHandover = (
   const done = timeline.ownership.find(
     (o) =>
       o.stream === change.to &&
+      o.toTs === null &&
       o.fromTs === change.releaseTs + 1 &&
       o.partitions === change.partitions.toString(),
   );

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { isPitrError } from '../../engine/errors.ts';
 import { anchorIfNeeded } from '../../snapshot/anchor.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
@@ -45,9 +46,11 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
   const onEvent = (event: ArchiverEvent): void => {
     if (event.kind === 'archived') versions += event.versions;
     if (event.kind === 'error') failures++;
+    if (event.kind === 'error' && isPitrError(event.error, 'fenced')) fenced.abort();
     logEvent(session, event);
   };
   const archivers: Archiver[] = [];
+  const fenced = new AbortController();
   const close = async (): Promise<void> => {
     await Promise.all(archivers.map((a) => a.close()));
   };
@@ -65,31 +68,29 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
         { streams: archivers.map((a) => a.identity.stream).join(','), archive: archivers[0].archive.url },
         'archiving',
       );
-      const schedule = snapshots(session, archivers[0]);
-      const anchor = setInterval(() => {
-        for (const archiver of archivers)
-          anchorIfNeeded(archiver).then(
-            (base) =>
-              base && log.info({ stream: archiver.identity.stream, snapshot: base.id }, 'base copy taken'),
-            (error) =>
-              log.error(
-                { stream: archiver.identity.stream, error: String(error.message ?? error) },
-                'base copy failed',
-              ),
-          );
+      const schedules = snapshots(session, archivers);
+      let anchoring: Promise<unknown> | undefined;
+      const timer = setInterval(() => {
+        anchoring ??= Promise.all(archivers.map((a) => anchor(session, a))).finally(() => {
+          anchoring = undefined;
+        });
       }, ANCHOR_MS);
-      await stopped(session);
-      clearInterval(anchor);
-      await schedule?.stop();
+      await stopped(session.stop, fenced.signal);
+      clearInterval(timer);
+      await anchoring;
+      await Promise.all(schedules.map((s) => s.stop()));
       log.info('stopping: shipping what is sealed');
-      for (const archiver of archivers)
-        await archiver
-          .round()
-          .catch((error) => onEvent({ kind: 'error', stream: archiver.identity.stream, error }));
+      for (const archiver of archivers.filter((a) => !a.fenced))
+        await archiver.round().catch((error) => {
+          if (error !== archiver.fenced) onEvent({ kind: 'error', stream: archiver.identity.stream, error });
+        });
     }
   } finally {
     await close();
   }
+  // whoever supervises the agent must see that this stream is somebody else's now
+  const lost = archivers.find((a) => a.fenced)?.fenced;
+  if (lost) throw lost;
   const streams = archivers.map(({ identity, head }) => ({
     stream: identity.stream,
     generation: head.generation,
@@ -105,14 +106,32 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
   return 0;
 };
 
-const stopped = (session: Session): Promise<void> =>
+const stopped = (...signals: AbortSignal[]): Promise<void> =>
   new Promise((resolve) => {
     // a pending promise alone does not keep a process alive; watchers and timers do
-    if (session.stop.aborted) resolve();
-    session.stop.addEventListener('abort', () => resolve(), { once: true });
+    for (const signal of signals) {
+      if (signal.aborted) resolve();
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    }
   });
 
-const snapshots = (session: Session, archiver: Archiver): Schedule | undefined => {
+const anchor = async ({ log }: Session, archiver: Archiver): Promise<void> => {
+  const { stream } = archiver.identity;
+  try {
+    const base = archiver.fenced ? undefined : await anchorIfNeeded(archiver);
+    if (base) log.info({ stream, snapshot: base.id }, 'base copy taken');
+  } catch (error) {
+    log.error({ stream, error: String((error as Error).message ?? error) }, 'base copy failed');
+  }
+};
+
+/** One schedule for each history among the directories: a snapshot has all streams of one. */
+const snapshots = (session: Session, archivers: readonly Archiver[]): Schedule[] => {
+  const histories = new Map(archivers.map((a) => [`${a.archive.id}/${a.identity.timeline}`, a]));
+  return [...histories.values()].flatMap((a) => snapshotsOf(session, a, histories.size > 1) ?? []);
+};
+
+const snapshotsOf = (session: Session, archiver: Archiver, isOneOfMany: boolean): Schedule | undefined => {
   const { cron, kind, label } = session.config.snapshot;
   if (cron === undefined) return undefined;
   const { archive, identity } = archiver;
@@ -121,7 +140,9 @@ const snapshots = (session: Session, archiver: Archiver): Schedule | undefined =
     onError: (error) =>
       session.log.error({ error: String((error as Error).message ?? error) }, 'snapshot failed'),
     job: async (dueMs) => {
-      const name = label === undefined ? {} : { label: `${label}-${formatIso(dueMs)}` };
+      // a label is one snapshot of the archive
+      const which = isOneOfMany ? `-${identity.timeline.slice(0, 6)}` : '';
+      const name = label === undefined ? {} : { label: `${label}-${formatIso(dueMs)}${which}` };
       const made = await createSnapshot(archive, { kind, timeline: identity.timeline, ...name });
       session.log.info(
         { id: made.id, kind: made.kind, end: formatIso(made.endTs), records: made.records },
@@ -149,7 +170,9 @@ const logEvent = ({ log }: Session, event: ArchiverEvent): void => {
     case 'error':
       log.error(
         { stream: event.stream, error: String((event.error as Error).message ?? event.error) },
-        'archiving failed; trying again',
+        isPitrError(event.error, 'fenced')
+          ? 'another agent has the stream'
+          : 'archiving failed; trying again',
       );
       return;
     default:

@@ -38,7 +38,8 @@ test('A digest that a stream states between a release to it and its own acquisit
     assert.equal(records, ts < stated.ts ? 1 : 2);
     return verification.source;
   };
-  assert.equal(await restoreTo(moved.released.ts - 1), 'not checked');
+  // the hand-over has the old owner state its digest before it closes the partitions
+  assert.equal(await restoreTo(moved.released.ts - 1), 'equal');
   assert.equal(await restoreTo(stated.ts), 'not checked');
   assert.equal(await restoreTo(T0 + 120_000), 'equal');
 });

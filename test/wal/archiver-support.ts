@@ -1,8 +1,10 @@
 /** An engine directory with an archive in memory, and what the archive has of it in plain form. */
+import assert from 'node:assert/strict';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { type ErrorId, PitrError } from '../../engine/errors.ts';
 import { readIdentity, writeIdentity } from '../../engine/identity.ts';
 import type { ObjectStore } from '../../engine/object-store.ts';
 import { Archive } from '../../wal/archive.ts';
@@ -25,6 +27,18 @@ export const inScratch = (what: string, body: (dir: string) => Promise<void>): v
 };
 
 export const keyOf = (n: number) => ({ namespace: 'test', set: n % 2 ? 'odd' : '', key: n });
+
+/** The error of this id with which `promise` must fail. */
+export const refuses = async (id: ErrorId, promise: Promise<unknown>): Promise<PitrError> => {
+  try {
+    await promise;
+  } catch (error) {
+    assert.ok(error instanceof PitrError, `${error}`);
+    assert.equal(error.id, id, error.message);
+    return error;
+  }
+  throw new Error(`no ${id}`);
+};
 
 /** A new engine directory whose archive is `store`. */
 export const initEngine = async (dir: string, store: ObjectStore): Promise<void> => {
@@ -87,4 +101,12 @@ export const copyDir = async (from: string, to: string): Promise<void> => {
     // a socket cannot be copied, and opening a lock file in the process that holds it would drop the lock
     filter: (path) => !/\.(sock|lock)$/.test(path),
   });
+};
+
+/** Writes keys `from` … `to`, each in a sealed file of its own. */
+export const putSealed = async (engine: Engine, from: number, to: number): Promise<void> => {
+  for (let n = from; n <= to; n++) {
+    await engine.put(keyOf(n), { n });
+    await engine.seal();
+  }
 };

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { describe } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ManualClock } from '../../engine/clock.ts';
-import { type ErrorId, PitrError } from '../../engine/errors.ts';
 import { restoreEngine } from '../../restore/restore.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { Archive } from '../../wal/archive.ts';
@@ -20,20 +19,10 @@ import {
   keyOf,
   lsnsOf,
   openEngine,
+  refuses,
   segmentNames,
 } from './archiver-support.ts';
 import { MemoryStore } from './memory-store.ts';
-
-const refuses = async (id: ErrorId, promise: Promise<unknown>): Promise<PitrError> => {
-  try {
-    await promise;
-  } catch (error) {
-    assert.ok(error instanceof PitrError, `${error}`);
-    assert.equal(error.id, id, error.message);
-    return error;
-  }
-  throw new Error(`no ${id}`);
-};
 
 describe('archiver: who may archive', () => {
   inScratch('a second agent of a stream is agent-busy; the first one goes on', async (dir) => {

@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict';
+import { cp, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe } from 'node:test';
+import { Archiver } from '../../wal/archiver.ts';
+import { logFilesIn } from '../../wal/log-file.ts';
+import {
+  copyDir,
+  dense,
+  headOf,
+  initEngine,
+  inScratch,
+  lsnsOf,
+  openEngine,
+  putSealed,
+  refuses,
+  segmentNames,
+} from './archiver-support.ts';
+import { MemoryStore } from './memory-store.ts';
+
+describe('archiver: a directory that was put back from a copy', () => {
+  /** Archives LSN 1–3, copies the directory, and archives `more` further ones. */
+  const withCopy = async (dir: string, store: MemoryStore, more: number): Promise<string> => {
+    const [e, copy] = [join(dir, 'e'), join(dir, 'copy')];
+    const write = async (from: number, to: number): Promise<void> => {
+      const engine = await openEngine(e);
+      await putSealed(engine, from, to);
+      await engine.close();
+      const archiver = await Archiver.open(e, { store });
+      await archiver.archivePending();
+      await archiver.close();
+    };
+    await initEngine(e, store);
+    await write(1, 3);
+    await copyDir(e, copy);
+    await write(4, 3 + more);
+    await rm(e, { recursive: true });
+    await cp(copy, e, { recursive: true });
+    return e;
+  };
+
+  for (const [what, more, later] of [
+    ['with fewer files than are archived', 6, 2],
+    ['with as many', 2, 2],
+    ['with one more', 2, 3],
+    ['with many more', 2, 9],
+  ] as const)
+    inScratch(`${what} is log-rolled-back; nothing is shipped or claimed`, async (dir) => {
+      const store = new MemoryStore();
+      const e = await withCopy(dir, store, more);
+      const before = await headOf(store, e);
+      const engine = await openEngine(e);
+      await putSealed(engine, 4, 3 + later);
+      await engine.close();
+      const archiver = await Archiver.open(e, { store });
+      for (let i = 0; i < 2; i++) {
+        const error = await refuses('log-rolled-back', archiver.round());
+        assert.equal(error.exitCode, 46);
+      }
+      await archiver.close();
+      const head = await headOf(store, e);
+      assert.deepEqual(
+        [head.frontier, head.runs, head.sequence],
+        [before.frontier, before.runs, before.sequence],
+      );
+      const { stored, listed } = segmentNames(store, head);
+      assert.deepEqual(stored, listed);
+    });
+
+  inScratch(
+    'with as many files and LSNs is known by the chain, even when the archived files are gone',
+    async (dir) => {
+      const store = new MemoryStore();
+      const e = await withCopy(dir, store, 2);
+      const { sequence, frontier } = await headOf(store, e);
+      const engine = await openEngine(e);
+      await putSealed(engine, 4, frontier.lsn);
+      // the original was closed here, which sealed once more
+      await engine.seal();
+      await putSealed(engine, 6, 6);
+      await engine.close();
+      const files = logFilesIn(await readdir(join(e, 'log')));
+      for (const f of files.filter((x) => x.sequence <= sequence)) await rm(join(e, 'log', f.name));
+      const archiver = await Archiver.open(e, { store });
+      const error = await refuses('log-rolled-back', archiver.archivePending());
+      assert.match(String(error.facts.why), /does not follow/);
+      await archiver.close();
+    },
+  );
+
+  inScratch('the directory itself, with its archived files trimmed or not, goes on', async (dir) => {
+    const store = new MemoryStore();
+    const e = join(dir, 'e');
+    await initEngine(e, store);
+    for (let n = 1; n <= 4; n++) {
+      const engine = await openEngine(e);
+      await putSealed(engine, n, n);
+      await engine.close();
+      const archiver = await Archiver.open(e, { store });
+      await archiver.round();
+      await archiver.close();
+    }
+    const head = await headOf(store, e);
+    assert.deepEqual(head.gaps, []);
+    assert.deepEqual(await lsnsOf(store, head), dense(4));
+  });
+});
