@@ -23,8 +23,8 @@
  */
 export { type Clock, ManualClock, systemClock } from './engine/clock.ts';
 export type { ShardDigest } from './engine/content-digest.ts';
-export type { BatchOp, BinsInput, OpenReport, WriteOutcome } from './engine/engine-core.ts';
 export { EngineRecord } from './engine/engine-record.ts';
+export type { BatchOp, BinsInput, OpenReport, WriteOutcome } from './engine/engine-types.ts';
 export { ERRORS, type ErrorId, isPitrError, PitrError } from './engine/errors.ts';
 export { type Files, nodeFiles, type OpenFile } from './engine/files.ts';
 export type { EngineIdentity, ForkPoint } from './engine/identity.ts';

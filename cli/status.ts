@@ -1,7 +1,6 @@
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
-import { isLocked } from '../engine/directory-lock.ts';
-import { writerLockPath } from '../engine/engine-core.ts';
+import { isLocked, writerLockPath } from '../engine/directory-lock.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import type { RestorableRange } from '../snapshot/ranges.ts';
 import { ArchiveView } from '../snapshot/view.ts';

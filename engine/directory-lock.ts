@@ -12,6 +12,7 @@
  * that the process has on it. (Another process may read it.)
  */
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PitrError } from './errors.ts';
@@ -111,3 +112,6 @@ function succeeds(path: string, run: () => unknown): boolean {
 
 const failure = (path: string, cause: unknown): PitrError =>
   new PitrError('io', { op: 'lock', path, why: (cause as Error).message }, { cause });
+
+/** Lock file of the one writer of an engine directory. */
+export const writerLockPath = (dir: string): string => join(dir, 'writer.lock');

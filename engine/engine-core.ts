@@ -1,114 +1,39 @@
-import { join } from 'node:path';
-import { type Clock, systemClock } from './clock.ts';
-import type {
-  CommitLog,
-  CommitLogOpener,
-  LogEvent,
-  LogOwnership,
-  LogRecovery,
-  LogVersion,
-} from './commit-log.ts';
+import { systemClock } from './clock.ts';
+import type { CommitLog, LogEvent, LogOwnership, LogVersion } from './commit-log.ts';
 import { CommitLoop, type Frontier } from './commit-loop.ts';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
-import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts';
+import type { DirectoryLock } from './directory-lock.ts';
 import { DoorServer } from './door.ts';
-import { doorArguments } from './door-arguments.ts';
+import { doorOf } from './engine-door.ts';
 import { EngineRecord } from './engine-record.ts';
+import type {
+  AcquireOptions,
+  BatchOp,
+  BinsInput,
+  EngineCoreOptions,
+  EngineParts,
+  OpenReport,
+  Release,
+  WriteOutcome,
+} from './engine-types.ts';
 import { PitrError } from './errors.ts';
-import { type EngineIdentity, readIdentity } from './identity.ts';
+import type { EngineIdentity } from './identity.ts';
 import { IMAGE_BYTES_MAX } from './image.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
-import { readRecordFile } from './record-file.ts';
 import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
-import { replayInto } from './replay.ts';
 import { encodeState, isExpired, state } from './state-record.ts';
-import { addToDigest, partitionOfKey, Store, type StoreChange, type StoreMeta } from './store.ts';
+import { addToDigest, partitionOfKey, type Store, type StoreMeta } from './store.ts';
 import { inOneShard, type Transfer, withTransfer } from './transfer.ts';
-import { toParticle, type Value } from './value.ts';
+import { toParticle } from './value.ts';
 import { applyOp, type WriteOp, type WriteOptions } from './write-op.ts';
 
-/** Bins as a caller gives them; null removes a bin. */
-export type BinsInput = Readonly<Record<string, Value | null>>;
-
-export type BatchOp =
-  | ({ readonly op: 'put'; readonly key: RecordKey; readonly bins: BinsInput } & WriteOptions)
-  | ({ readonly op: 'delete'; readonly key: RecordKey } & Pick<WriteOptions, 'generation'>)
-  | ({ readonly op: 'touch'; readonly key: RecordKey } & Pick<WriteOptions, 'generation' | 'ttl'>);
-
-/** What a durable write did. `found`: there was a record before. */
-export interface WriteOutcome {
-  readonly lsn: number;
-  readonly ts: number;
-  readonly generation: number;
-  readonly found: boolean;
-}
-
-export interface EngineCoreOptions {
-  readonly dir: string;
-  readonly clock?: Clock;
-  /** How often the log is sealed and the frontier stated; 0 = only on request and at close. Default 1000. */
-  readonly sealMs?: number;
-  /** Bytes of unsealed log after which it is sealed early. Default 32 MiB. */
-  readonly sealBytes?: number;
-  /** How long to wait for another writer to close the directory. Default 2000. */
-  readonly lockWaitMs?: number;
-  /** False: no door for other processes, for an engine that is open for a moment only. Default true. */
-  readonly door?: boolean;
-  readonly openLog: CommitLogOpener;
-  /** Newest LSN that is durable in the archive; undefined without archive, then the store alone decides what is trimmed. */
-  readonly archivedLsn?: () => Promise<number>;
-  /** Names the stream that owns a partition, for messages. */
-  readonly ownerOf?: (partition: number) => Promise<string | undefined>;
-}
-
-/** The door's `acquire`: `file` holds the records, as engine/record-file.ts writes them. */
-export interface AcquireRequest {
-  readonly partitions: string;
-  readonly peer: string;
-  readonly epoch: number;
-  readonly afterTs: number;
-  readonly file: string;
-  /** What the previous owner said that it gave up: see {@link Release}. */
-  readonly digests?: readonly ShardDigest[];
-}
-
-/** Where partitions were given up, and the digest of what was in them as one shard (logs of older releases lack it). */
-export interface Release {
-  readonly lsn: number;
-  readonly ts: number;
-  readonly digests?: readonly ShardDigest[];
-}
-
-export interface AcquireOptions {
-  readonly partitions: PartitionSet;
-  readonly peer: string;
-  readonly epoch: number;
-  /** The previous owner's ts of the release. */
-  readonly afterTs: number;
-  readonly load: AsyncIterable<readonly StoreChange[]>;
-  /** What `load` must come to. */
-  readonly digests?: readonly ShardDigest[];
-}
-
-/** What opening found and did. */
-export interface OpenReport extends LogRecovery {
-  readonly created: boolean;
-  /** LSN up to which the store was current before the replay. */
-  readonly storeLsn: number;
-  readonly durationMs: number;
-}
-
-const LOCK_FILE = 'writer.lock';
 /** Bytes that one version takes in the log besides its image. */
 const VERSION_BYTES_MAX = 160;
 /** A batch is one frame of the log, whose bound this stays below; one record of the largest size fits. */
 const BATCH_BYTES_MAX = IMAGE_BYTES_MAX + 32 * 1024 * 1024;
 /** Records that a bulk change handles between turns of the event loop. */
 const CHUNK_RECORDS = 5000;
-
-/** Lock file of the one writer of an engine directory. */
-export const writerLockPath = (dir: string): string => join(dir, LOCK_FILE);
 
 /**
  * The record engine: current state in LMDB, truth in the log that is passed in. One instance owns a directory; reads see what
@@ -165,50 +90,9 @@ export class EngineCore {
     });
   }
 
-  /** Takes the lock, opens store and log, replays. @throws not-an-engine, engine-busy, log-*, store-corrupt */
-  protected static async openParts(options: EngineCoreOptions): Promise<EngineParts> {
-    const started = performance.now();
-    const identity = await readIdentity(options.dir);
-    const lock = await acquireDirectoryLock(writerLockPath(options.dir), {
-      waitMs: options.lockWaitMs ?? 2000,
-    });
-    if (!lock) throw new PitrError('engine-busy', { dir: options.dir });
-    let store: Store | undefined;
-    let openedLog: CommitLog | undefined;
-    try {
-      store = Store.open(options.dir);
-      const meta = store.meta();
-      const replay = replayInto(store, identity, meta);
-      const { log, recovery } = await options.openLog({
-        dir: options.dir,
-        engineId: identity.engineId,
-        stream: identity.stream,
-        timeline: identity.timeline,
-        afterLsn: meta?.appliedLsn ?? 0,
-        epoch: meta?.epoch ?? 1,
-        replay: replay.entry,
-      });
-      openedLog = log;
-      const lastTs = Math.max(meta?.lastTs ?? 0, recovery.lastTs, identity.fork?.ts ?? 0);
-      const { digest, partitions, epoch, transfers } = replay.finish(recovery.lastLsn, lastTs);
-      const report: OpenReport = {
-        ...recovery,
-        created: meta === undefined && recovery.files === 0,
-        storeLsn: meta?.appliedLsn ?? 0,
-        durationMs: performance.now() - started,
-      };
-      return { options, identity, lock, store, log, digest, partitions, epoch, transfers, lastTs, report };
-    } catch (error) {
-      await openedLog?.close();
-      await store?.close();
-      lock.release();
-      throw error;
-    }
-  }
-
   /** Opens the door for other processes and starts the seal timer. */
   protected async start(): Promise<void> {
-    if (this.#options.door !== false) await this.#openDoor();
+    if (this.#options.door !== false) this.#door = await DoorServer.open(this.dir, doorOf(this));
     const sealMs = this.#options.sealMs ?? 1000;
     if (sealMs > 0) {
       this.#sealTimer = setInterval(() => {
@@ -221,30 +105,6 @@ export class EngineCore {
       }, sealMs);
       this.#sealTimer.unref();
     }
-  }
-
-  async #openDoor(): Promise<void> {
-    this.#door = await DoorServer.open(this.dir, {
-      seal: async (args) => {
-        if (doorArguments('seal', args)?.apply) return this.sealApplied();
-        return this.seal();
-      },
-      mark: async (args) => this.mark(doorArguments('mark', args).name),
-      status: async () => ({
-        stream: this.identity.stream,
-        lastLsn: this.lastLsn,
-        partitions: this.#partitions.toString(),
-      }),
-      truncate: async (args) => this.truncate(doorArguments('truncate', args)),
-      release: async (args) => {
-        const { partitions, peer } = doorArguments('release', args);
-        return this.release(partitions, peer);
-      },
-      acquire: async (args) => {
-        const { file, ...request } = doorArguments('acquire', args);
-        return this.acquire({ ...request, load: readRecordFile(file) });
-      },
-    });
   }
 
   /** LSN of the newest write handed to the log. */
@@ -731,21 +591,6 @@ export class EngineCore {
   #nowMs(): number {
     return (this.#options.clock ?? systemClock).nowMs();
   }
-}
-
-/** What {@link EngineCore} is made of, once opened. */
-export interface EngineParts {
-  readonly options: EngineCoreOptions;
-  readonly identity: EngineIdentity;
-  readonly lock: DirectoryLock;
-  readonly store: Store;
-  readonly log: CommitLog;
-  readonly digest: ContentDigest;
-  readonly partitions: PartitionSet;
-  readonly epoch: number;
-  readonly transfers: readonly Transfer[];
-  readonly lastTs: number;
-  readonly report: OpenReport;
 }
 
 const assertSome = (partitions: PartitionSet): void => {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { callDoor, isDoorClosed } from '../engine/door.ts';
-import type { AcquireRequest, Release } from '../engine/engine-core.ts';
+import type { AcquireRequest, Release } from '../engine/engine-types.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { readIdentity } from '../engine/identity.ts';
 import { PartitionSet } from '../engine/partition.ts';

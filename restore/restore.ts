@@ -2,8 +2,7 @@ import * as fs from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import type { Clock } from '../engine/clock.ts';
 import { ContentDigest, type ShardDigest } from '../engine/content-digest.ts';
-import { acquireDirectoryLock, type DirectoryLock } from '../engine/directory-lock.ts';
-import { writerLockPath } from '../engine/engine-core.ts';
+import { acquireDirectoryLock, type DirectoryLock, writerLockPath } from '../engine/directory-lock.ts';
 import { PitrError } from '../engine/errors.ts';
 import { nodeFiles } from '../engine/files.ts';
 import {

@@ -67,7 +67,8 @@ const rangesOf = (
   hasPast: boolean,
 ): OwnRanges => {
   const anchors = snapshots.filter(isSelfContained).map((s) => ({ ts: s.endTs, name: s.id }));
-  const start = Math.min(...timeline.ownership.map((o) => o.fromTs));
+  // the first engine's start; later epochs are hand-overs
+  const start = Math.min(...timeline.ownership.flatMap((o) => (o.epoch === 1 ? [o.fromTs] : [])));
   if (Number.isFinite(start) && !timeline.detached && hasPast) anchors.push({ ts: start, name: 'start' });
   anchors.sort((a, b) => a.ts - b.ts);
   const ranges: RestorableRange[] = [];

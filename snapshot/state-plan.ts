@@ -179,7 +179,7 @@ const sourceDigest = async (
   }
   if (base && base.timeline === timeline.id && clocks.some((c) => c.ts < base.logAfterTs)) {
     // the base holds only the latest versions at its end, so an older statement cannot be recomputed from it
-    if (!base.digests) return { missing: 'the base copy is newer than the last digest of its stream' };
+    if (!base.digests) return { missing: `snapshot ${base.id} could not be compared with its source` };
     return {
       digests: base.digests,
       clockTs: new Array<number>(PARTITIONS).fill(base.endTs),

@@ -4,8 +4,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { acquireDirectoryLock } from '../engine/directory-lock.ts';
-import { writerLockPath } from '../engine/engine-core.ts';
+import { acquireDirectoryLock, writerLockPath } from '../engine/directory-lock.ts';
 import { ERRORS, type ErrorId } from '../engine/errors.ts';
 import { encodeDocument } from '../wal/document.ts';
 import { Engine } from '../wal/engine.ts';

@@ -1,8 +1,12 @@
 import { join } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { type Clock, systemClock } from '../engine/clock.ts';
-import { acquireDirectoryLock, type DirectoryLock, isLocked } from '../engine/directory-lock.ts';
-import { writerLockPath } from '../engine/engine-core.ts';
+import {
+  acquireDirectoryLock,
+  type DirectoryLock,
+  isLocked,
+  writerLockPath,
+} from '../engine/directory-lock.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles } from '../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';

@@ -1,7 +1,8 @@
 import * as fs from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { type Clock, systemClock } from '../engine/clock.ts';
-import { EngineCore, type EngineCoreOptions, type EngineParts } from '../engine/engine-core.ts';
+import { EngineCore } from '../engine/engine-core.ts';
+import type { EngineCoreOptions, EngineParts } from '../engine/engine-types.ts';
 import { type ErrorId, isPitrError, PitrError } from '../engine/errors.ts';
 import type { Files } from '../engine/files.ts';
 import {
@@ -11,6 +12,7 @@ import {
   readIdentity,
   writeIdentity,
 } from '../engine/identity.ts';
+import { openEngineParts } from '../engine/open-engine.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { Archive } from './archive.ts';
 import { readArchived } from './archived.ts';
@@ -109,7 +111,7 @@ export class Engine extends EngineCore {
     else if (!names.includes(IDENTITY_FILE))
       throw new PitrError('not-an-engine', { dir, why: `it has no ${IDENTITY_FILE}` });
     const identity = await readIdentity(dir);
-    const parts: EngineParts = await EngineCore.openParts({
+    const parts: EngineParts = await openEngineParts({
       ...options,
       dir,
       openLog: (o) => LocalLog.open({ ...o, ...(options.files ? { files: options.files } : {}) }),

@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
-import { isLocked } from '../../engine/directory-lock.ts';
-import { writerLockPath } from '../../engine/engine-core.ts';
+import { isLocked, writerLockPath } from '../../engine/directory-lock.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { readIdentity } from '../../engine/identity.ts';
 import { openObjectStore } from '../../engine/open-object-store.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { callDoor } from '../../engine/door.ts';
-import type { AcquireOptions } from '../../engine/engine-core.ts';
+import type { AcquireOptions } from '../../engine/engine-types.ts';
 import { PartitionSet } from '../../engine/partition.ts';
 import { STORE_DIR, Store, type StoreChange } from '../../engine/store.ts';
 import { Engine } from '../../wal/engine.ts';

@@ -6,7 +6,7 @@
  *     < 13                        a step that is acknowledged
  */
 import { writeSync } from 'node:fs';
-import type { BatchOp } from '../../engine/engine-core.ts';
+import type { BatchOp } from '../../engine/engine-types.ts';
 import { Engine } from '../../wal/engine.ts';
 import { fingerprintOf, HOT_RECORDS, NAMESPACE, sizeOf, textOf } from './content.ts';
 import { stateOf } from './state.ts';

@@ -52,7 +52,7 @@ export const openCached = (url: string): Promise<Archive> => Archive.open(new Ca
 
 /** Reasons for which a stream's own digest cannot be compared; any other is a failure. */
 const UNCHECKED =
-  /has stated no digest before the target|changed its partitions since it last stated a digest/;
+  /has stated no digest before the target|changed its partitions since it last stated a digest|could not be compared with its source/;
 
 /** The state of a plan, through the merge that restores use. */
 export const mergedLines = async (archive: Archive, plan: StatePlan): Promise<StateLines> => {

@@ -1,0 +1,48 @@
+import type { CommitLog } from './commit-log.ts';
+import { acquireDirectoryLock, writerLockPath } from './directory-lock.ts';
+import type { EngineCoreOptions, EngineParts, OpenReport } from './engine-types.ts';
+import { PitrError } from './errors.ts';
+import { readIdentity } from './identity.ts';
+import { replayInto } from './replay.ts';
+import { Store } from './store.ts';
+
+/** Takes the lock, opens store and log, replays. @throws not-an-engine, engine-busy, log-*, store-corrupt */
+export const openEngineParts = async (options: EngineCoreOptions): Promise<EngineParts> => {
+  const started = performance.now();
+  const identity = await readIdentity(options.dir);
+  const lock = await acquireDirectoryLock(writerLockPath(options.dir), {
+    waitMs: options.lockWaitMs ?? 2000,
+  });
+  if (!lock) throw new PitrError('engine-busy', { dir: options.dir });
+  let store: Store | undefined;
+  let openedLog: CommitLog | undefined;
+  try {
+    store = Store.open(options.dir);
+    const meta = store.meta();
+    const replay = replayInto(store, identity, meta);
+    const { log, recovery } = await options.openLog({
+      dir: options.dir,
+      engineId: identity.engineId,
+      stream: identity.stream,
+      timeline: identity.timeline,
+      afterLsn: meta?.appliedLsn ?? 0,
+      epoch: meta?.epoch ?? 1,
+      replay: replay.entry,
+    });
+    openedLog = log;
+    const lastTs = Math.max(meta?.lastTs ?? 0, recovery.lastTs, identity.fork?.ts ?? 0);
+    const { digest, partitions, epoch, transfers } = replay.finish(recovery.lastLsn, lastTs);
+    const report: OpenReport = {
+      ...recovery,
+      created: meta === undefined && recovery.files === 0,
+      storeLsn: meta?.appliedLsn ?? 0,
+      durationMs: performance.now() - started,
+    };
+    return { options, identity, lock, store, log, digest, partitions, epoch, transfers, lastTs, report };
+  } catch (error) {
+    await openedLog?.close();
+    await store?.close();
+    lock.release();
+    throw error;
+  }
+};
