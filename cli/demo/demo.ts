@@ -8,8 +8,8 @@ import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import { Engine, type GeoJson } from '../../index.ts';
+import { isDeepStrictEqual, promisify } from 'node:util';
+import { type CdtMap, Engine, type GeoJson } from '../../index.ts';
 import { formatBytes, formatCount, formatDuration, formatIso } from '../render/units.ts';
 import { loadCities } from './cities.ts';
 import { truthAt } from './truth.ts';
@@ -231,24 +231,14 @@ for await (const record of engine.scan({ namespace: 'world', set: 'cities' })) {
   const { bins } = record;
   const found = {
     name: bins.name,
+    names: Object.fromEntries((bins.names as CdtMap).entries),
     country: bins.country,
     population: bins.population,
     tags: bins.tags,
     location: (bins.location as GeoJson).text,
   };
   const wanted = truth.get(id);
-  if (
-    JSON.stringify(found) !==
-    JSON.stringify(
-      wanted && {
-        name: wanted.name,
-        country: wanted.country,
-        population: wanted.population,
-        tags: wanted.tags,
-        location: wanted.location,
-      },
-    )
-  )
+  if (!isDeepStrictEqual(found, wanted))
     throw new Error(`city ${id} differs: restored ${JSON.stringify(found)}, truth ${JSON.stringify(wanted)}`);
   compared++;
   people += bins.population as number;
@@ -278,7 +268,7 @@ say(
   `RTO ${formatDuration(rtoMs)} from the command to a verified engine; RPO ${formatDuration(lag.lagMs ?? 0)} (the archive's lag)`,
 );
 say(
-  `archive ${formatBytes(liveBytes)} with every version (${formatBytes(archiveBytes)} on disk until replaced runs are deleted after ten minutes); restored engine ${formatBytes(storeBytes)}`,
+  `archive ${formatBytes(liveBytes)} with every version (${formatBytes(archiveBytes)} on disk until replaced runs are deleted after six hours); restored engine ${formatBytes(storeBytes)}`,
 );
 if (problems.length > 0) throw new Error(`the agent reported: ${problems[0]}`);
 const here = relative('.', ROOT) || '.';

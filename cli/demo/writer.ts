@@ -25,6 +25,7 @@ const say = (answer: Answer): void => void process.send?.(answer);
 
 const recordOf = (city: City): Record<string, unknown> => ({
   name: city.name,
+  names: { main: city.name, ...(city.altName ? { alternative: city.altName } : {}) },
   country: city.country,
   population: city.population,
   tags: [city.featureCode, city.adminCode, ...(city.population > 1_000_000 ? ['large'] : [])],
