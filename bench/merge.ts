@@ -5,6 +5,7 @@
  *     npm run bench -- merge [--runs 10] [--rows 1000000] [--image 200] [--repeat 3] [--json]
  */
 import { randomBytes, randomFillSync } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -86,7 +87,21 @@ interface Figure {
   readonly versionsPerCpuSecond: number;
   readonly seconds: number;
   readonly rssAnonMiB: number;
+  readonly rssFileMiB: number;
 }
+
+/** Anonymous and file-backed resident memory of this process now, MiB; NaN where the system does not tell them apart. */
+const memoryNow = (): { rssAnonMiB: number; rssFileMiB: number } => {
+  let status = '';
+  try {
+    status = readFileSync('/proc/self/status', 'utf8');
+  } catch {
+    // not Linux
+  }
+  const of = (field: string): number =>
+    Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1] ?? Number.NaN) / 1024;
+  return { rssAnonMiB: of('RssAnon'), rssFileMiB: of('RssFile') };
+};
 
 const median = (numbers: readonly number[]): number =>
   [...numbers].sort((a, b) => a - b)[numbers.length >> 1];
@@ -107,13 +122,12 @@ const measure = async (
     const { user, system } = process.cpuUsage(used);
     cpu.push((user + system) / 1e6);
   }
-  const memory = process.memoryUsage();
   return {
     name,
     seconds: median(seconds),
     versionsPerSecond: versions / median(seconds),
     versionsPerCpuSecond: versions / median(cpu),
-    rssAnonMiB: memory.rss / 2 ** 20,
+    ...memoryNow(),
   };
 };
 
@@ -184,7 +198,7 @@ export const benchMerge = async (args: string[]): Promise<void> => {
     );
     for (const f of figures)
       process.stdout.write(
-        `${f.name.padEnd(16)} ${(f.versionsPerSecond / 1e6).toFixed(2)} M versions/s (wall), ${(f.versionsPerCpuSecond / 1e6).toFixed(2)} M per CPU second, ${f.seconds.toFixed(2)} s, rss ${f.rssAnonMiB.toFixed(0)} MiB\n`,
+        `${f.name.padEnd(16)} ${(f.versionsPerSecond / 1e6).toFixed(2)} M versions/s (wall), ${(f.versionsPerCpuSecond / 1e6).toFixed(2)} M per CPU second, ${f.seconds.toFixed(2)} s, RssAnon ${f.rssAnonMiB.toFixed(0)} MiB\n`,
       );
   } finally {
     await rm(dir, { recursive: true, force: true });
