@@ -21,8 +21,6 @@ export interface Files {
   /** Opens an existing file and appends at its end. */
   openAppend(path: string): Promise<OpenFile>;
   read(path: string): Promise<Buffer>;
-  /** Up to `bytes` from the start of a file. */
-  readStart(path: string, bytes: number): Promise<Buffer>;
   /** Names in a directory, sorted. @throws ENOENT as the system has it */
   list(dir: string): Promise<string[]>;
   makeDir(dir: string): Promise<void>;
@@ -66,15 +64,6 @@ export const nodeFiles: Files = {
     ),
   openAppend: async (path) => new NodeFile(await fs.open(path, constants.O_WRONLY | constants.O_APPEND)),
   read: (path) => fs.readFile(path),
-  readStart: async (path, bytes) => {
-    const handle = await fs.open(path, 'r');
-    try {
-      const { buffer, bytesRead } = await handle.read(Buffer.alloc(bytes), 0, bytes, 0);
-      return buffer.subarray(0, bytesRead);
-    } finally {
-      await handle.close();
-    }
-  },
   list: async (dir) => (await fs.readdir(dir)).sort(),
   makeDir: async (dir) => {
     await fs.mkdir(dir, { recursive: true });

@@ -138,16 +138,8 @@ export const restoreEngine = async (
   options: RestoreOptions,
 ): Promise<RestoreReport> => {
   const started = performance.now();
-  const { archive, plan } = await planRestore(options);
-  const nowMs = (options.clock ?? archive.clock).nowMs();
-  const shards = shardsOf(plan.state);
-  const job: RestoreJob = {
-    plan: plan.state,
-    selection: plan.selection,
-    ttl: ttlShift(plan, nowMs),
-    output: 'store',
-    shards,
-  };
+  const { archive, plan, job, nowMs } = await planJob(options, 'store');
+  const { shards } = job;
   const path = resolve(dir);
   const lock = await takeTarget(path, archive, plan);
   const store = Store.open(path, { bulk: true });
@@ -224,16 +216,8 @@ export const restoreJsonLines = async (
   options: RestoreOptions,
 ): Promise<RestoreReport> => {
   const started = performance.now();
-  const { archive, plan } = await planRestore(options);
-  const nowMs = (options.clock ?? archive.clock).nowMs();
-  const shards = shardsOf(plan.state);
-  const job: RestoreJob = {
-    plan: plan.state,
-    selection: plan.selection,
-    ttl: ttlShift(plan, nowMs),
-    output: 'json',
-    shards,
-  };
+  const { archive, plan, job } = await planJob(options, 'json');
+  const { shards } = job;
   // ranges end in any order; lines come out in theirs
   const lines = new InOrder(write);
   const { results, written } = await merge(
@@ -283,6 +267,20 @@ const sum = (lists: readonly (readonly ShardDigest[])[], shards: number): Conten
   const total = new ContentDigest(shards);
   for (const list of lists) total.add(ContentDigest.from(list));
   return total;
+};
+
+/** The plan as what every worker needs to know. */
+const planJob = async (options: RestoreOptions, output: RestoreJob['output']) => {
+  const { archive, plan } = await planRestore(options);
+  const nowMs = (options.clock ?? archive.clock).nowMs();
+  const job: RestoreJob = {
+    plan: plan.state,
+    selection: plan.selection,
+    ttl: ttlShift(plan, nowMs),
+    output,
+    shards: shardsOf(plan.state),
+  };
+  return { archive, plan, job, nowMs };
 };
 
 const shardsOf = (state: StatePlan): number => ('missing' in state.source ? 16 : state.source.digests.length);

@@ -1,5 +1,5 @@
 import { ContentDigest } from '../engine/content-digest.ts';
-import { type ErrorId, PitrError } from '../engine/errors.ts';
+import { PitrError } from '../engine/errors.ts';
 import { listSnapshots, readSnapshot } from '../snapshot/snapshots.ts';
 import { planState } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
@@ -252,11 +252,10 @@ const namedObjects = async (archive: Archive): Promise<Set<string>> => {
   return names;
 };
 
-const MISSING: readonly ErrorId[] = ['object-not-found'];
 const classOf = (error: unknown): Anomaly['class'] => {
   if (!(error instanceof PitrError)) throw error;
   // a store that cannot be read is not an archive that is damaged
   if (error.id === 'io') throw error;
-  return MISSING.includes(error.id) ? 'missing' : 'corrupt';
+  return error.id === 'object-not-found' ? 'missing' : 'corrupt';
 };
 const messageOf = (error: unknown): string => (error as Error).message;

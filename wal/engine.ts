@@ -16,7 +16,7 @@ import { openEngineParts } from '../engine/open-engine.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { Archive } from './archive.ts';
 import { readArchived } from './archived.ts';
-import { LocalLog } from './local-log.ts';
+import { LOG_DIR, LocalLog } from './local-log.ts';
 import {
   currentTimeline,
   ownedPartitions,
@@ -228,4 +228,4 @@ const ownerIn = async (identity: EngineIdentity, partition: number): Promise<str
 };
 
 /** Where the log of a directory is, for those who only read it. */
-export const logDirOf = (dir: string): string => join(dir, 'log');
+export const logDirOf = (dir: string): string => join(dir, LOG_DIR);

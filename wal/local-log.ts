@@ -9,7 +9,7 @@ import type {
 } from '../engine/commit-log.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles, type OpenFile } from '../engine/files.ts';
-import { encodeEnvelope } from './envelope.ts';
+import { encodeEnvelope, packBytes } from './envelope.ts';
 import { decodeLogHeader, logFileName, logFilesIn, scanLogFile } from './log-file.ts';
 import {
   FRAME,
@@ -19,7 +19,6 @@ import {
   LOG_MAGIC,
   LOG_VERSION,
   type LogFileHeader,
-  packFrame,
 } from './log-format.ts';
 
 export interface LocalLogOptions {
@@ -113,7 +112,7 @@ export class LocalLog implements CommitLog {
 
   appendEvent(event: LogEvent): void {
     this.#check();
-    this.#frame(FRAME.event, packFrame(event));
+    this.#frame(FRAME.event, packBytes(event));
     this.#lastLsn = event.lsn;
     this.#lastTs = event.ts;
     if (event.kind === 'ownership') this.#epoch = event.epoch;
@@ -121,7 +120,7 @@ export class LocalLog implements CommitLog {
 
   appendClock(clock: LogClock): void {
     this.#check();
-    this.#frame(FRAME.clock, packFrame(clock));
+    this.#frame(FRAME.clock, packBytes(clock));
     this.#lastTs = Math.max(this.#lastTs, clock.ts);
   }
 
@@ -143,7 +142,7 @@ export class LocalLog implements CommitLog {
   async seal(clock: LogClock): Promise<void> {
     this.appendClock(clock);
     this.#epoch = clock.epoch;
-    this.#frame(FRAME.seal, packFrame({ lsnLast: this.#lastLsn, ts: clock.ts }));
+    this.#frame(FRAME.seal, packBytes({ lsnLast: this.#lastLsn, ts: clock.ts }));
     this.#sealing = true;
     await this.sync();
     await this.#guard(async () => {

@@ -1,6 +1,5 @@
 import type { LogEntry } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
-import type { Files } from '../engine/files.ts';
 import { decodeEnvelope } from './envelope.ts';
 import {
   decodeFrame,
@@ -13,9 +12,6 @@ import {
   type LogFileHeader,
   syncedPast,
 } from './log-format.ts';
-
-/** Longest header that is read to learn what a file is. */
-const HEADER_BYTES_MAX = 4096;
 
 /** `000000000012.wal` is sealed and never changes; `000000000013.open` is being written. */
 export interface LogFileName {
@@ -35,9 +31,6 @@ export const logFilesIn = (names: readonly string[]): LogFileName[] =>
       return m ? [{ sequence: Number(m[1]), sealed: m[2] === 'wal', name }] : [];
     })
     .sort((a, b) => a.sequence - b.sequence);
-
-export const readLogHeader = async (files: Files, path: string): Promise<LogFileHeader> =>
-  decodeLogHeader(await files.readStart(path, HEADER_BYTES_MAX), path).body;
 
 export const decodeLogHeader = (bytes: Buffer, path: string): { body: LogFileHeader; bytes: number } => {
   try {

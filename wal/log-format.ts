@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import type { LogClock, LogEntry, LogEvent, LogVersion } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
 import { IMAGE_BYTES_MAX } from '../engine/image.ts';
-import { packBytes, unpackBytes } from './envelope.ts';
+import { unpackBytes } from './envelope.ts';
 
 /** Bytes of the local log; the layout is in README.md (wal), section "Log". */
 export const LOG_MAGIC = 'PITRLOG\n';
@@ -25,11 +25,6 @@ export interface LogFileHeader {
   readonly epoch: number;
   /** crc32 with which the chain goes on: the last frame's of the predecessor. */
   readonly chain: number;
-}
-
-export interface LogSeal {
-  readonly lsnLast: number;
-  readonly ts: number;
 }
 
 /** Collects frames of one write. crc32 runs over the chain so far, so no frame fits anywhere but where it was written. */
@@ -263,5 +258,3 @@ const decodeVersions = (b: Buffer, entry: (e: LogEntry) => void, bad: (why: stri
     });
   }
 };
-
-export const packFrame = packBytes;

@@ -1,5 +1,3 @@
-import type { ArchiveEvent } from './event.ts';
-
 /** Format names and shapes of a segment file; the layout is in README.md (wal), section "Segment". */
 export const SEGMENT_MAGIC = 'PITRSEG\n';
 export const SEGMENT_FOOTER_MAGIC = 'PITRSEGF';
@@ -95,9 +93,4 @@ export interface Run {
   readonly tsMin: number;
   readonly tsMax: number;
   readonly segments: readonly SegmentRef[];
-}
-
-export interface SegmentContent {
-  readonly properties: SegmentProperties;
-  readonly events: readonly ArchiveEvent[];
 }

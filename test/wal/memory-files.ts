@@ -113,10 +113,6 @@ export class MemoryFiles implements Files {
     return Buffer.from(this.#inode(path).bytes);
   }
 
-  async readStart(path: string, bytes: number): Promise<Buffer> {
-    return Buffer.from(this.#inode(path).bytes.subarray(0, bytes));
-  }
-
   async list(dir: string): Promise<string[]> {
     return this.namesIn(dir);
   }
