@@ -2,7 +2,8 @@ import type { Clock } from './clock.ts';
 import type { CommitLog, LogClock, LogEvent, LogVersion } from './commit-log.ts';
 import type { ContentDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
-import type { Store, StoreChange } from './store.ts';
+import type { RecordStore } from './machine.ts';
+import type { StoreChange, StoreMeta } from './store.ts';
 
 /** Versions of one frame; a larger group is written as several frames, never cutting a batch. */
 const FRAME_VERSIONS = 4096;
@@ -63,9 +64,9 @@ interface AppliedGroup {
  */
 export class CommitLoop {
   readonly #log: CommitLog;
-  readonly #store: Store;
+  readonly #store: RecordStore;
   readonly #clock: Clock;
-  readonly #metaOf: (lastLsn: number, lastTs: number, digest: ContentDigest) => Parameters<Store['apply']>[1];
+  readonly #metaOf: (lastLsn: number, lastTs: number, digest: ContentDigest) => StoreMeta;
   /** Digest after the last version handed over. */
   readonly digest: ContentDigest;
   epoch: number;
@@ -96,14 +97,14 @@ export class CommitLoop {
 
   constructor(options: {
     log: CommitLog;
-    store: Store;
+    store: RecordStore;
     clock: Clock;
     digest: ContentDigest;
     epoch: number;
     lastLsn: number;
     lastTs: number;
     sealBytes: number;
-    metaOf: (lastLsn: number, lastTs: number, digest: ContentDigest) => Parameters<Store['apply']>[1];
+    metaOf: (lastLsn: number, lastTs: number, digest: ContentDigest) => StoreMeta;
   }) {
     this.#log = options.log;
     this.#store = options.store;

@@ -28,7 +28,20 @@ const SQLITE_BUSY = 5;
 /** Referenced here for as long as they are held: a collected DatabaseSync closes, and would unlock silently. */
 const held = new Set<DirectoryLock>();
 
-export class DirectoryLock {
+/** A lock that is held. */
+export interface HeldLock {
+  readonly path: string;
+  /** Lets go; a second call does nothing. */
+  release(): void;
+}
+
+/** Where locks of directories come from: the kernel, or a simulation. */
+export interface Locks {
+  acquire(path: string, options?: { waitMs?: number }): Promise<HeldLock | undefined>;
+  isLocked(path: string): boolean;
+}
+
+export class DirectoryLock implements HeldLock {
   readonly path: string;
   readonly #db: DatabaseSync;
 
@@ -39,7 +52,6 @@ export class DirectoryLock {
     held.add(this);
   }
 
-  /** Lets go; a second call does nothing. */
   release(): void {
     if (held.delete(this)) this.#db.close();
   }
@@ -77,6 +89,9 @@ export function isLocked(path: string): boolean {
     db.close();
   }
 }
+
+/** Locks that the kernel of this machine holds. */
+export const kernelLocks: Locks = { acquire: acquireDirectoryLock, isLocked };
 
 function lockNow(path: string): DatabaseSync | undefined {
   const db = open(path, { timeout: SETTLE_MS });

@@ -2,11 +2,12 @@
 import type { Clock } from './clock.ts';
 import type { CommitLog, CommitLogOpener, LogRecovery } from './commit-log.ts';
 import type { ContentDigest, ShardDigest } from './content-digest.ts';
-import type { DirectoryLock } from './directory-lock.ts';
+import type { HeldLock } from './directory-lock.ts';
 import type { EngineIdentity } from './identity.ts';
+import type { Machine, RecordStore } from './machine.ts';
 import type { PartitionSet } from './partition.ts';
 import type { RecordKey } from './record-key.ts';
-import type { Store, StoreChange } from './store.ts';
+import type { StoreChange } from './store.ts';
 import type { Transfer } from './transfer.ts';
 import type { Value } from './value.ts';
 import type { WriteOptions } from './write-op.ts';
@@ -27,7 +28,7 @@ export interface WriteOutcome {
   readonly found: boolean;
 }
 
-export interface EngineCoreOptions {
+export interface EngineCoreOptions extends Machine {
   readonly dir: string;
   readonly clock?: Clock;
   /** How often the log is sealed and the frontier stated; 0 = only on request and at close. Default 1000. */
@@ -86,8 +87,8 @@ export interface OpenReport extends LogRecovery {
 export interface EngineParts {
   readonly options: EngineCoreOptions;
   readonly identity: EngineIdentity;
-  readonly lock: DirectoryLock;
-  readonly store: Store;
+  readonly lock: HeldLock;
+  readonly store: RecordStore;
   readonly log: CommitLog;
   readonly digest: ContentDigest;
   readonly partitions: PartitionSet;

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { PitrError } from './errors.ts';
+import { type Files, nodeFiles } from './files.ts';
 
 /** File in an engine directory that says what it is. Written once, replaced only as a whole. */
 export const IDENTITY_FILE = 'engine.json';
@@ -74,10 +74,10 @@ export const newIdentity = (
 };
 
 /** @throws not-an-engine, format-version */
-export const readIdentity = async (dir: string): Promise<EngineIdentity> => {
+export const readIdentity = async (dir: string, files: Files = nodeFiles): Promise<EngineIdentity> => {
   let text: string;
   try {
-    text = await fs.readFile(join(dir, IDENTITY_FILE), 'utf8');
+    text = (await files.read(join(dir, IDENTITY_FILE))).toString('utf8');
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
     if (code !== 'ENOENT' && code !== 'ENOTDIR')
@@ -109,21 +109,21 @@ export const writeIdentity = async (dir: string, identity: EngineIdentity): Prom
   writeFileDurably(dir, IDENTITY_FILE, `${JSON.stringify(identity, null, 2)}\n`);
 
 /** Replaces a small file as a whole and durably. */
-export const writeFileDurably = async (dir: string, name: string, text: string): Promise<void> => {
-  await fs.mkdir(dir, { recursive: true });
+export const writeFileDurably = async (
+  dir: string,
+  name: string,
+  text: string,
+  files: Files = nodeFiles,
+): Promise<void> => {
+  await files.makeDir(dir);
   const temporary = join(dir, `.${name}.${randomBytes(4).toString('hex')}`);
-  const handle = await fs.open(temporary, 'wx');
+  const file = await files.createNew(temporary);
   try {
-    await handle.writeFile(text);
-    await handle.sync();
+    await file.append(Buffer.from(text));
+    await file.sync();
   } finally {
-    await handle.close();
+    await file.close();
   }
-  await fs.rename(temporary, join(dir, name));
-  const folder = await fs.open(dir, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+  await files.rename(temporary, join(dir, name));
+  await files.syncDir(dir);
 };

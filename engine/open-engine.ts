@@ -1,23 +1,24 @@
 import type { CommitLog } from './commit-log.ts';
-import { acquireDirectoryLock, writerLockPath } from './directory-lock.ts';
+import { kernelLocks, writerLockPath } from './directory-lock.ts';
 import type { EngineCoreOptions, EngineParts, OpenReport } from './engine-types.ts';
 import { PitrError } from './errors.ts';
 import { readIdentity } from './identity.ts';
+import type { RecordStore } from './machine.ts';
 import { replayInto } from './replay.ts';
 import { Store } from './store.ts';
 
 /** Takes the lock, opens store and log, replays. @throws not-an-engine, engine-busy, log-*, store-corrupt */
 export const openEngineParts = async (options: EngineCoreOptions): Promise<EngineParts> => {
   const started = performance.now();
-  const identity = await readIdentity(options.dir);
-  const lock = await acquireDirectoryLock(writerLockPath(options.dir), {
+  const identity = await readIdentity(options.dir, options.files);
+  const lock = await (options.locks ?? kernelLocks).acquire(writerLockPath(options.dir), {
     waitMs: options.lockWaitMs ?? 2000,
   });
   if (!lock) throw new PitrError('engine-busy', { dir: options.dir });
-  let store: Store | undefined;
+  let store: RecordStore | undefined;
   let openedLog: CommitLog | undefined;
   try {
-    store = Store.open(options.dir);
+    store = (options.openStore ?? Store.open)(options.dir);
     const meta = store.meta();
     const replay = replayInto(store, identity, meta);
     const { log, recovery } = await options.openLog({

@@ -2,9 +2,10 @@ import type { LogEntry, LogEvent, LogVersion } from './commit-log.ts';
 import { ContentDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
 import type { EngineIdentity } from './identity.ts';
+import type { RecordStore } from './machine.ts';
 import { PartitionSet, sortKeyOf } from './partition.ts';
 import { encodeState, state, stateKey } from './state-record.ts';
-import { addToDigest, partitionOfKey, type Store, type StoreChange, type StoreMeta } from './store.ts';
+import { addToDigest, partitionOfKey, type StoreChange, type StoreMeta } from './store.ts';
 import { type Transfer, withTransfer } from './transfer.ts';
 
 /** Versions that one store transaction takes at start-up. */
@@ -28,7 +29,11 @@ export interface Replay {
  * Brings the store up to the log: the entries come in order, all above `meta.appliedLsn`. Where a clock frame states the
  * digests of exactly this position, they must be the store's.
  */
-export const replayInto = (store: Store, identity: EngineIdentity, meta: StoreMeta | undefined): Replay => {
+export const replayInto = (
+  store: RecordStore,
+  identity: EngineIdentity,
+  meta: StoreMeta | undefined,
+): Replay => {
   const digest = meta ? ContentDigest.from(meta.digests) : new ContentDigest(identity.shards);
   let partitions = PartitionSet.parse(meta?.partitions ?? identity.partitions);
   let epoch = meta?.epoch ?? 1;

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Files, nodeFiles } from '../engine/files.ts';
 
 /** What the agent tells the engine: the log up to `lsn`, in files up to `sequence`, is durable in the archive. */
 export interface Archived {
@@ -11,9 +11,9 @@ export interface Archived {
 const ARCHIVED_FILE = 'archived.json';
 
 /** Missing or unreadable counts as "nothing archived": the engine then keeps its log. */
-export const readArchived = async (dir: string): Promise<Archived> => {
+export const readArchived = async (dir: string, files: Files = nodeFiles): Promise<Archived> => {
   try {
-    const { lsn, sequence } = JSON.parse(await fs.readFile(join(dir, ARCHIVED_FILE), 'utf8'));
+    const { lsn, sequence } = JSON.parse((await files.read(join(dir, ARCHIVED_FILE))).toString('utf8'));
     if (Number.isSafeInteger(lsn) && Number.isSafeInteger(sequence)) return { lsn, sequence };
   } catch {
     // see above
@@ -22,8 +22,17 @@ export const readArchived = async (dir: string): Promise<Archived> => {
 };
 
 /** Not synced on purpose: a lost update makes the engine keep more log than it must. */
-export const writeArchived = async (dir: string, archived: Archived): Promise<void> => {
+export const writeArchived = async (
+  dir: string,
+  archived: Archived,
+  files: Files = nodeFiles,
+): Promise<void> => {
   const temporary = join(dir, `.${ARCHIVED_FILE}.${randomBytes(4).toString('hex')}`);
-  await fs.writeFile(temporary, JSON.stringify(archived));
-  await fs.rename(temporary, join(dir, ARCHIVED_FILE));
+  const file = await files.createNew(temporary);
+  try {
+    await file.append(Buffer.from(JSON.stringify(archived)));
+  } finally {
+    await file.close();
+  }
+  await files.rename(temporary, join(dir, ARCHIVED_FILE));
 };

@@ -1,15 +1,11 @@
 import { join } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { type Clock, systemClock } from '../engine/clock.ts';
-import {
-  acquireDirectoryLock,
-  type DirectoryLock,
-  isLocked,
-  writerLockPath,
-} from '../engine/directory-lock.ts';
+import { type HeldLock, kernelLocks, writerLockPath } from '../engine/directory-lock.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles } from '../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
+import type { Machine } from '../engine/machine.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
 import { Archive, segmentName } from './archive.ts';
 import { writeArchived } from './archived.ts';
@@ -33,9 +29,8 @@ const POLL_MS = 1000;
  */
 const RETIRE_MS = 6 * 60 * 60 * 1000;
 
-export interface ArchiverOptions {
+export interface ArchiverOptions extends Machine {
   readonly clock?: Clock;
-  readonly files?: Files;
   /** Default: the store of the archive's URL. */
   readonly store?: ObjectStore;
   readonly fanout?: number;
@@ -89,7 +84,7 @@ export class Archiver {
   readonly #options: ArchiverOptions;
   readonly #files: Files;
   readonly #clock: Clock;
-  readonly #lock: DirectoryLock;
+  readonly #lock: HeldLock;
   readonly #held: HeldHead;
   #watcher: FSWatcher | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -104,7 +99,7 @@ export class Archiver {
     dir: string,
     identity: EngineIdentity,
     archive: Archive,
-    lock: DirectoryLock,
+    lock: HeldLock,
     options: ArchiverOptions,
     held: HeldHead,
   ) {
@@ -121,13 +116,15 @@ export class Archiver {
 
   /** Takes the stream. @throws agent-busy, archive-not-found, archive-mismatch, usage when the engine has no archive */
   static async open(dir: string, options: ArchiverOptions = {}): Promise<Archiver> {
-    const identity = await readIdentity(dir);
+    const identity = await readIdentity(dir, options.files);
     if (!identity.archive)
       throw new PitrError('usage', {
         what: `the engine in ${dir} has no archive`,
         hint: 'make one with: pitr init DIR --archive URL',
       });
-    const lock = await acquireDirectoryLock(join(dir, 'agent.lock'), { waitMs: 200 });
+    const lock = await (options.locks ?? kernelLocks).acquire(join(dir, 'agent.lock'), {
+      waitMs: 200,
+    });
     if (!lock) throw new PitrError('agent-busy', { stream: identity.stream, dir });
     try {
       const clock = options.clock ?? systemClock;
@@ -245,7 +242,8 @@ export class Archiver {
   }
 
   async #adopt(): Promise<boolean> {
-    if (isLocked(writerLockPath(this.dir))) return false;
+    const { files, locks, openStore } = this.#options;
+    if ((locks ?? kernelLocks).isLocked(writerLockPath(this.dir))) return false;
     try {
       const engine = await Engine.open({
         dir: this.dir,
@@ -254,7 +252,9 @@ export class Archiver {
         // it is open for a moment only: who wants something of a writer waits for the lock instead
         door: false,
         clock: this.#clock,
-        ...(this.#options.files ? { files: this.#options.files } : {}),
+        files,
+        locks,
+        openStore,
       });
       const { versions, tornBytes } = engine.report;
       await engine.close();
@@ -370,7 +370,7 @@ export class Archiver {
     }
     await this.#held.publishWith(head, next, objects);
     this.#continuity.shipped(next.sequence);
-    await writeArchived(this.dir, { lsn: next.frontier.lsn, sequence: next.sequence });
+    await writeArchived(this.dir, { lsn: next.frontier.lsn, sequence: next.sequence }, this.#files);
     if (gap) this.#emit({ kind: 'gap', stream: this.identity.stream, gap });
     if (bytes > 0)
       this.#emit({

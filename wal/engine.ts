@@ -4,7 +4,7 @@ import { type Clock, systemClock } from '../engine/clock.ts';
 import { EngineCore } from '../engine/engine-core.ts';
 import type { EngineCoreOptions, EngineParts } from '../engine/engine-types.ts';
 import { type ErrorId, isPitrError, PitrError } from '../engine/errors.ts';
-import type { Files } from '../engine/files.ts';
+import { nodeFiles } from '../engine/files.ts';
 import {
   type EngineIdentity,
   IDENTITY_FILE,
@@ -28,7 +28,6 @@ import {
 export interface EngineOptions extends Omit<EngineCoreOptions, 'openLog' | 'archivedLsn' | 'ownerOf'> {
   /** Shards of the running digest when the directory is new. Default 16. */
   readonly shards?: number;
-  readonly files?: Files;
 }
 
 export interface InitOptions {
@@ -102,7 +101,8 @@ export class Engine extends EngineCore {
    */
   static async open(options: EngineOptions): Promise<Engine> {
     const dir = resolve(options.dir);
-    const names: string[] = await fs.readdir(dir).catch((cause) => {
+    const files = options.files ?? nodeFiles;
+    const names: string[] = await files.list(dir).catch((cause) => {
       if (cause.code === 'ENOENT') return [];
       throw new PitrError('not-an-engine', { dir, why: cause.code }, { cause });
     });
@@ -110,21 +110,21 @@ export class Engine extends EngineCore {
       await Engine.init(dir, options.shards === undefined ? {} : { shards: options.shards });
     else if (!names.includes(IDENTITY_FILE))
       throw new PitrError('not-an-engine', { dir, why: `it has no ${IDENTITY_FILE}` });
-    const identity = await readIdentity(dir);
+    const identity = await readIdentity(dir, files);
     const parts: EngineParts = await openEngineParts({
       ...options,
       dir,
-      openLog: (o) => LocalLog.open({ ...o, ...(options.files ? { files: options.files } : {}) }),
+      openLog: (o) => LocalLog.open({ ...o, files }),
       ...(identity.archive
         ? {
-            archivedLsn: async () => (await readArchived(dir)).lsn,
+            archivedLsn: async () => (await readArchived(dir, files)).lsn,
             ownerOf: async (partition: number) => ownerIn(identity, partition),
           }
         : {}),
     });
     const engine = new Engine(parts);
     try {
-      await removeIncoming(dir);
+      await removeIncoming(dir, await files.list(dir));
       await engine.start();
       return engine;
     } catch (error) {
@@ -198,8 +198,8 @@ const removeEmpty = async (dir: string, top: string): Promise<void> => {
 const INCOMING_MS = 60 * 60 * 1000;
 
 /** Removes the record files that killed hand-overs left. */
-const removeIncoming = async (dir: string): Promise<void> => {
-  for (const name of await fs.readdir(dir)) {
+const removeIncoming = async (dir: string, names: readonly string[]): Promise<void> => {
+  for (const name of names) {
     if (!/^incoming-[0-9a-f]+\.records$/.test(name)) continue;
     const path = join(dir, name);
     // what cannot be removed only takes space
