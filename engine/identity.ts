@@ -105,8 +105,8 @@ export const readIdentity = async (dir: string, files: Files = nodeFiles): Promi
 };
 
 /** Writes the identity durably: temporary file, fsync, rename, fsync of the directory. */
-export const writeIdentity = async (dir: string, identity: EngineIdentity): Promise<void> =>
-  writeFileDurably(dir, IDENTITY_FILE, `${JSON.stringify(identity, null, 2)}\n`);
+export const writeIdentity = async (dir: string, identity: EngineIdentity, files?: Files): Promise<void> =>
+  writeFileDurably(dir, IDENTITY_FILE, `${JSON.stringify(identity, null, 2)}\n`, files);
 
 /** Replaces a small file as a whole and durably. */
 export const writeFileDurably = async (

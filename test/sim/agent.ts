@@ -1,0 +1,50 @@
+/** A process that archives one engine's log: adopts, ships, merges, deletes. */
+import { isPitrError } from '../../engine/errors.ts';
+import { Archiver } from '../../wal/archiver.ts';
+import type { Process } from './scheduler.ts';
+import type { Node, World } from './world.ts';
+
+export interface AgentOptions {
+  /** It does not see the lock of the other agent, as one on another host: only the catalog keeps them apart. */
+  readonly thief?: boolean;
+}
+
+/** Rounds until the world ends, or until it is fenced; then it takes the stream back. */
+export const agentMain = async (
+  world: World,
+  node: Node,
+  process: Process,
+  options: AgentOptions = {},
+): Promise<void> => {
+  const rng = world.fork();
+  const scope = options.thief
+    ? (path: string): string => (path.endsWith('agent.lock') ? `${path} elsewhere` : path)
+    : undefined;
+  for (;;) {
+    let archiver: Archiver | undefined;
+    try {
+      archiver = await Archiver.open(node.dir, {
+        clock: world.clockOf(process),
+        store: world.bucket.clientOf(process),
+        fanout: world.fanout,
+        retireMs: world.retireMs,
+        ...world.machineOf(process, node.host, scope),
+      });
+    } catch (error) {
+      world.tolerate(error, process, ['agent-busy', 'cas-conflict']);
+    }
+    let rounds = options.thief ? rng.int(1, 4) : Number.POSITIVE_INFINITY;
+    while (archiver && !archiver.fenced && rounds-- > 0 && !(options.thief && world.stopping)) {
+      try {
+        await archiver.round();
+      } catch (error) {
+        world.tolerate(error, process, ['fenced', 'cas-conflict', 'engine-busy']);
+        if (isPitrError(error, 'fenced')) break;
+      }
+      await process.sleep(rng.int(50, 600));
+    }
+    await archiver?.close();
+    if (options.thief) return;
+    await process.sleep(rng.int(100, 2_000));
+  }
+};

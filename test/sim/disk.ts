@@ -1,0 +1,243 @@
+/**
+ * The disk of a simulated machine: a page cache over what is durable. A kill leaves the cache; a power cut leaves synced bytes and
+ * synced names, of later names those of the first few operations, and of later bytes any part, with holes.
+ */
+import { dirname } from 'node:path';
+import type { HeldLock, Locks } from '../../engine/directory-lock.ts';
+import type { Files, OpenFile } from '../../engine/files.ts';
+import type { Rng } from '../model/rng.ts';
+import type { Fault, Process } from './scheduler.ts';
+import { type StoreImage, storeAfterPowerCut } from './store.ts';
+
+interface Inode {
+  bytes: Buffer;
+  /** Bytes from the start that a power cut cannot take. */
+  synced: number;
+}
+
+type Names = Map<string, Inode>;
+
+interface NameChange {
+  readonly dir: string;
+  readonly apply: (names: Names) => void;
+}
+
+const SECTOR_BYTES = 512;
+const WRITE_FAULTS: readonly Fault[] = ['before', 'after', 'torn'];
+const SYNC_FAULTS: readonly Fault[] = ['before', 'after'];
+const READ_FAULTS: readonly Fault[] = ['before'];
+
+const errno = (code: string, path: string): Error => Object.assign(new Error(`${code}: ${path}`), { code });
+
+/** Ways in which the disk itself can be broken, to see whether the simulation finds out. */
+export interface DiskMutant {
+  readonly syncLies?: boolean;
+  readonly syncDirLies?: boolean;
+  /** Content of `archived.json` whatever was written: the engine trims what is not archived. */
+  readonly archivedLies?: boolean;
+}
+
+export class Disk {
+  readonly stores = new Map<string, StoreImage>();
+  readonly #mutant: DiskMutant;
+  readonly #locks = new Map<string, Process>();
+  #names: Names = new Map();
+  #durable: Names = new Map();
+  #changes: NameChange[] = [];
+
+  constructor(mutant: DiskMutant = {}) {
+    this.#mutant = mutant;
+  }
+
+  /** The machine has lost power and is on again; its processes are dead already. */
+  powerCut(rng: Rng): void {
+    for (const change of this.#changes.slice(0, rng.int(0, this.#changes.length)))
+      change.apply(this.#durable);
+    this.#changes = [];
+    const torn = new Map<Inode, Inode>();
+    for (const inode of this.#durable.values()) if (!torn.has(inode)) torn.set(inode, tornInode(inode, rng));
+    this.#durable = new Map([...this.#durable].map(([path, inode]) => [path, torn.get(inode) as Inode]));
+    this.#names = new Map(this.#durable);
+    for (const [dir, image] of this.stores) this.stores.set(dir, storeAfterPowerCut(image, rng));
+    this.#locks.clear();
+  }
+
+  bytesOf(path: string): Buffer | undefined {
+    return this.#names.get(path)?.bytes;
+  }
+
+  filesOf(process: Process): Files {
+    const call = <T>(
+      op: string,
+      path: string,
+      effect: () => T,
+      faults: readonly Fault[],
+      tear?: () => void,
+    ): Promise<T> =>
+      process.call(`${op} ${path}`, effect, {
+        faults,
+        error: () => errno('EIO', path),
+        ...(tear ? { tear } : {}),
+      });
+    const change = (path: string, apply: (names: Names) => void): void => {
+      apply(this.#names);
+      this.#changes.push({ dir: dirname(path), apply });
+    };
+    const open = (inode: Inode, path: string): OpenFile => ({
+      append: (bytes) => {
+        const data = Buffer.from(bytes);
+        const write = (n: number): void => {
+          inode.bytes = Buffer.concat([inode.bytes, data.subarray(0, n)]);
+        };
+        return call(
+          `append ${data.length} to`,
+          path,
+          () => write(data.length),
+          WRITE_FAULTS,
+          () => write(data.length >>> 1),
+        );
+      },
+      sync: () =>
+        call(
+          'sync',
+          path,
+          () => {
+            if (!this.#mutant.syncLies) inode.synced = inode.bytes.length;
+          },
+          SYNC_FAULTS,
+        ),
+      close: () => call('close', path, () => undefined, []),
+    });
+    return {
+      createNew: (path) =>
+        call(
+          'create',
+          path,
+          () => {
+            if (this.#names.has(path)) throw errno('EEXIST', path);
+            const inode: Inode = { bytes: Buffer.alloc(0), synced: 0 };
+            change(path, (names) => names.set(path, inode));
+            return open(inode, path);
+          },
+          SYNC_FAULTS,
+        ),
+      openAppend: (path) => call('open', path, () => open(this.#inode(path), path), READ_FAULTS),
+      read: (path) =>
+        call(
+          'read',
+          path,
+          () =>
+            this.#mutant.archivedLies && path.endsWith('archived.json')
+              ? Buffer.from('{"lsn":1000000000,"sequence":1000000000}')
+              : Buffer.from(this.#inode(path).bytes),
+          READ_FAULTS,
+        ),
+      list: (dir) =>
+        call(
+          'list',
+          dir,
+          () =>
+            [...this.#names.keys()]
+              .filter((p) => dirname(p) === dir)
+              .map((p) => p.slice(dir.length + 1))
+              .sort(),
+          READ_FAULTS,
+        ),
+      makeDir: (dir) => call('mkdir', dir, () => undefined, SYNC_FAULTS),
+      syncDir: (dir) =>
+        call(
+          'sync folder',
+          dir,
+          () => {
+            if (this.#mutant.syncDirLies) return;
+            for (const c of this.#changes) if (c.dir === dir) c.apply(this.#durable);
+            this.#changes = this.#changes.filter((c) => c.dir !== dir);
+          },
+          SYNC_FAULTS,
+        ),
+      rename: (from, to) =>
+        call(
+          'rename',
+          from,
+          () => {
+            const inode = this.#inode(from);
+            change(from, (names) => {
+              names.delete(from);
+              names.set(to, inode);
+            });
+          },
+          SYNC_FAULTS,
+        ),
+      link: (from, to) =>
+        call(
+          'link',
+          from,
+          () => {
+            const inode = this.#inode(from);
+            if (this.#names.has(to)) throw errno('EEXIST', to);
+            change(to, (names) => names.set(to, inode));
+          },
+          SYNC_FAULTS,
+        ),
+      remove: (path) =>
+        call(
+          'remove',
+          path,
+          () => {
+            this.#inode(path);
+            change(path, (names) => names.delete(path));
+          },
+          SYNC_FAULTS,
+        ),
+      truncate: (path, bytes) =>
+        call(
+          'truncate',
+          path,
+          () => {
+            const inode = this.#inode(path);
+            inode.bytes = Buffer.from(inode.bytes.subarray(0, bytes));
+            inode.synced = inode.bytes.length;
+          },
+          SYNC_FAULTS,
+        ),
+    };
+  }
+
+  /** `scope` keeps locks of one kind apart: another host, which does not see this one's. */
+  locksOf(process: Process, scope: (path: string) => string = (path) => path): Locks {
+    const holder = (path: string): Process | undefined => {
+      const held = this.#locks.get(scope(path));
+      return held?.alive ? held : undefined;
+    };
+    return {
+      isLocked: (path) => holder(path) !== undefined,
+      acquire: (path) =>
+        process.call(`lock ${path}`, (): HeldLock | undefined => {
+          if (holder(path)) return undefined;
+          this.#locks.set(scope(path), process);
+          return {
+            path,
+            release: () => {
+              if (this.#locks.get(scope(path)) === process) this.#locks.delete(scope(path));
+            },
+          };
+        }),
+    };
+  }
+
+  #inode(path: string): Inode {
+    const inode = this.#names.get(path);
+    if (!inode) throw errno('ENOENT', path);
+    return inode;
+  }
+}
+
+const tornInode = ({ bytes, synced }: Inode, rng: Rng): Inode => {
+  const left = Buffer.from(bytes.subarray(0, rng.int(synced, bytes.length)));
+  for (let at = synced; at < left.length; ) {
+    const end = Math.min(left.length, (Math.floor(at / SECTOR_BYTES) + 1) * SECTOR_BYTES);
+    if (rng.chance(0.1)) left.fill(0, at, end);
+    at = end;
+  }
+  return { bytes: left, synced: left.length };
+};

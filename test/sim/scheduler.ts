@@ -1,0 +1,308 @@
+/**
+ * The one thing that decides what happens next. Every call of a simulated process to its disk, its store, the archive or a timer
+ * waits here; the scheduler takes one of them by its random numbers, lets it have its effect (or fail before it, after it, late,
+ * twice, in part), waits until nothing moves any more, and takes the next. So a run is a function of its seed.
+ */
+import { createHash } from 'node:crypto';
+import type { Rng } from '../model/rng.ts';
+import { quiescent, type Runtime, runIn } from './runtime.ts';
+
+/** What the simulation found to be wrong with the product. */
+export class Violation extends Error {}
+
+/** Ways in which a call can go. `late`: it fails, and has its effect when nobody expects it any more. */
+export type Fault = 'before' | 'after' | 'late' | 'twice' | 'again' | 'torn' | 'damaged';
+
+export interface CallOptions<T> {
+  /** Faults that make sense for this call. */
+  readonly faults?: readonly Fault[];
+  readonly error?: () => Error;
+  /** A part of the effect. */
+  readonly tear?: () => void;
+  readonly damage?: (value: T) => T;
+  /** What may become of the call when its process is killed meanwhile: it may reach a server later. Default: now or never. */
+  readonly remote?: boolean;
+}
+
+interface Call {
+  readonly process: Process | undefined;
+  readonly label: string;
+  run(fault: Fault | undefined): void;
+  /** Its effect and nothing else. */
+  effect(): void;
+  tear(): void;
+  readonly faults: readonly Fault[];
+  readonly remote: boolean;
+}
+
+interface Timer {
+  readonly process: Process;
+  readonly run: () => void;
+  readonly repeatMs: number | undefined;
+  readonly number: number;
+  dueMs: number;
+}
+
+const injected = new WeakSet<Error>();
+
+/** True when `error`, or what caused it, is one that the simulation made. */
+export const isInjected = (error: unknown): boolean => {
+  for (let at = error; at instanceof Error; at = at.cause) if (injected.has(at)) return true;
+  return false;
+};
+
+/** A simulated process: alive until it is killed; then its calls never return. */
+export class Process implements Runtime {
+  readonly name: string;
+  /** Added to the scheduler's time: the machine's clock. */
+  readonly clock: { skewMs: number };
+  readonly #scheduler: Scheduler;
+  alive = true;
+  /** Answers that it got with flipped bits. */
+  damaged = 0;
+  pausedUntilMs = 0;
+
+  constructor(scheduler: Scheduler, name: string, clock: { skewMs: number }) {
+    this.#scheduler = scheduler;
+    this.name = name;
+    this.clock = clock;
+  }
+
+  /** Starts an actor: a failure of it that is not expected ends the run. */
+  start(main: () => Promise<void>): void {
+    runIn(this, () => {
+      main().catch((error) => this.#scheduler.fail(error));
+    });
+  }
+
+  nowMs(): number {
+    return this.#scheduler.nowMs + this.clock.skewMs;
+  }
+
+  monotonicMs(): number {
+    return this.#scheduler.nowMs;
+  }
+
+  randomBytes(bytes: number): Buffer {
+    return this.#scheduler.randomBytes(bytes);
+  }
+
+  timer(run: () => void, ms: number, repeat: boolean): object {
+    return this.#scheduler.addTimer(this, run, ms, repeat);
+  }
+
+  clearTimer(timer: unknown): boolean {
+    return this.#scheduler.clearTimer(timer);
+  }
+
+  call<T>(label: string, effect: () => T, options: CallOptions<T> = {}): Promise<T> {
+    return this.#scheduler.call(this, label, effect, options);
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.timer(resolve, ms, false);
+    });
+  }
+}
+
+const LINES_MAX = 400;
+
+export class Scheduler {
+  readonly rng: Rng;
+  /** Called before each step: kills, pauses, clock steps. */
+  chaos: () => void = () => undefined;
+  /** Probability that a call fails, while there are faults. */
+  faultRate = 0;
+  /** By name, to leave one out. */
+  faultsOff: ReadonlySet<Fault> = new Set();
+  nowMs: number;
+  steps = 0;
+  readonly lines: string[] = [];
+  readonly #hash = createHash('sha256');
+  readonly #echo: boolean;
+  #calls: Call[] = [];
+  #timers: Timer[] = [];
+  #timerNumber = 0;
+  #failure: unknown;
+
+  constructor(rng: Rng, startMs: number, echo = false) {
+    this.rng = rng;
+    this.nowMs = startMs;
+    this.#echo = echo;
+  }
+
+  /** Hash of all decisions so far. */
+  get trace(): string {
+    return this.#hash.copy().digest('hex').slice(0, 16);
+  }
+
+  /** Nothing is on its way that nobody waits for. */
+  get isSettled(): boolean {
+    return this.#calls.every((c) => c.process !== undefined);
+  }
+
+  /** Calls that wait: bounds of queues show here. */
+  get waiting(): number {
+    return this.#calls.length;
+  }
+
+  note(line: string): void {
+    const text = `${this.steps} +${this.nowMs % 1_000_000} ${line}`;
+    this.#hash.update(`${text}\n`);
+    this.lines.push(text);
+    if (this.lines.length > LINES_MAX) this.lines.shift();
+    if (this.#echo) console.error(text);
+  }
+
+  fail(error: unknown): void {
+    this.#failure ??= error;
+  }
+
+  randomBytes(bytes: number): Buffer {
+    return Buffer.from(Array.from({ length: bytes }, () => this.rng.int(0, 255)));
+  }
+
+  call<T>(process: Process, label: string, effect: () => T, options: CallOptions<T>): Promise<T> {
+    if (!process.alive) return new Promise(() => undefined);
+    return new Promise<T>((resolve, reject) => {
+      const fail = (): void => {
+        const error = options.error?.() ?? Object.assign(new Error(`EIO: ${label}`), { code: 'EIO' });
+        injected.add(error);
+        reject(error);
+      };
+      const attempt = (): void => {
+        try {
+          effect();
+        } catch {
+          // nobody hears the answer
+        }
+      };
+      const tear = (): void => (options.tear ?? (() => undefined))();
+      const run = (fault: Fault | undefined): void => {
+        if (fault === 'torn') tear();
+        if (fault === 'after' || fault === 'twice') attempt();
+        if (fault === 'late' || fault === 'again') this.#later(label, attempt);
+        if (fault === 'before' || fault === 'after' || fault === 'late' || fault === 'torn') {
+          fail();
+          return;
+        }
+        try {
+          const value = effect();
+          if (fault === 'damaged') process.damaged++;
+          resolve(fault === 'damaged' && options.damage ? options.damage(value) : value);
+        } catch (error) {
+          reject(error);
+        }
+      };
+      this.#calls.push({
+        process,
+        label,
+        run,
+        effect: attempt,
+        tear,
+        faults: options.faults ?? [],
+        remote: options.remote ?? false,
+      });
+    });
+  }
+
+  #later(label: string, effect: () => void): void {
+    this.#calls.push({
+      process: undefined,
+      label: `late ${label}`,
+      run: effect,
+      effect,
+      tear: () => undefined,
+      faults: [],
+      remote: true,
+    });
+  }
+
+  addTimer(process: Process, run: () => void, ms: number, repeat: boolean): object {
+    const timer = {
+      process,
+      run,
+      repeatMs: repeat ? Math.max(1, ms) : undefined,
+      number: this.#timerNumber++,
+      dueMs: this.nowMs + Math.max(0, Math.ceil(ms)),
+      unref: () => timer,
+      ref: () => timer,
+      hasRef: () => true,
+    };
+    if (process.alive) this.#timers.push(timer);
+    return timer;
+  }
+
+  clearTimer(timer: unknown): boolean {
+    const at = this.#timers.indexOf(timer as Timer);
+    if (at >= 0) this.#timers.splice(at, 1);
+    return at >= 0 || (typeof timer === 'object' && timer !== null && 'dueMs' in timer);
+  }
+
+  /** Ends a process between any two steps. Of its calls that were under way each may or may not have come through. */
+  kill(process: Process): void {
+    if (!process.alive) return;
+    process.alive = false;
+    this.#timers = this.#timers.filter((t) => t.process !== process);
+    const mine = this.#calls.filter((c) => c.process === process);
+    this.#calls = this.#calls.filter((c) => c.process !== process);
+    for (const call of mine) {
+      const fate = this.rng.int(0, 2);
+      this.note(`kill ${process.name}: ${call.label} ${['lost', 'done', 'torn or late'][fate]}`);
+      if (fate === 1) call.effect();
+      else if (fate === 2 && call.remote) this.#later(call.label, call.effect);
+      else if (fate === 2) call.tear();
+    }
+  }
+
+  /** Steps until `done`. @throws Violation when that takes more than `stepsMax` steps, and what an actor failed with */
+  async run(done: () => boolean, stepsMax: number): Promise<void> {
+    const last = this.steps + stepsMax;
+    for (;;) {
+      await quiescent();
+      if (this.#failure) throw this.#failure;
+      if (done()) return;
+      if (this.steps >= last) throw new Violation(`it does not come to an end within ${stepsMax} steps`);
+      this.#step();
+    }
+  }
+
+  #step(): void {
+    this.steps++;
+    this.nowMs += this.rng.int(0, 2);
+    this.chaos();
+    const isReady = ({ process }: { process: Process | undefined }): boolean =>
+      process === undefined || process.pausedUntilMs <= this.nowMs;
+    let calls = this.#calls.filter(isReady);
+    let timers = this.#timers.filter((t) => t.dueMs <= this.nowMs && isReady(t));
+    if (calls.length + timers.length === 0) {
+      const nextMs = Math.min(
+        ...this.#timers.map((t) => Math.max(t.dueMs, t.process.pausedUntilMs)),
+        ...this.#calls.map((c) => c.process?.pausedUntilMs ?? 0),
+      );
+      if (!Number.isFinite(nextMs)) throw new Violation('everybody waits for nothing');
+      this.nowMs = nextMs;
+      calls = this.#calls.filter(isReady);
+      timers = this.#timers.filter((t) => t.dueMs <= this.nowMs && isReady(t));
+    }
+    const pick = this.rng.int(0, calls.length + timers.length - 1);
+    if (pick < calls.length) this.#runCall(calls[pick]);
+    else this.#runTimer(timers[pick - calls.length]);
+  }
+
+  #runCall(call: Call): void {
+    this.#calls.splice(this.#calls.indexOf(call), 1);
+    const faults = call.faults.filter((f) => !this.faultsOff.has(f));
+    const fault = faults.length > 0 && this.rng.chance(this.faultRate) ? this.rng.pick(faults) : undefined;
+    this.note(`${call.process?.name ?? 'nobody'}: ${call.label}${fault ? ` ! ${fault}` : ''}`);
+    call.run(fault);
+  }
+
+  #runTimer(timer: Timer): void {
+    if (timer.repeatMs === undefined) this.clearTimer(timer);
+    else timer.dueMs = this.nowMs + timer.repeatMs;
+    this.note(`${timer.process.name}: timer ${timer.number}`);
+    runIn(timer.process, timer.run);
+  }
+}

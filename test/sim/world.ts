@@ -1,0 +1,161 @@
+/** What a run consists of: machines, processes, the archive, the judge, and what all actors may ask of them. */
+
+import type { Clock } from '../../engine/clock.ts';
+import { type ErrorId, PitrError } from '../../engine/errors.ts';
+import { newIdentity, writeIdentity } from '../../engine/identity.ts';
+import type { Machine } from '../../engine/machine.ts';
+import { PartitionSet } from '../../engine/partition.ts';
+import { Archive } from '../../wal/archive.ts';
+import { withEngine } from '../../wal/timeline.ts';
+import { Rng } from '../model/rng.ts';
+import { Bucket, type BucketMutant } from './bucket.ts';
+import { CatalogWatch } from './catalog-watch.ts';
+import { Disk, type DiskMutant } from './disk.ts';
+import { History } from './history.ts';
+import { isInjected, Process, Scheduler, Violation } from './scheduler.ts';
+import { emptyStore, SimStore } from './store.ts';
+
+export type Mutant = DiskMutant & BucketMutant;
+
+/** A machine: a disk, a clock, and power. */
+export interface Host {
+  readonly name: string;
+  readonly disk: Disk;
+  readonly clock: { skewMs: number };
+  readonly processes: Set<Process>;
+}
+
+/** One engine: its directory is on its host, its records are those of its partitions. */
+export interface Node {
+  readonly stream: string;
+  readonly dir: string;
+  readonly host: Host;
+  readonly partitions: PartitionSet;
+}
+
+const START_MS = 1_750_000_000_000;
+
+export class World {
+  readonly rng: Rng;
+  readonly scheduler: Scheduler;
+  readonly bucket: Bucket;
+  readonly history = new History();
+  readonly watch: CatalogWatch;
+  readonly nodes: Node[] = [];
+  readonly hosts: Host[] = [];
+  readonly fanout: number;
+  readonly retireMs: number;
+  readonly writers: number;
+  /** Faults have ended; who can comes to an end. */
+  stopping = false;
+  /** Most that clocks have been moved. */
+  skewMsMax = 0;
+  readonly #mutant: Mutant;
+  readonly #seed: number;
+  #forks = 0;
+
+  constructor(seed: number, mutant: Mutant, echo: boolean) {
+    this.#seed = seed;
+    this.#mutant = mutant;
+    this.rng = new Rng(seed);
+    this.scheduler = new Scheduler(this.rng, START_MS, echo);
+    this.bucket = new Bucket(this.rng, this.rng.chance(0.5), mutant);
+    this.watch = new CatalogWatch(this.bucket, this.history, (error) => this.scheduler.fail(error));
+    this.fanout = this.rng.int(2, 4);
+    this.retireMs = this.rng.pick([2_000, 20_000]);
+    this.writers = this.rng.int(1, 3);
+  }
+
+  /** Random numbers of one actor: what it does next does not depend on who runs before it. */
+  fork(): Rng {
+    return new Rng(this.#seed * 1000 + this.#forks++);
+  }
+
+  addHost(name: string): Host {
+    const host = { name, disk: new Disk(this.#mutant), clock: { skewMs: 0 }, processes: new Set<Process>() };
+    this.hosts.push(host);
+    return host;
+  }
+
+  process(host: Host, name: string): Process {
+    const process = new Process(this.scheduler, name, host.clock);
+    host.processes.add(process);
+    return process;
+  }
+
+  clockOf(process: Process): Clock {
+    return { nowMs: () => process.nowMs() };
+  }
+
+  machineOf(process: Process, { disk }: Host, scope?: (path: string) => string): Required<Machine> {
+    return {
+      files: disk.filesOf(process),
+      locks: disk.locksOf(process, scope),
+      openStore: (dir) => {
+        let image = disk.stores.get(dir);
+        if (!image) {
+          image = emptyStore();
+          disk.stores.set(dir, image);
+        }
+        return new SimStore(dir, process, image);
+      },
+    };
+  }
+
+  /** Makes the archive and the engine directories, without faults. */
+  async init(engines: number): Promise<void> {
+    const archive = await Archive.openOrCreate(this.bucket.direct());
+    let timeline: string | undefined;
+    for (let i = 0; i < engines; i++) {
+      const host = this.addHost(`host${i}`);
+      const process = this.process(host, `init${i}`);
+      const stream = `s${i}`;
+      const step = 4096 / engines;
+      const partitions = PartitionSet.parse(`${i * step}-${(i + 1) * step - 1}`);
+      const identity = newIdentity(
+        {
+          stream,
+          shards: 4,
+          partitions: partitions.toString(),
+          ...(timeline === undefined ? {} : { timeline }),
+          archive: { url: this.bucket.direct().url, id: archive.id },
+        },
+        process.nowMs(),
+      );
+      timeline = identity.timeline;
+      const dir = `/${stream}`;
+      await writeIdentity(dir, identity, host.disk.filesOf(process));
+      const fromTs = process.nowMs();
+      await archive.updateTimelines((all) => withEngine(all, identity, fromTs));
+      this.nodes.push({ stream, dir, host, partitions });
+      this.history.addStream(stream, fromTs);
+    }
+  }
+
+  /**
+   * Accepts an error that faults explain: one that the simulation made or that follows from one; anything else is a finding.
+   */
+  tolerate(error: unknown, process: Process, ids: readonly ErrorId[]): void {
+    if (error instanceof Violation) throw error;
+    const id = error instanceof PitrError ? error.id : undefined;
+    this.scheduler.note(`${process.name}: ${id ?? error}`);
+    if (isInjected(error)) return;
+    // a request that arrived twice: the first one made the object
+    if (id === 'object-exists' && this.scheduler.faultRate > 0) return;
+    if ((id === 'object-corrupt' || id === 'format-version') && process.damaged > 0) return;
+    if (id !== undefined && ids.includes(id)) return;
+    throw new Violation(`${process.name}: ${id ?? ''} ${(error as Error)?.stack ?? error}`, { cause: error });
+  }
+
+  kill(host: Host, process: Process): void {
+    host.processes.delete(process);
+    this.scheduler.kill(process);
+  }
+
+  powerCut(host: Host): void {
+    this.scheduler.note(`power cut of ${host.name}`);
+    for (const process of host.processes) this.scheduler.kill(process);
+    host.processes.clear();
+    host.disk.powerCut(this.rng);
+  }
+}
