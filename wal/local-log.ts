@@ -294,7 +294,11 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
         sequenceNext = sequence;
         break;
       }
-      if (!sealed) await syncFile(files, path);
+      if (!sealed) {
+        await syncFile(files, path);
+        // its name, too: the writer may have died before it could
+        await files.syncDir(dir);
+      }
       // before anything of it is replayed: what a foreign or misplaced file says must not reach the store
       checkIdentity(decodeLogHeader(bytes, path).body, options, path, sequence, chain);
       const content = scanLogFile(bytes, path, !sealed, replay);

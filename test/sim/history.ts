@@ -197,9 +197,10 @@ export class History {
     const open = this.#stream(stream).operations.filter((o) => o.fate === 'asked');
     for (const [writer, operations] of Map.groupBy(open, (o) => o.writer)) {
       const keys = this.keysOf(writer);
-      let count = operations.length;
-      while (count >= 0 && !this.#isStateAfter(keys, operations, count, now)) count--;
-      if (count < 0) throw this.#lostAfterCrash(stream, keys, now);
+      // the least number that explains it: an operation without effect is as good as lost
+      let count = 0;
+      while (count <= operations.length && !this.#isStateAfter(keys, operations, count, now)) count++;
+      if (count > operations.length) throw this.#lostAfterCrash(stream, keys, now);
       for (const [i, operation] of operations.entries()) {
         if (i < count) {
           operation.fate = 'done';

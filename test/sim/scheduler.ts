@@ -112,6 +112,8 @@ export class Scheduler {
   readonly rng: Rng;
   /** Called before each step: kills, pauses, clock steps. */
   chaos: () => void = () => undefined;
+  /** Called when nobody has anything to do; false: nothing can be done about it. */
+  idle: () => boolean = () => false;
   /** Probability that a call fails, while there are faults. */
   faultRate = 0;
   /** By name, to leave one out. */
@@ -281,10 +283,13 @@ export class Scheduler {
         ...this.#timers.map((t) => Math.max(t.dueMs, t.process.pausedUntilMs)),
         ...this.#calls.map((c) => c.process?.pausedUntilMs ?? 0),
       );
-      if (!Number.isFinite(nextMs)) throw new Violation('everybody waits for nothing');
-      this.nowMs = nextMs;
+      // everybody is dead, or waits for nothing
+      if (!Number.isFinite(nextMs) && !this.idle()) throw new Violation('everybody waits for nothing');
+      this.nowMs = Number.isFinite(nextMs) ? nextMs : this.nowMs;
       calls = this.#calls.filter(isReady);
       timers = this.#timers.filter((t) => t.dueMs <= this.nowMs && isReady(t));
+      // whoever was started now has not asked for anything yet
+      if (calls.length + timers.length === 0) return;
     }
     const pick = this.rng.int(0, calls.length + timers.length - 1);
     if (pick < calls.length) this.#runCall(calls[pick]);

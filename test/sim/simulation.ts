@@ -62,6 +62,10 @@ const run = async (world: World, steps: number): Promise<SimulationResult> => {
   const counts = { kills: 0, powerCuts: 0 };
   scheduler.faultRate = rng.pick([0, 0.01, 0.05, 0.15]);
   scheduler.chaos = () => chaos(world, cast, counts);
+  scheduler.idle = () => {
+    cast.startAll();
+    return true;
+  };
   const last = scheduler.steps + steps;
   cast.startAll();
   await scheduler.run(() => scheduler.steps >= last, steps + 10);
@@ -70,6 +74,7 @@ const run = async (world: World, steps: number): Promise<SimulationResult> => {
   scheduler.note('the faults end');
   scheduler.faultRate = 0;
   scheduler.chaos = () => undefined;
+  scheduler.idle = () => false;
   for (const { processes } of world.hosts) for (const p of processes) p.pausedUntilMs = 0;
   cast.startAll();
   const settleMs = scheduler.nowMs + 1_500;
