@@ -31,7 +31,9 @@ export const openEngineParts = async (options: EngineCoreOptions): Promise<Engin
       replay: replay.entry,
     });
     openedLog = log;
-    const lastTs = Math.max(meta?.lastTs ?? 0, recovery.lastTs, identity.fork?.ts ?? 0);
+    // above what was published before it owned anything, even if the clock has been set back since (F1)
+    const before = identity.fork?.ts ?? identity.createdMs - 1;
+    const lastTs = Math.max(meta?.lastTs ?? 0, recovery.lastTs, before);
     const { digest, partitions, epoch, transfers } = replay.finish(recovery.lastLsn, lastTs);
     const report: OpenReport = {
       ...recovery,

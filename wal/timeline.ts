@@ -99,8 +99,8 @@ export const withEngine = (all: Timelines, identity: EngineIdentity, nowMs: numb
               stream: identity.stream,
               namespace: '*',
               partitions: wanted.toString(),
-              // a fork goes on where its parent was left, however late its agent starts
-              fromTs: identity.fork ? identity.fork.ts + 1 : nowMs,
+              // a fork goes on where its parent was left; nothing has an older ts, however late the agent starts
+              fromTs: identity.fork ? identity.fork.ts + 1 : identity.createdMs,
               toTs: null,
             },
           ],
