@@ -161,10 +161,12 @@ export class LocalLog implements CommitLog {
     let removed = 0;
     // a file ends where its successor starts; the newest sealed file always stays: it holds the last clock frame
     while (this.#sealed.length > 1 && this.#sealed[1].lsnFirst - 1 <= lsn) {
-      await this.#files.remove(join(this.#dir, logFileName(this.#sealed[0].sequence, true))).catch((cause) => {
-        // an earlier try that was said to have failed
-        if (cause.code !== 'ENOENT') throw cause;
-      });
+      await this.#files
+        .remove(join(this.#dir, logFileName(this.#sealed[0].sequence, true)))
+        .catch((cause) => {
+          // an earlier try that was said to have failed
+          if (cause.code !== 'ENOENT') throw cause;
+        });
       this.#sealed.shift();
       removed++;
     }

@@ -28,6 +28,9 @@ export const agentMain = async (
         store: world.bucket.clientOf(process),
         fanout: world.fanout,
         retireMs: world.retireMs,
+        onEvent: (event) => {
+          if (event.kind === 'merged') world.merges++;
+        },
         ...world.machineOf(process, node.host, scope),
       });
     } catch (error) {
@@ -39,7 +42,10 @@ export const agentMain = async (
         await archiver.round();
       } catch (error) {
         world.tolerate(error, process, ['fenced', 'cas-conflict', 'engine-busy']);
-        if (isPitrError(error, 'fenced')) break;
+        if (isPitrError(error, 'fenced')) {
+          world.fenced++;
+          break;
+        }
       }
       await process.sleep(rng.int(50, 600));
     }

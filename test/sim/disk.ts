@@ -29,24 +29,31 @@ const READ_FAULTS: readonly Fault[] = ['before'];
 
 const errno = (code: string, path: string): Error => Object.assign(new Error(`${code}: ${path}`), { code });
 
+const isOfLog = (path: string): boolean => path.includes('/log/');
+
 /** Ways in which the disk itself can be broken, to see whether the simulation finds out. */
 export interface DiskMutant {
+  /** Of log files and of the log's folder. */
   readonly syncLies?: boolean;
   readonly syncDirLies?: boolean;
   /** Content of `archived.json` whatever was written: the engine trims what is not archived. */
   readonly archivedLies?: boolean;
+  /** Locks keep nobody out. */
+  readonly locksLie?: boolean;
+  /** A flush of the store that does nothing. */
+  readonly flushLies?: boolean;
 }
 
 export class Disk {
   readonly stores = new Map<string, StoreImage>();
-  readonly #mutant: DiskMutant;
+  readonly mutant: DiskMutant;
   readonly #locks = new Map<string, Process>();
   #names: Names = new Map();
   #durable: Names = new Map();
   #changes: NameChange[] = [];
 
   constructor(mutant: DiskMutant = {}) {
-    this.#mutant = mutant;
+    this.mutant = mutant;
   }
 
   /** The machine has lost power and is on again; its processes are dead already. */
@@ -102,7 +109,7 @@ export class Disk {
           'sync',
           path,
           () => {
-            if (!this.#mutant.syncLies) inode.synced = inode.bytes.length;
+            if (!(this.mutant.syncLies && isOfLog(path))) inode.synced = inode.bytes.length;
           },
           SYNC_FAULTS,
         ),
@@ -127,7 +134,7 @@ export class Disk {
           'read',
           path,
           () =>
-            this.#mutant.archivedLies && path.endsWith('archived.json')
+            this.mutant.archivedLies && path.endsWith('archived.json')
               ? Buffer.from('{"lsn":1000000000,"sequence":1000000000}')
               : Buffer.from(this.#inode(path).bytes),
           READ_FAULTS,
@@ -149,7 +156,7 @@ export class Disk {
           'sync folder',
           dir,
           () => {
-            if (this.#mutant.syncDirLies) return;
+            if (this.mutant.syncDirLies && isOfLog(`${dir}/`)) return;
             for (const c of this.#changes) if (c.dir === dir) c.apply(this.#durable);
             this.#changes = this.#changes.filter((c) => c.dir !== dir);
           },
@@ -207,7 +214,7 @@ export class Disk {
   locksOf(process: Process, scope: (path: string) => string = (path) => path): Locks {
     const holder = (path: string): Process | undefined => {
       const held = this.#locks.get(scope(path));
-      return held?.alive ? held : undefined;
+      return held?.alive && !this.mutant.locksLie ? held : undefined;
     };
     return {
       isLocked: (path) => holder(path) !== undefined,

@@ -136,6 +136,7 @@ export const snapshotterMain = async (world: World, process: Process): Promise<v
       const clock = world.clockOf(process);
       const archive = await Archive.open(world.bucket.clientOf(process), { clock });
       await createSnapshot(archive, { kind: rng.pick(['full', 'incremental', 'synthetic'] as const) });
+      world.snapshots++;
     } catch (error) {
       const isLong = world.scheduler.nowMs - started > world.retireMs - world.skewMsMax;
       world.tolerate(error, process, ['target-nodata', ...(isLong ? (['object-not-found'] as const) : [])]);

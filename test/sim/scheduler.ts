@@ -116,10 +116,12 @@ export class Scheduler {
   idle: () => boolean = () => false;
   /** Probability that a call fails, while there are faults. */
   faultRate = 0;
-  /** By name, to leave one out. */
-  faultsOff: ReadonlySet<Fault> = new Set();
   nowMs: number;
   steps = 0;
+  /** How often each fault was tried. */
+  readonly faults = new Map<Fault, number>();
+  /** Most calls that waited at once. */
+  waitingMax = 0;
   readonly lines: string[] = [];
   readonly #hash = createHash('sha256');
   readonly #echo: boolean;
@@ -142,11 +144,6 @@ export class Scheduler {
   /** Nothing is on its way that nobody waits for. */
   get isSettled(): boolean {
     return this.#calls.every((c) => c.process !== undefined);
-  }
-
-  /** Calls that wait: bounds of queues show here. */
-  get waiting(): number {
-    return this.#calls.length;
   }
 
   note(line: string): void {
@@ -274,6 +271,7 @@ export class Scheduler {
     this.steps++;
     this.nowMs += this.rng.int(0, 2);
     this.chaos();
+    this.waitingMax = Math.max(this.waitingMax, this.#calls.length);
     const isReady = ({ process }: { process: Process | undefined }): boolean =>
       process === undefined || process.pausedUntilMs <= this.nowMs;
     let calls = this.#calls.filter(isReady);
@@ -298,8 +296,9 @@ export class Scheduler {
 
   #runCall(call: Call): void {
     this.#calls.splice(this.#calls.indexOf(call), 1);
-    const faults = call.faults.filter((f) => !this.faultsOff.has(f));
+    const { faults } = call;
     const fault = faults.length > 0 && this.rng.chance(this.faultRate) ? this.rng.pick(faults) : undefined;
+    if (fault) this.faults.set(fault, (this.faults.get(fault) ?? 0) + 1);
     this.note(`${call.process?.name ?? 'nobody'}: ${call.label}${fault ? ` ! ${fault}` : ''}`);
     call.run(fault);
   }

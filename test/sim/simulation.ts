@@ -3,7 +3,7 @@ import { Rng } from '../model/rng.ts';
 import { agentMain } from './agent.ts';
 import { Look, Readings, readerMain, snapshotterMain } from './reader.ts';
 import { ownRuntime, runIn } from './runtime.ts';
-import { type Process, Violation } from './scheduler.ts';
+import { type Fault, type Process, Violation } from './scheduler.ts';
 import { type Host, type Mutant, type Node, World } from './world.ts';
 import { WriterProcess } from './writer.ts';
 
@@ -24,6 +24,12 @@ export interface SimulationResult {
   readonly heads: number;
   readonly kills: number;
   readonly powerCuts: number;
+  readonly snapshots: number;
+  readonly merges: number;
+  readonly fenced: number;
+  readonly faults: ReadonlyMap<Fault, number>;
+  /** Most calls that waited at once: what is in flight is bounded. */
+  readonly waitingMax: number;
 }
 
 /** Steps that a run may take to catch up once the faults have ended. */
@@ -98,6 +104,11 @@ const run = async (world: World, steps: number): Promise<SimulationResult> => {
     acknowledged: history.acknowledged,
     restores: history.seen,
     heads: world.watch.heads,
+    snapshots: world.snapshots,
+    merges: world.merges,
+    fenced: world.fenced,
+    faults: scheduler.faults,
+    waitingMax: scheduler.waitingMax,
     ...counts,
   };
 };

@@ -55,8 +55,11 @@ export class SimStore implements RecordStore {
   readonly #process: Process;
   readonly #image: StoreImage;
 
-  constructor(dir: string, process: Process, image: StoreImage) {
+  readonly #flushLies: boolean;
+
+  constructor(dir: string, process: Process, image: StoreImage, flushLies: boolean) {
     this.dir = dir;
+    this.#flushLies = flushLies;
     this.#process = process;
     this.#image = image;
   }
@@ -84,6 +87,7 @@ export class SimStore implements RecordStore {
 
   flushed(): Promise<void> {
     return this.#process.call('flush', () => {
+      if (this.#flushLies) return;
       for (const t of this.#image.unflushed) applyTo(this.#image.durable, t);
       this.#image.unflushed = [];
     });

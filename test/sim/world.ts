@@ -48,6 +48,10 @@ export class World {
   readonly writers: number;
   /** Faults have ended; who can comes to an end. */
   stopping = false;
+  /** What happened, so that a test can say that it did. */
+  snapshots = 0;
+  merges = 0;
+  fenced = 0;
   /** Most that clocks have been moved. */
   skewMsMax = 0;
   readonly #mutant: Mutant;
@@ -97,7 +101,7 @@ export class World {
           image = emptyStore();
           disk.stores.set(dir, image);
         }
-        return new SimStore(dir, process, image);
+        return new SimStore(dir, process, image, disk.mutant.flushLies ?? false);
       },
     };
   }
