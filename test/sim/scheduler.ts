@@ -114,8 +114,8 @@ export class Scheduler {
   chaos: () => void = () => undefined;
   /** Called when nobody has anything to do; false: nothing can be done about it. */
   idle: () => boolean = () => false;
-  /** Probability that a call fails, while there are faults. */
-  faultRate = 0;
+  /** Probabilities that a call to this machine, or to the archive, does not go as it should. */
+  faultRates = { local: 0, remote: 0 };
   nowMs: number;
   steps = 0;
   /** How often each fault was tried. */
@@ -296,8 +296,9 @@ export class Scheduler {
 
   #runCall(call: Call): void {
     this.#calls.splice(this.#calls.indexOf(call), 1);
-    const { faults } = call;
-    const fault = faults.length > 0 && this.rng.chance(this.faultRate) ? this.rng.pick(faults) : undefined;
+    const { faults, remote } = call;
+    const rate = remote ? this.faultRates.remote : this.faultRates.local;
+    const fault = faults.length > 0 && this.rng.chance(rate) ? this.rng.pick(faults) : undefined;
     if (fault) this.faults.set(fault, (this.faults.get(fault) ?? 0) + 1);
     this.note(`${call.process?.name ?? 'nobody'}: ${call.label}${fault ? ` ! ${fault}` : ''}`);
     call.run(fault);

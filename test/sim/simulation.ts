@@ -66,7 +66,7 @@ const run = async (world: World, steps: number): Promise<SimulationResult> => {
 
   const cast = new Cast(world);
   const counts = { kills: 0, powerCuts: 0 };
-  scheduler.faultRate = rng.pick([0, 0.01, 0.05, 0.15]);
+  scheduler.faultRates = { local: rng.pick([0, 0.003, 0.02, 0.1]), remote: rng.pick([0, 0.05, 0.1, 0.3]) };
   scheduler.chaos = () => chaos(world, cast, counts);
   scheduler.idle = () => {
     cast.startAll();
@@ -78,7 +78,7 @@ const run = async (world: World, steps: number): Promise<SimulationResult> => {
 
   // the faults end: everything that was asked for comes to an end, and the archive has it all
   scheduler.note('the faults end');
-  scheduler.faultRate = 0;
+  scheduler.faultRates = { local: 0, remote: 0 };
   scheduler.chaos = () => undefined;
   scheduler.idle = () => false;
   for (const { processes } of world.hosts) for (const p of processes) p.pausedUntilMs = 0;

@@ -145,7 +145,7 @@ export class World {
     this.scheduler.note(`${process.name}: ${id ?? error}`);
     if (isInjected(error)) return;
     // a request that arrived twice: the first one made the object
-    if (id === 'object-exists' && this.scheduler.faultRate > 0) return;
+    if (id === 'object-exists' && this.scheduler.faultRates.remote > 0) return;
     if ((id === 'object-corrupt' || id === 'format-version') && process.damaged > 0) return;
     if (id !== undefined && ids.includes(id)) return;
     throw new Violation(`${process.name}: ${id ?? ''} ${(error as Error)?.stack ?? error}`, { cause: error });
