@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { type Files, nodeFiles } from '../engine/files.ts';
 
 /** What the agent tells the engine: the log up to `lsn`, in files up to `sequence`, is durable in the archive. */
 export interface Archived {
@@ -10,11 +11,24 @@ export interface Archived {
 
 const ARCHIVED_FILE = 'archived.json';
 
-/** Missing or unreadable counts as "nothing archived": the engine then keeps its log. */
-export const readArchived = async (dir: string): Promise<Archived> => {
+const ARCHIVED_VERSION = 1;
+
+const checksum = ({ lsn, sequence }: Archived): string =>
+  crc32(`${ARCHIVED_VERSION} ${lsn} ${sequence}`).toString(16).padStart(8, '0');
+
+const encode = (archived: Archived): string =>
+  JSON.stringify({ version: ARCHIVED_VERSION, ...archived, crc32: checksum(archived) });
+
+/**
+ * Missing, unreadable or changed counts as "nothing archived": the engine then keeps its log. One flipped digit that passed
+ * would make it trim what no archive has.
+ */
+export const readArchived = async (dir: string, files: Files = nodeFiles): Promise<Archived> => {
   try {
-    const { lsn, sequence } = JSON.parse(await fs.readFile(join(dir, ARCHIVED_FILE), 'utf8'));
-    if (Number.isSafeInteger(lsn) && Number.isSafeInteger(sequence)) return { lsn, sequence };
+    const text = (await files.read(join(dir, ARCHIVED_FILE))).toString('utf8');
+    const { lsn, sequence } = JSON.parse(text);
+    if (Number.isSafeInteger(lsn) && Number.isSafeInteger(sequence) && text === encode({ lsn, sequence }))
+      return { lsn, sequence };
   } catch {
     // see above
   }
@@ -22,8 +36,17 @@ export const readArchived = async (dir: string): Promise<Archived> => {
 };
 
 /** Not synced on purpose: a lost update makes the engine keep more log than it must. */
-export const writeArchived = async (dir: string, archived: Archived): Promise<void> => {
+export const writeArchived = async (
+  dir: string,
+  archived: Archived,
+  files: Files = nodeFiles,
+): Promise<void> => {
   const temporary = join(dir, `.${ARCHIVED_FILE}.${randomBytes(4).toString('hex')}`);
-  await fs.writeFile(temporary, JSON.stringify(archived));
-  await fs.rename(temporary, join(dir, ARCHIVED_FILE));
+  const file = await files.createNew(temporary);
+  try {
+    await file.append(Buffer.from(encode(archived)));
+  } finally {
+    await file.close();
+  }
+  await files.rename(temporary, join(dir, ARCHIVED_FILE));
 };

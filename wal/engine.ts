@@ -4,7 +4,7 @@ import { type Clock, systemClock } from '../engine/clock.ts';
 import { EngineCore } from '../engine/engine-core.ts';
 import type { EngineCoreOptions, EngineParts } from '../engine/engine-types.ts';
 import { type ErrorId, isPitrError, PitrError } from '../engine/errors.ts';
-import type { Files } from '../engine/files.ts';
+import { type Files, nodeFiles } from '../engine/files.ts';
 import {
   type EngineIdentity,
   IDENTITY_FILE,
@@ -76,7 +76,9 @@ export class Engine extends EngineCore {
       },
       clock.nowMs(),
     );
-    const made = await fs.mkdir(dir, { recursive: true }).catch((cause) => {
+    // durable, or a power cut takes the folder with everything that was acknowledged in it
+    const exists = await fs.stat(dir).catch(() => undefined);
+    const made = await (exists ? undefined : nodeFiles.makeDir(dir))?.catch((cause) => {
       throw new PitrError('io', { op: 'mkdir', path: dir, why: cause.code }, { cause });
     });
     try {

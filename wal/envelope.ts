@@ -61,6 +61,8 @@ export const decodeEnvelope = <T>(
   if (buffer.toString('latin1', 0, 8) !== magic)
     throw new PitrError('object-corrupt', { name, why: 'not a file of this kind' });
   const found = buffer.readUInt16LE(8);
+  // no version was ever 0: zeros where a power cut kept the rest of the header from arriving
+  if (found === 0) throw new PitrError('object-corrupt', { name, why: 'header is torn' });
   if (found !== version)
     throw new PitrError('format-version', { what: name, version: found, supported: version });
   const length = buffer.readUInt32LE(12);
