@@ -263,11 +263,17 @@ export class DirectoryStore implements ObjectStore {
     if (this.#durable.has(dir)) return;
     const outside = !dir.startsWith(`${this.#root}/`);
     // At and above the root, what exists was made by an administrator, and may lie in a folder that we cannot open.
-    if (outside && (await unlessAbsent('stat', dir, () => this.#files.stat(dir)))) return;
+    if (outside && (await unlessAbsent('stat', dir, () => this.#files.stat(dir)))) {
+      if (dir !== this.#root) return;
+      // Objects that a killed process left at the top are built upon by reading them: they must not go away under that.
+      await attempt('sync', dir, () => this.#files.syncDir(dir));
+      this.#durable.add(dir);
+      return;
+    }
     await this.#ensureDir(dirname(dir));
     // Below it, a folder that exists may be another process's that has not synced it yet: makeDir syncs its parent anyway.
     await attempt('mkdir', dir, () => this.#files.makeDir(dir));
-    if (!outside) this.#durable.add(dir);
+    if (!outside || dir === this.#root) this.#durable.add(dir);
   }
 }
 

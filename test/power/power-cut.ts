@@ -61,7 +61,8 @@ export function* statesAfter(cut: PowerCut, limit: number, rng: Rng): Generator<
   }
   for (let i = 0; i < limit && all.length < 2 * limit; i++)
     state(rng.pick(nameStates), (file) => rng.pick(fileStates[file]));
-  while (all.length > limit) all.splice(rng.int(2, all.length - 1), 1);
+  // the two plain ones stay
+  while (all.length > limit) all.splice(all.length > 2 ? rng.int(2, all.length - 1) : 1, 1);
   yield* all;
 }
 

@@ -276,7 +276,7 @@ export class MemoryFiles implements Files {
   #nextId = 1;
 
   #isDir(path: string): boolean {
-    if (this.#dirs.has(path)) return true;
+    if (path === '/' || this.#dirs.has(path)) return true;
     for (const name of [...this.#names.keys(), ...this.#dirs]) if (name.startsWith(`${path}/`)) return true;
     return false;
   }
