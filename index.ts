@@ -26,7 +26,7 @@ export type { ShardDigest } from './engine/content-digest.ts';
 export { EngineRecord } from './engine/engine-record.ts';
 export type { BatchOp, BinsInput, OpenReport, WriteOutcome } from './engine/engine-types.ts';
 export { ERRORS, type ErrorId, isPitrError, PitrError } from './engine/errors.ts';
-export { type Files, nodeFiles, type OpenFile } from './engine/files.ts';
+export { type FileStat, type Files, nodeFiles, type OpenFile, type ReadableFile } from './engine/files.ts';
 export type { EngineIdentity, ForkPoint } from './engine/identity.ts';
 export type { ObjectStore } from './engine/object-store.ts';
 export { openObjectStore } from './engine/open-object-store.ts';

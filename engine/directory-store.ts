@@ -11,7 +11,6 @@
  * D4: the highest number of a swappable object never decreases; only numbers below highest - KEEP are removed.
  */
 import { randomUUID } from 'node:crypto';
-import * as fs from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { PitrError } from './errors.ts';
 import { type Files, nodeFiles } from './files.ts';
@@ -70,17 +69,17 @@ export class DirectoryStore implements ObjectStore {
   async read(name: string, range?: { start: number; end?: number }): Promise<Buffer> {
     const path = this.#pathOf(name);
     checkRange(range);
-    const bytes = await readRange(path, range);
+    const bytes = await readRange(this.#files, path, range);
     if (bytes === undefined) throw new PitrError('object-not-found', { name });
     return bytes;
   }
 
   async size(name: string): Promise<number | undefined> {
     const path = this.#pathOf(name);
-    const stat = await unlessAbsent('stat', path, () => fs.stat(path));
+    const stat = await unlessAbsent('stat', path, () => this.#files.stat(path));
     // A folder (of objects, or of swap numbers) is no object, but its name is taken: "absent" would be a lie.
-    if (stat && !stat.isFile()) throw new PitrError('io', { op: 'stat', path, why: 'not a file' });
-    return stat?.size;
+    if (stat && !stat.isFile) throw new PitrError('io', { op: 'stat', path, why: 'not a file' });
+    return stat?.bytes;
   }
 
   async list(prefix: string): Promise<{ name: string; bytes: number }[]> {
@@ -94,18 +93,18 @@ export class DirectoryStore implements ObjectStore {
         // What no object can be called is not ours (lost+found, an editor's backup) and may even be unreadable.
         if (!isObjectName(part) || (above === '' && part === TEMP)) continue;
         const path = join(dir, part);
-        const stat = await unlessAbsent('stat', path, () => fs.stat(path));
+        const stat = await unlessAbsent('stat', path, () => this.#files.stat(path));
         // Deleted since the folder was listed. Only a file is: no code of ours removes folders.
         if (stat === undefined) continue;
-        if (stat.isFile()) found.push({ name: above + part, bytes: stat.size });
-        else if (stat.isDirectory()) {
+        if (stat.isFile) found.push({ name: above + part, bytes: stat.bytes });
+        else if (stat.isDirectory) {
           await walk(path, `${above}${part}/`, await attempt('list', path, () => this.#files.list(path)));
         }
       }
     };
     const names = await unlessAbsent('list', top, () => this.#files.list(top));
     if (names !== undefined) await walk(top, prefix, names);
-    else if ((await unlessAbsent('stat', this.#root, () => fs.stat(this.#root))) === undefined) {
+    else if ((await unlessAbsent('stat', this.#root, () => this.#files.stat(this.#root))) === undefined) {
       // An unmounted archive must not look like an empty one.
       throw new PitrError('archive-not-found', { url: this.url });
     }
@@ -138,7 +137,7 @@ export class DirectoryStore implements ObjectStore {
     for (let tries = 0; tries < READ_SWAP_TRIES_MAX; tries++) {
       const tag = (await this.#swapNumbers(dir)).at(-1);
       if (tag === undefined) return undefined;
-      const bytes = await readRange(join(dir, tag));
+      const bytes = await readRange(this.#files, join(dir, tag));
       if (bytes !== undefined) return { bytes, tag };
       // Trimmed between list and open: more than KEEP swaps happened, so the value is in a newer file. Look again.
     }
@@ -169,8 +168,8 @@ export class DirectoryStore implements ObjectStore {
       // 3. Were we asleep between 1 and 2 for so long that our number had been used and trimmed?
       const after = await this.#swapNumbers(dir);
       if (Number(after.at(-1)) >= Number(mine) + KEEP) {
-        const { mode } = await attempt('stat', temp, () => fs.stat(temp));
-        if ((mode & 0o777) !== CONFIRMED_MODE) {
+        const { mode } = await attempt('stat', temp, () => this.#files.stat(temp));
+        if (mode !== CONFIRMED_MODE) {
           // No reader looks this far down, so if this fails it can wait for the next trim.
           await this.#files.remove(join(dir, mine)).catch(() => {});
           throw conflict();
@@ -190,12 +189,12 @@ export class DirectoryStore implements ObjectStore {
   async #confirmHighest(dir: string, tag: string): Promise<boolean> {
     const path = join(dir, tag);
     // Opened before listing: if the list then says that this number is the highest, this file never was a re-created one.
-    const handle = await unlessAbsent('open', path, () => fs.open(path, 'r'));
+    const handle = await unlessAbsent('open', path, () => this.#files.openRead(path));
     if (handle === undefined) return false;
     try {
       if ((await this.#swapNumbers(dir)).at(-1) !== tag) return false;
       // Refused when another user owns the file. Then a winner that sleeps through KEEP swaps is told of a conflict.
-      await handle.chmod(CONFIRMED_MODE).catch(() => {});
+      await handle.setMode(CONFIRMED_MODE).catch(() => {});
       return true;
     } finally {
       await handle.close();
@@ -246,8 +245,14 @@ export class DirectoryStore implements ObjectStore {
     } catch (cause) {
       if (codeOf(cause) !== 'EEXIST') throw ioError('link', path, cause);
       // NFS repeats a call whose answer was lost, and the repeated one finds our own link.
-      const [ours, theirs] = await Promise.all([fs.stat(temp), fs.stat(path)]).catch(() => []);
-      if (!ours || ours.ino !== theirs?.ino || ours.dev !== theirs.dev) return false;
+      const [ours, theirs] = await Promise.all([this.#files.stat(temp), this.#files.stat(path)]).catch(
+        () => [],
+      );
+      if (!ours || ours.id !== theirs?.id) {
+        // Who finds the name taken builds on it, also on one whose creator was killed before its sync.
+        await attempt('sync', dirname(path), () => this.#files.syncDir(dirname(path)));
+        return false;
+      }
     }
     await attempt('sync', dirname(path), () => this.#files.syncDir(dirname(path)));
     return true;
@@ -258,11 +263,17 @@ export class DirectoryStore implements ObjectStore {
     if (this.#durable.has(dir)) return;
     const outside = !dir.startsWith(`${this.#root}/`);
     // At and above the root, what exists was made by an administrator, and may lie in a folder that we cannot open.
-    if (outside && (await unlessAbsent('stat', dir, () => fs.stat(dir)))) return;
+    if (outside && (await unlessAbsent('stat', dir, () => this.#files.stat(dir)))) {
+      if (dir !== this.#root) return;
+      // Objects that a killed process left at the top are built upon by reading them: they must not go away under that.
+      await attempt('sync', dir, () => this.#files.syncDir(dir));
+      this.#durable.add(dir);
+      return;
+    }
     await this.#ensureDir(dirname(dir));
     // Below it, a folder that exists may be another process's that has not synced it yet: makeDir syncs its parent anyway.
     await attempt('mkdir', dir, () => this.#files.makeDir(dir));
-    if (!outside) this.#durable.add(dir);
+    if (!outside || dir === this.#root) this.#durable.add(dir);
   }
 }
 
@@ -275,25 +286,24 @@ function checkRange(range?: { start: number; end?: number }): void {
 }
 
 /** The bytes `[start, end)` of a file, cut at its end; `undefined` when there is no such file. */
-async function readRange(path: string, range?: { start: number; end?: number }): Promise<Buffer | undefined> {
-  const handle = await unlessAbsent('open', path, () => fs.open(path, 'r'));
-  if (handle === undefined) return undefined;
+async function readRange(
+  files: Files,
+  path: string,
+  range?: { start: number; end?: number },
+): Promise<Buffer | undefined> {
+  const file = await unlessAbsent('open', path, () => files.openRead(path));
+  if (file === undefined) return undefined;
   try {
-    const stat = await attempt('stat', path, () => handle.stat());
-    if (!stat.isFile()) throw new PitrError('io', { op: 'read', path, why: 'not a file' });
+    const stat = await attempt('stat', path, () => file.stat());
+    if (!stat.isFile) throw new PitrError('io', { op: 'read', path, why: 'not a file' });
     const from = range?.start ?? 0;
-    const start = Math.min(stat.size, from < 0 ? Math.max(0, stat.size + from) : from);
-    const bytes = Buffer.allocUnsafe(Math.min(stat.size, range?.end ?? stat.size) - start);
-    let done = 0;
-    while (done < bytes.length) {
-      const left = bytes.length - done;
-      const { bytesRead } = await attempt('read', path, () => handle.read(bytes, done, left, start + done));
-      // Objects never shrink: handing out less than asked for would look like a short object.
-      if (bytesRead === 0) throw new PitrError('io', { op: 'read', path, why: 'shorter than its size' });
-      done += bytesRead;
-    }
+    const start = Math.min(stat.bytes, from < 0 ? Math.max(0, stat.bytes + from) : from);
+    const bytes = Buffer.allocUnsafe(Math.min(stat.bytes, range?.end ?? stat.bytes) - start);
+    const done = await attempt('read', path, () => file.readAt(bytes, start));
+    // Objects never shrink: handing out less than asked for would look like a short object.
+    if (done < bytes.length) throw new PitrError('io', { op: 'read', path, why: 'shorter than its size' });
     return bytes;
   } finally {
-    await handle.close();
+    await file.close();
   }
 }

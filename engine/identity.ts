@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { z } from 'zod';
 import { PitrError } from './errors.ts';
 import { type Files, nodeFiles } from './files.ts';
+import { PartitionSet } from './partition.ts';
 
-/** File in an engine directory that says what it is. Written once, replaced only as a whole. */
+/** File in an engine directory that says what it is. Written once, replaced only as a whole. Ends with the crc32 of the rest. */
 export const IDENTITY_FILE = 'engine.json';
-export const IDENTITY_VERSION = 1;
+export const IDENTITY_VERSION = 2;
 
 /** The history that an engine's own log continues. Positions are the last LSN of each stream that counts. */
 export interface ForkPoint {
@@ -73,40 +76,76 @@ export const newIdentity = (
   };
 };
 
+const lsn = z.int().min(0);
+const shape = z.object({
+  engineId: z.string().regex(/^[0-9a-f]{32}$/),
+  stream: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/),
+  timeline: z.string().regex(/^[0-9a-f]{16}$/),
+  shards: z.int().refine((n) => n >= 1 && n <= 256 && (n & (n - 1)) === 0),
+  partitions: z.string().refine(PartitionSet.isText),
+  archive: z.object({ url: z.string().min(1), id: z.string().min(1) }).optional(),
+  fork: z
+    .object({
+      timeline: z.string().min(1),
+      ts: lsn,
+      positions: z.record(z.string(), lsn),
+      ttl: z.object({ mode: z.enum(['absolute', 'shift', 'never']), seconds: z.int() }),
+    })
+    .optional(),
+  detached: z.boolean().optional(),
+  createdMs: lsn,
+});
+
+const checksum = (identity: object): string => crc32(JSON.stringify(identity)).toString(16).padStart(8, '0');
+
+export const encodeIdentity = (identity: EngineIdentity): string =>
+  `${JSON.stringify({ ...identity, crc32: checksum(identity) }, null, 2)}\n`;
+
 /** @throws not-an-engine, format-version */
-export const readIdentity = async (dir: string, files: Files = nodeFiles): Promise<EngineIdentity> => {
-  let text: string;
+export const decodeIdentity = (text: string, dir: string): EngineIdentity => {
+  const refuse = (why: string, cause?: unknown): PitrError =>
+    new PitrError('not-an-engine', { dir, why: `${IDENTITY_FILE} ${why}` }, { cause });
+  let found: EngineIdentity & { readonly crc32?: unknown };
   try {
-    text = (await files.read(join(dir, IDENTITY_FILE))).toString('utf8');
+    found = JSON.parse(text);
+  } catch (cause) {
+    throw refuse('is not JSON', cause);
+  }
+  if (found?.pitr !== 'engine') throw refuse('is of something else');
+  if (found.version !== IDENTITY_VERSION)
+    throw new PitrError('format-version', {
+      what: join(dir, IDENTITY_FILE),
+      version: String(found.version),
+      supported: IDENTITY_VERSION,
+    });
+  const { crc32: stated, ...identity } = found;
+  if (stated !== checksum(identity)) throw refuse('does not match its checksum');
+  const problem = shape.safeParse(identity).error?.issues[0];
+  if (problem) throw refuse(`has a bad ${problem.path.join('.')}`);
+  return identity;
+};
+
+/** @throws not-an-engine, format-version, io */
+export const readIdentity = async (dir: string, files: Files = nodeFiles): Promise<EngineIdentity> => {
+  const path = join(dir, IDENTITY_FILE);
+  let bytes: Buffer;
+  try {
+    bytes = await files.read(path);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
     if (code !== 'ENOENT' && code !== 'ENOTDIR')
-      throw new PitrError('io', { op: 'read', path: join(dir, IDENTITY_FILE), why: code }, { cause });
+      throw new PitrError('io', { op: 'read', path, why: code }, { cause });
     throw new PitrError('not-an-engine', {
       dir,
       why: code === 'ENOTDIR' ? 'it is not a directory' : `it has no ${IDENTITY_FILE}`,
     });
   }
-  let identity: EngineIdentity;
-  try {
-    identity = JSON.parse(text);
-  } catch (cause) {
-    throw new PitrError('not-an-engine', { dir, why: `${IDENTITY_FILE} is not JSON` }, { cause });
-  }
-  if (identity?.pitr !== 'engine')
-    throw new PitrError('not-an-engine', { dir, why: `${IDENTITY_FILE} is of something else` });
-  if (identity.version !== IDENTITY_VERSION)
-    throw new PitrError('format-version', {
-      what: join(dir, IDENTITY_FILE),
-      version: identity.version,
-      supported: IDENTITY_VERSION,
-    });
-  return identity;
+  return decodeIdentity(bytes.toString('utf8'), dir);
 };
 
 /** Writes the identity durably: temporary file, fsync, rename, fsync of the directory. */
 export const writeIdentity = async (dir: string, identity: EngineIdentity, files?: Files): Promise<void> =>
-  writeFileDurably(dir, IDENTITY_FILE, `${JSON.stringify(identity, null, 2)}\n`, files);
+  writeFileDurably(dir, IDENTITY_FILE, encodeIdentity(identity), files);
 
 /** Replaces a small file as a whole and durably. */
 export const writeFileDurably = async (
@@ -115,7 +154,7 @@ export const writeFileDurably = async (
   text: string,
   files: Files = nodeFiles,
 ): Promise<void> => {
-  await files.makeDir(dir);
+  await files.stat(dir).catch(() => files.makeDir(dir));
   const temporary = join(dir, `.${name}.${randomBytes(4).toString('hex')}`);
   const file = await files.createNew(temporary);
   try {

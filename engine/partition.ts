@@ -97,6 +97,16 @@ export class PartitionSet {
     );
   }
 
+  /** Whether {@link parse} takes it. */
+  static isText(text: string): boolean {
+    try {
+      PartitionSet.parse(text);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   toString(): string {
     if (this.ranges.length === 0) return 'none';
     return this.ranges

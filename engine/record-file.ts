@@ -7,11 +7,18 @@ import type { StoreChange } from './store.ts';
  * Records on their way into a store: `u32 key bytes, u32 value bytes, key, value` after one another, little endian. In a file
  * each chunk of them is preceded by `u32 bytes, u32 crc32`, and an empty chunk says that the file is complete.
  */
+/** @throws object-corrupt when a record reaches past the chunk */
 export function* recordsOfChunk(chunk: Buffer): Generator<{ key: Buffer; value: Buffer }> {
+  const need = (end: number): void => {
+    if (end > chunk.length)
+      throw new PitrError('object-corrupt', { name: 'records', why: 'one reaches past its chunk' });
+  };
   for (let at = 0; at < chunk.length; ) {
+    need(at + 8);
     const keyBytes = chunk.readUInt32LE(at);
     const valueBytes = chunk.readUInt32LE(at + 4);
     at += 8;
+    need(at + keyBytes + valueBytes);
     yield {
       key: chunk.subarray(at, at + keyBytes),
       value: chunk.subarray(at + keyBytes, at + keyBytes + valueBytes),

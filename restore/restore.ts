@@ -355,7 +355,7 @@ const takeTarget = async (dir: string, archive: Archive, plan: RestorePlan): Pro
     ttl: plan.ttl,
   });
   await leftIn(dir, begun);
-  await fs.mkdir(dir, { recursive: true });
+  await fs.stat(dir).catch(() => nodeFiles.makeDir(dir));
   const lock = await acquireDirectoryLock(writerLockPath(dir), { waitMs: 200 });
   if (!lock) throw new PitrError('engine-busy', { dir });
   try {

@@ -1,5 +1,7 @@
+import { z } from 'zod';
 import type { ShardDigest } from '../engine/content-digest.ts';
 import type { ArchiveEvent } from '../wal/event.ts';
+import { archiveEventSchema, logRangesSchema, segmentRefsSchema, shardDigests } from '../wal/schema.ts';
 import type { SegmentRef } from '../wal/segment.ts';
 
 /**
@@ -73,3 +75,32 @@ export interface SnapshotIndex {
 /** Has the whole state in segments of its own: the log before its end is not needed to restore it. */
 export const isSelfContained = (s: { readonly kind: SnapshotKind }): boolean =>
   s.kind === 'synthetic' || s.kind === 'base';
+
+const line = {
+  id: z.string().min(1),
+  label: z.string().nullable(),
+  timeline: z.string().min(1),
+  kind: z.enum(['full', 'incremental', 'synthetic', 'base']),
+  createdMs: z.int().min(0),
+  startTs: z.int(),
+  endTs: z.int(),
+  parent: z.string().nullable(),
+  records: z.int(),
+};
+
+export const snapshotSchema = z.object({
+  ...line,
+  archive: z.string().min(1),
+  coordinated: z.boolean(),
+  logAfterTs: z.int(),
+  digests: shardDigests.nullable(),
+  positions: z.record(z.string(), z.int().min(0)),
+  segments: segmentRefsSchema,
+  log: logRangesSchema,
+  events: z.array(archiveEventSchema),
+});
+
+export const snapshotIndexSchema = z.object({
+  archive: z.string().min(1),
+  snapshots: z.array(z.object({ ...line, name: z.string().min(1) })),
+});

@@ -1,14 +1,20 @@
 import { PitrError } from '../engine/errors.ts';
 import type { Archive } from '../wal/archive.ts';
 import { decodeDocument, encodeDocument } from '../wal/document.ts';
-import type { Snapshot, SnapshotEntry, SnapshotIndex } from './manifest.ts';
+import {
+  type Snapshot,
+  type SnapshotEntry,
+  type SnapshotIndex,
+  snapshotIndexSchema,
+  snapshotSchema,
+} from './manifest.ts';
 import { type RestorableRange, restorable } from './ranges.ts';
 
 const INDEX_OBJECT = 'snapshots';
 
 /** Snapshots that exist, oldest end first; of one timeline, or of all. */
 export const listSnapshots = async (archive: Archive, timeline?: string): Promise<SnapshotEntry[]> => {
-  const index = await archive.readDocument<SnapshotIndex>('snapshots', INDEX_OBJECT);
+  const index = await archive.readDocument<SnapshotIndex>('snapshots', INDEX_OBJECT, snapshotIndexSchema);
   return (index?.value.snapshots ?? [])
     .filter((s) => timeline === undefined || s.timeline === timeline)
     .sort((a, b) => a.endTs - b.endTs || a.createdMs - b.createdMs);
@@ -25,7 +31,12 @@ export const findSnapshot = async (archive: Archive, idOrLabel: string): Promise
 };
 
 export const readSnapshot = async (archive: Archive, entry: SnapshotEntry): Promise<Snapshot> => {
-  const snapshot = decodeDocument<Snapshot>('snapshot', await archive.store.read(entry.name), entry.name);
+  const snapshot = decodeDocument<Snapshot>(
+    'snapshot',
+    await archive.store.read(entry.name),
+    entry.name,
+    snapshotSchema,
+  );
   if (snapshot.archive !== archive.id)
     throw new PitrError('archive-mismatch', {
       what: entry.name,
@@ -55,14 +66,19 @@ export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Pro
     name,
   };
   await archive.store.create(name, encodeDocument('snapshot', snapshot));
-  await archive.updateDocument<SnapshotIndex>('snapshots', INDEX_OBJECT, (index) => {
-    const snapshots = index?.snapshots ?? [];
-    if (label !== null && snapshots.some((s) => s.label === label))
-      throw new PitrError('snapshot-exists', { id: label });
-    if (parent !== null && !snapshots.some((s) => s.id === parent))
-      throw new PitrError('snapshot-unknown', { id: parent });
-    return { archive: archive.id, snapshots: [...snapshots, entry] };
-  });
+  await archive.updateDocument<SnapshotIndex>(
+    'snapshots',
+    INDEX_OBJECT,
+    (index) => {
+      const snapshots = index?.snapshots ?? [];
+      if (label !== null && snapshots.some((s) => s.label === label))
+        throw new PitrError('snapshot-exists', { id: label });
+      if (parent !== null && !snapshots.some((s) => s.id === parent))
+        throw new PitrError('snapshot-unknown', { id: parent });
+      return { archive: archive.id, snapshots: [...snapshots, entry] };
+    },
+    snapshotIndexSchema,
+  );
   return entry;
 };
 
@@ -78,26 +94,31 @@ export const deleteSnapshot = async (archive: Archive, idOrLabel: string): Promi
     await Promise.all(all.timelines.map(async (t) => [t.id, await archive.heads(t)] as const)),
   );
   const shown = entry.label ?? entry.id;
-  await archive.updateDocument<SnapshotIndex>('snapshots', INDEX_OBJECT, (index) => {
-    const snapshots = index?.snapshots ?? [];
-    const child = snapshots.find((s) => s.parent === entry.id);
-    if (child)
-      throw new PitrError('snapshot-in-use', { id: shown, by: `snapshot ${child.label ?? child.id}` });
-    const rest = snapshots.filter((s) => s.id !== entry.id);
-    // a fork stands on what its parent can restore, so every timeline is asked
-    for (const { id } of all.timelines) {
-      const lost = firstLost(
-        restorable(all, id, heads, snapshots).ranges,
-        restorable(all, id, heads, rest).ranges,
-      );
-      if (lost !== undefined)
-        throw new PitrError('snapshot-in-use', {
-          id: shown,
-          by: `what timeline ${id} can restore from ${new Date(lost).toISOString()} on`,
-        });
-    }
-    return { archive: archive.id, snapshots: rest };
-  });
+  await archive.updateDocument<SnapshotIndex>(
+    'snapshots',
+    INDEX_OBJECT,
+    (index) => {
+      const snapshots = index?.snapshots ?? [];
+      const child = snapshots.find((s) => s.parent === entry.id);
+      if (child)
+        throw new PitrError('snapshot-in-use', { id: shown, by: `snapshot ${child.label ?? child.id}` });
+      const rest = snapshots.filter((s) => s.id !== entry.id);
+      // a fork stands on what its parent can restore, so every timeline is asked
+      for (const { id } of all.timelines) {
+        const lost = firstLost(
+          restorable(all, id, heads, snapshots).ranges,
+          restorable(all, id, heads, rest).ranges,
+        );
+        if (lost !== undefined)
+          throw new PitrError('snapshot-in-use', {
+            id: shown,
+            by: `what timeline ${id} can restore from ${new Date(lost).toISOString()} on`,
+          });
+      }
+      return { archive: archive.id, snapshots: rest };
+    },
+    snapshotIndexSchema,
+  );
   await archive.store.delete([...snapshot.segments.map((s) => s.name), entry.name]);
   return entry;
 };

@@ -160,7 +160,7 @@ test('a future format version of a control object, a segment, a log file, an eng
 
   await make('four');
   const identity = join(cwd, 'four', 'engine.json');
-  writeFileSync(identity, readFileSync(identity, 'utf8').replace('"version": 1', '"version": 9'));
+  writeFileSync(identity, readFileSync(identity, 'utf8').replace('"version": 2', '"version": 9'));
   await refused('format-version', 'mark', 'm', 'four');
 });
 

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { ZodType } from 'zod';
 import { type Clock, systemClock } from '../engine/clock.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
@@ -154,15 +155,20 @@ export class Archive {
   }
 
   /** Reads a document that is swapped, or undefined. */
-  async readDocument<T>(kind: DocumentKind, name: string): Promise<Tagged<T> | undefined> {
+  async readDocument<T>(kind: DocumentKind, name: string, schema?: ZodType): Promise<Tagged<T> | undefined> {
     const found = await this.store.readSwap(name);
-    return found && { value: decodeDocument<T>(kind, found.bytes, name), tag: found.tag };
+    return found && { value: decodeDocument<T>(kind, found.bytes, name, schema), tag: found.tag };
   }
 
   /** Changes a swapped document; `undefined` is passed when there is none yet. */
-  async updateDocument<T>(kind: DocumentKind, name: string, change: (value: T | undefined) => T): Promise<T> {
+  async updateDocument<T>(
+    kind: DocumentKind,
+    name: string,
+    change: (value: T | undefined) => T,
+    schema?: ZodType,
+  ): Promise<T> {
     for (let tries = 0; tries < SWAP_TRIES_MAX; tries++) {
-      const found = await this.readDocument<T>(kind, name);
+      const found = await this.readDocument<T>(kind, name, schema);
       const next = change(found?.value);
       if (found && next === found.value) return next;
       if (await this.#swap(name, found?.tag, kind, next)) return next;

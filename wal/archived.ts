@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { type Files, nodeFiles } from '../engine/files.ts';
 
 /** What the agent tells the engine: the log up to `lsn`, in files up to `sequence`, is durable in the archive. */
@@ -10,11 +11,28 @@ export interface Archived {
 
 const ARCHIVED_FILE = 'archived.json';
 
-/** Missing or unreadable counts as "nothing archived": the engine then keeps its log. */
+const ARCHIVED_VERSION = 1;
+
+const checksum = ({ lsn, sequence }: Archived): string =>
+  crc32(`${ARCHIVED_VERSION} ${lsn} ${sequence}`).toString(16).padStart(8, '0');
+
+export const encodeArchived = (archived: Archived): string =>
+  JSON.stringify({ version: ARCHIVED_VERSION, ...archived, crc32: checksum(archived) });
+
+/**
+ * Missing, unreadable or changed counts as "nothing archived": the engine then keeps its log. One flipped digit that passed
+ * would make it trim what no archive has.
+ */
 export const readArchived = async (dir: string, files: Files = nodeFiles): Promise<Archived> => {
   try {
-    const { lsn, sequence } = JSON.parse((await files.read(join(dir, ARCHIVED_FILE))).toString('utf8'));
-    if (Number.isSafeInteger(lsn) && Number.isSafeInteger(sequence)) return { lsn, sequence };
+    const text = (await files.read(join(dir, ARCHIVED_FILE))).toString('utf8');
+    const { lsn, sequence } = JSON.parse(text);
+    if (
+      Number.isSafeInteger(lsn) &&
+      Number.isSafeInteger(sequence) &&
+      text === encodeArchived({ lsn, sequence })
+    )
+      return { lsn, sequence };
   } catch {
     // see above
   }
@@ -30,7 +48,7 @@ export const writeArchived = async (
   const temporary = join(dir, `.${ARCHIVED_FILE}.${randomBytes(4).toString('hex')}`);
   const file = await files.createNew(temporary);
   try {
-    await file.append(Buffer.from(JSON.stringify(archived)));
+    await file.append(Buffer.from(encodeArchived(archived)));
   } finally {
     await file.close();
   }

@@ -32,6 +32,8 @@ export const BLOCK_BYTES = 256 * 1024;
 const BLOCK_BYTES_MAX = BLOCK_BYTES + IMAGE_BYTES_MAX + EXTENSION_BYTES + ROW_BYTES + PREFIX_BYTES;
 
 const TWO32 = 4294967296;
+/** High word of the largest safe integer. */
+const SAFE_HI = 0x1fffff;
 
 /** A decoded block: typed-array views on one buffer. Row `i` is described by element `i` of every column. */
 export class Block {
@@ -100,6 +102,23 @@ export class Block {
     this.heap = new Uint8Array(raw.buffer, at, heapBytes);
     if (this.heapEnd[rows - 1] !== heapBytes)
       throw new PitrError('object-corrupt', { name: 'block', why: 'heap size disagrees with its rows' });
+  }
+
+  /**
+   * Why the rows cannot be those of a segment with so many namespaces, sets and streams, or undefined. Checksums show that the
+   * bytes are those of the writer; this keeps a row from reading its neighbour's bytes, or a table where it has no entry.
+   */
+  misfit(namespaces: number, sets: number, streams: number): string | undefined {
+    const { heapEnd, flags, set, source, tsHi, lsnHi } = this;
+    if (this.namespace >= namespaces) return 'a block of an unknown namespace';
+    for (let i = 0, start = 0; i < this.rows; i++) {
+      if (heapEnd[i] < start + (flags[i] & FLAG.extension ? EXTENSION_BYTES : 0))
+        return `row ${i} has less than its bytes`;
+      if (set[i] >= sets || source[i] >= streams) return `row ${i} is of an unknown set or stream`;
+      if (tsHi[i] > SAFE_HI || lsnHi[i] > SAFE_HI) return `row ${i} has a position over 2^53`;
+      start = heapEnd[i];
+    }
+    return undefined;
   }
 
   heapStart(i: number): number {

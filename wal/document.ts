@@ -1,5 +1,7 @@
 import { crc32 } from 'node:zlib';
+import type { ZodType } from 'zod';
 import { PitrError } from '../engine/errors.ts';
+import { archiveSchema, assertShape, headSchema, timelinesSchema } from './schema.ts';
 
 /**
  * Control objects (catalog heads, timelines, snapshot manifests) are JSON under one line that says what they are, so that a
@@ -21,8 +23,27 @@ export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
   return Buffer.concat([Buffer.from(head), text]);
 };
 
-/** @throws object-corrupt, format-version */
-export const decodeDocument = <T>(kind: DocumentKind, bytes: Buffer, name: string): T => {
+/** What is checked beyond the checksum, by kind; the kinds of snapshot/ bring their schema along. */
+const SCHEMAS: Partial<Record<DocumentKind, ZodType>> = {
+  archive: archiveSchema,
+  timelines: timelinesSchema,
+  head: headSchema,
+};
+
+/** @throws object-corrupt, also when the body does not have the shape of its kind; format-version */
+export const decodeDocument = <T>(
+  kind: DocumentKind,
+  bytes: Buffer,
+  name: string,
+  schema: ZodType | undefined = SCHEMAS[kind],
+): T => {
+  const body = openDocument(kind, bytes, name);
+  if (schema) assertShape(schema, body, name);
+  return body as T;
+};
+
+/** The body of a document whose checksum is right. @throws object-corrupt, format-version */
+export const openDocument = (kind: DocumentKind, bytes: Buffer, name: string): unknown => {
   const corrupt = (why: string, cause?: unknown): PitrError =>
     new PitrError('object-corrupt', { name, why }, { cause });
   if (bytes.length > DOCUMENT_BYTES_MAX) throw corrupt(`${bytes.length} bytes are over the limit`);
@@ -45,7 +66,7 @@ export const decodeDocument = <T>(kind: DocumentKind, bytes: Buffer, name: strin
   if (text.length !== head.bytes) throw corrupt('it is cut short or too long');
   if (crc32(text).toString(16).padStart(8, '0') !== head.crc32) throw corrupt('checksum');
   try {
-    return JSON.parse(text.toString('utf8')) as T;
+    return JSON.parse(text.toString('utf8'));
   } catch (cause) {
     throw corrupt('body is not JSON', cause);
   }

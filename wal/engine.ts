@@ -75,7 +75,9 @@ export class Engine extends EngineCore {
       },
       clock.nowMs(),
     );
-    const made = await fs.mkdir(dir, { recursive: true }).catch((cause) => {
+    // durable, or a power cut takes the folder with everything that was acknowledged in it
+    const exists = await fs.stat(dir).catch(() => undefined);
+    const made = await (exists ? undefined : nodeFiles.makeDir(dir))?.catch((cause) => {
       throw new PitrError('io', { op: 'mkdir', path: dir, why: cause.code }, { cause });
     });
     try {

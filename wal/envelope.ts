@@ -12,8 +12,56 @@ const packr = new Packr({
 
 export const packBytes = (value: unknown): Buffer => packr.pack(value);
 
+/** Levels of maps and arrays in what pitr writes are at most 5. */
+const DEPTH_MAX = 16;
+
+/**
+ * Walks over msgpack without making anything of it, so that no count is believed before the bytes for it are there: an array of
+ * 2^25 elements in five bytes would be allocated first and missed later. Extensions are not ours. Returns why not, or undefined.
+ */
+const unreadable = (b: Uint8Array): string | undefined => {
+  let at = 0;
+  /** Values still to come at each open level. */
+  const open = [1];
+  const uint = (bytes: number): number => {
+    let n = 0;
+    for (let i = 0; i < bytes; i++) n = n * 256 + (b[at++] ?? 0);
+    return n;
+  };
+  while (open.length > 0) {
+    if (open[open.length - 1]-- === 0) {
+      open.pop();
+      continue;
+    }
+    if (at >= b.length) return 'truncated';
+    const tag = b[at++];
+    let skip = 0;
+    let values = 0;
+    if (tag < 0x80 || tag >= 0xe0) continue;
+    if (tag < 0x90) values = (tag & 15) * 2;
+    else if (tag < 0xa0) values = tag & 15;
+    else if (tag < 0xc0) skip = tag & 31;
+    else if (tag === 0xc0 || tag === 0xc2 || tag === 0xc3) continue;
+    else if (tag >= 0xc4 && tag <= 0xc6) skip = uint(1 << (tag - 0xc4));
+    else if (tag === 0xca || tag === 0xcb) skip = tag === 0xca ? 4 : 8;
+    else if (tag >= 0xcc && tag <= 0xcf) skip = 1 << (tag - 0xcc);
+    else if (tag >= 0xd0 && tag <= 0xd3) skip = 1 << (tag - 0xd0);
+    else if (tag >= 0xd9 && tag <= 0xdb) skip = uint(1 << (tag - 0xd9));
+    else if (tag === 0xdc || tag === 0xdd) values = uint(tag === 0xdc ? 2 : 4);
+    else if (tag === 0xde || tag === 0xdf) values = uint(tag === 0xde ? 2 : 4) * 2;
+    else return `tag ${tag.toString(16)}`;
+    at += skip;
+    if (at > b.length || values > b.length - at) return 'truncated';
+    if (values > 0 && open.push(values) > DEPTH_MAX) return 'nested too deep';
+  }
+  return at === b.length ? undefined : 'bytes left over';
+};
+
 /** @throws object-corrupt when the bytes are not one msgpack value */
 export const unpackBytes = <T>(bytes: Uint8Array, name: string): T => {
+  const why = unreadable(bytes);
+  if (why !== undefined)
+    throw new PitrError('object-corrupt', { name, why: `not readable as msgpack: ${why}` });
   try {
     return packr.unpack(bytes) as T;
   } catch (cause) {
@@ -61,6 +109,8 @@ export const decodeEnvelope = <T>(
   if (buffer.toString('latin1', 0, 8) !== magic)
     throw new PitrError('object-corrupt', { name, why: 'not a file of this kind' });
   const found = buffer.readUInt16LE(8);
+  // no version was ever 0: zeros where a power cut kept the rest of the header from arriving
+  if (found === 0) throw new PitrError('object-corrupt', { name, why: 'header is torn' });
   if (found !== version)
     throw new PitrError('format-version', { what: name, version: found, supported: version });
   const length = buffer.readUInt32LE(12);

@@ -1,5 +1,4 @@
 import type { ShardDigest } from '../engine/content-digest.ts';
-import { PitrError } from '../engine/errors.ts';
 
 /** Where an event stands in its stream, and when. */
 export interface EventPosition {
@@ -70,13 +69,6 @@ export type ArchiveEvent =
   | ClockEvent
   | DefinitionEvent
   | GapEvent;
-
-/** Refuses what no engine may state: a truncation without a cutoff would hide or show everything. @throws object-corrupt */
-export const checkEvents = (events: readonly ArchiveEvent[], name: string): void => {
-  for (const e of events)
-    if (e.kind === 'truncate' && !Number.isFinite(e.cutoffLut))
-      throw new PitrError('object-corrupt', { name, why: `the truncation at LSN ${e.lsn} has no cutoff` });
-};
 
 /** Order of events and versions of one stream. */
 export const compareEvents = (a: EventPosition, b: EventPosition): number =>

@@ -159,7 +159,8 @@ export class LocalLog implements CommitLog {
 
   async trim(lsn: number): Promise<number> {
     let removed = 0;
-    // a file ends where its successor starts; the newest sealed file always stays: it holds the last clock frame
+    // a file ends where its successor starts; the newest sealed file always stays: it holds the last clock frame.
+    // Synced one by one: a power cut that took a later name and left an earlier one would look like a missing file
     while (this.#sealed.length > 1 && this.#sealed[1].lsnFirst - 1 <= lsn) {
       await this.#files
         .remove(join(this.#dir, logFileName(this.#sealed[0].sequence, true)))
@@ -167,10 +168,10 @@ export class LocalLog implements CommitLog {
           // an earlier try that was said to have failed
           if (cause.code !== 'ENOENT') throw cause;
         });
+      await this.#files.syncDir(this.#dir);
       this.#sealed.shift();
       removed++;
     }
-    if (removed > 0) await this.#files.syncDir(this.#dir);
     return removed;
   }
 
@@ -249,6 +250,8 @@ interface Recovered {
 const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recovered> => {
   const dir = join(options.dir, LOG_DIR);
   await files.makeDir(dir);
+  // a killed writer's renames and removals, too: nothing is built on a name that a power cut can still take back
+  await files.syncDir(dir);
   const found = logFilesIn(await files.list(dir));
   let lsnNext = options.afterLsn + 1;
   const count = { versions: 0, events: 0, tornBytes: 0, lastTs: 0, epoch: options.epoch };

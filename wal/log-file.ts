@@ -12,6 +12,7 @@ import {
   type LogFileHeader,
   syncedPast,
 } from './log-format.ts';
+import { assertShape, logHeaderSchema } from './schema.ts';
 
 /** `000000000012.wal` is sealed and never changes; `000000000013.open` is being written. */
 export interface LogFileName {
@@ -34,7 +35,9 @@ export const logFilesIn = (names: readonly string[]): LogFileName[] =>
 
 export const decodeLogHeader = (bytes: Buffer, path: string): { body: LogFileHeader; bytes: number } => {
   try {
-    return decodeEnvelope<LogFileHeader>(bytes, LOG_MAGIC, LOG_VERSION, path);
+    const header = decodeEnvelope<LogFileHeader>(bytes, LOG_MAGIC, LOG_VERSION, path);
+    assertShape(logHeaderSchema, header.body, path);
+    return header;
   } catch (error) {
     if (error instanceof PitrError && error.id === 'object-corrupt')
       throw new PitrError('log-corrupt', { path, offset: 0, why: String(error.facts.why) }, { cause: error });

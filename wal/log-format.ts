@@ -1,8 +1,10 @@
 import { crc32 } from 'node:zlib';
+import type { ZodType } from 'zod';
 import type { LogClock, LogEntry, LogEvent, LogVersion } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
 import { IMAGE_BYTES_MAX } from '../engine/image.ts';
 import { unpackBytes } from './envelope.ts';
+import { logClockSchema, logEventSchema, misfit } from './schema.ts';
 
 /** Bytes of the local log; the layout is in README.md (wal), section "Log". */
 export const LOG_MAGIC = 'PITRLOG\n';
@@ -211,16 +213,28 @@ export const decodeFrame = (
       decodeVersions(frame.payload, entry, bad);
       return;
     case FRAME.event:
-      entry({ kind: 'event', event: unpackBytes<LogEvent>(frame.payload, 'log event') });
+      entry({ kind: 'event', event: unpacked<LogEvent>(frame, logEventSchema, bad) });
       return;
     case FRAME.clock:
-      entry({ kind: 'clock', clock: unpackBytes<LogClock>(frame.payload, 'clock frame') });
+      entry({ kind: 'clock', clock: unpacked<LogClock>(frame, logClockSchema, bad) });
       return;
     case FRAME.seal:
       return;
     default:
       throw bad(`unknown frame type ${frame.type}`);
   }
+};
+
+const unpacked = <T>(frame: Frame, schema: ZodType, bad: (why: string) => PitrError): T => {
+  let value: T;
+  try {
+    value = unpackBytes<T>(frame.payload, 'frame');
+  } catch (error) {
+    throw bad(String((error as PitrError).facts.why));
+  }
+  const why = misfit(schema, value);
+  if (why !== undefined) throw bad(why);
+  return value;
 };
 
 const decodeVersions = (b: Buffer, entry: (e: LogEntry) => void, bad: (why: string) => PitrError): void => {
@@ -250,6 +264,7 @@ const decodeVersions = (b: Buffer, entry: (e: LogEntry) => void, bad: (why: stri
     const imageBytes = b.readUInt32LE(at);
     at += 4;
     need(imageBytes);
+    if (flags > 3 || (flags & 1 && imageBytes > 0)) throw bad(`a version with flags ${flags}`);
     const image = flags & 1 ? undefined : b.subarray(at, at + imageBytes);
     at += imageBytes;
     entry({

@@ -4,8 +4,9 @@ import type { ObjectStore } from '../engine/object-store.ts';
 import { PARTITIONS } from '../engine/partition.ts';
 import { Block, decodeStored } from './block.ts';
 import { decodeEnvelope, unpackBytes } from './envelope.ts';
-import { type ArchiveEvent, checkEvents } from './event.ts';
+import type { ArchiveEvent } from './event.ts';
 import { Filter } from './filter.ts';
+import { archiveEventsSchema, assertShape, segmentHeaderSchema, segmentPropertiesSchema } from './schema.ts';
 import {
   FOOTER_BYTES,
   INDEX_ENTRY_BYTES,
@@ -89,6 +90,7 @@ export class SegmentReader {
     const crc = crc32(packed);
     if (crc !== footer.readUInt32LE(12)) throw corrupt('properties checksum');
     const properties = unpackBytes<SegmentProperties>(packed, ref.name);
+    assertShape(segmentPropertiesSchema, properties, ref.name);
     if (properties.header.archive !== archive)
       throw new PitrError('archive-mismatch', {
         what: ref.name,
@@ -110,14 +112,16 @@ export class SegmentReader {
       start: 0,
       end: Math.min(this.ref.bytes, TAIL_BYTES),
     });
-    return decodeEnvelope<SegmentHeader>(bytes, SEGMENT_MAGIC, SEGMENT_VERSION, this.ref.name).body;
+    const { body } = decodeEnvelope<SegmentHeader>(bytes, SEGMENT_MAGIC, SEGMENT_VERSION, this.ref.name);
+    assertShape(segmentHeaderSchema, body, this.ref.name);
+    return body;
   }
 
   async events(): Promise<ArchiveEvent[]> {
     const { eventsOffset, eventsBytes } = this.properties;
     if (eventsBytes === 0) return [];
     const events = unpackBytes<ArchiveEvent[]>(await this.#stored(eventsOffset, eventsBytes), this.ref.name);
-    checkEvents(events, this.ref.name);
+    assertShape(archiveEventsSchema, events, this.ref.name);
     return events;
   }
 
@@ -151,7 +155,11 @@ export class SegmentReader {
   }
 
   decode(stored: Uint8Array): Block {
-    return new Block(decodeStored(stored, this.ref.name));
+    const block = new Block(decodeStored(stored, this.ref.name));
+    const { namespaces, sets, header } = this.properties;
+    const why = block.misfit(namespaces.length, sets.length, header.streams.length);
+    if (why !== undefined) throw new PitrError('object-corrupt', { name: this.ref.name, why });
+    return block;
   }
 
   /**

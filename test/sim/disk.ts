@@ -4,12 +4,14 @@
  */
 import { dirname } from 'node:path';
 import type { HeldLock, Locks } from '../../engine/directory-lock.ts';
-import type { Files, OpenFile } from '../../engine/files.ts';
+import type { FileStat, Files, OpenFile, ReadableFile } from '../../engine/files.ts';
+import { encodeArchived } from '../../wal/archived.ts';
 import type { Rng } from '../model/rng.ts';
 import type { Fault, Process } from './scheduler.ts';
 import { type StoreImage, storeAfterPowerCut } from './store.ts';
 
 interface Inode {
+  readonly id: number;
   bytes: Buffer;
   /** Bytes from the start that a power cut cannot take. */
   synced: number;
@@ -51,6 +53,7 @@ export class Disk {
   #names: Names = new Map();
   #durable: Names = new Map();
   #changes: NameChange[] = [];
+  #inodes = 0;
 
   constructor(mutant: DiskMutant = {}) {
     this.mutant = mutant;
@@ -115,6 +118,13 @@ export class Disk {
         ),
       close: () => call('close', path, () => undefined, []),
     });
+    const readable = (inode: Inode, path: string): ReadableFile => ({
+      stat: async () => fileStat(inode),
+      readAt: (into, at) =>
+        call('read', path, () => inode.bytes.copy(into, 0, at, at + into.length), READ_FAULTS),
+      setMode: async () => undefined,
+      close: async () => undefined,
+    });
     return {
       createNew: (path) =>
         call(
@@ -122,7 +132,7 @@ export class Disk {
           path,
           () => {
             if (this.#names.has(path)) throw errno('EEXIST', path);
-            const inode: Inode = { bytes: Buffer.alloc(0), synced: 0 };
+            const inode: Inode = { id: ++this.#inodes, bytes: Buffer.alloc(0), synced: 0 };
             change(path, (names) => names.set(path, inode));
             return open(inode, path);
           },
@@ -135,10 +145,12 @@ export class Disk {
           path,
           () =>
             this.mutant.archivedLies && path.endsWith('archived.json')
-              ? Buffer.from('{"lsn":1000000000,"sequence":1000000000}')
+              ? Buffer.from(encodeArchived({ lsn: 1e9, sequence: 1e9 }))
               : Buffer.from(this.#inode(path).bytes),
           READ_FAULTS,
         ),
+      openRead: (path) => call('open', path, () => readable(this.#inode(path), path), READ_FAULTS),
+      stat: (path) => call('stat', path, () => this.#stat(path), READ_FAULTS),
       list: (dir) =>
         call(
           'list',
@@ -232,6 +244,13 @@ export class Disk {
     };
   }
 
+  #stat(path: string): FileStat {
+    const inode = this.#names.get(path);
+    if (inode) return fileStat(inode);
+    if (![...this.#names.keys()].some((p) => p.startsWith(`${path}/`))) throw errno('ENOENT', path);
+    return { isFile: false, isDirectory: true, bytes: 0, mode: 0o755, id: path };
+  }
+
   #inode(path: string): Inode {
     const inode = this.#names.get(path);
     if (!inode) throw errno('ENOENT', path);
@@ -239,12 +258,20 @@ export class Disk {
   }
 }
 
-const tornInode = ({ bytes, synced }: Inode, rng: Rng): Inode => {
+const fileStat = (inode: Inode): FileStat => ({
+  isFile: true,
+  isDirectory: false,
+  bytes: inode.bytes.length,
+  mode: 0o644,
+  id: String(inode.id),
+});
+
+const tornInode = ({ id, bytes, synced }: Inode, rng: Rng): Inode => {
   const left = Buffer.from(bytes.subarray(0, rng.int(synced, bytes.length)));
   for (let at = synced; at < left.length; ) {
     const end = Math.min(left.length, (Math.floor(at / SECTOR_BYTES) + 1) * SECTOR_BYTES);
     if (rng.chance(0.1)) left.fill(0, at, end);
     at = end;
   }
-  return { bytes: left, synced: left.length };
+  return { id, bytes: left, synced: left.length };
 };
