@@ -20,7 +20,7 @@ export class Child {
   readonly #lines: string[] = [];
   readonly #ended: Promise<void>;
   #stderr = '';
-  #wake: () => void = () => undefined;
+  #heard: () => void = () => undefined;
   #over = false;
 
   constructor(script: string, args: readonly string[], onLine: (line: string) => void = () => undefined) {
@@ -35,13 +35,13 @@ export class Child {
     lines.on('line', (line) => {
       this.#lines.push(line);
       onLine(line);
-      this.#wake();
+      this.#heard();
     });
     Child.#alive.add(this);
     this.#ended = Promise.all([once(this.#process, 'close'), once(lines, 'close')]).then(() => {
       this.#over = true;
       Child.#alive.delete(this);
-      this.#wake();
+      this.#heard();
     });
   }
 
@@ -54,7 +54,7 @@ export class Child {
       if (this.#over) throw new Error(`${this.name} ended: ${this.report()}`);
       if (Date.now() > endMs) throw new Error(`${this.name} says nothing: ${this.report()}`);
       await new Promise<void>((resolve) => {
-        this.#wake = resolve;
+        this.#heard = resolve;
         setTimeout(resolve, 1000).unref();
       });
     }
@@ -65,6 +65,15 @@ export class Child {
     this.#process.kill('SIGKILL');
     await this.#ended;
     return this.#process.signalCode === 'SIGKILL';
+  }
+
+  /** SIGSTOP: it holds its locks and its open files, and does nothing, until {@link wake}. */
+  pause(): void {
+    this.#process.kill('SIGSTOP');
+  }
+
+  wake(): void {
+    this.#process.kill('SIGCONT');
   }
 
   /** Waits for the end. @throws when it did not exit with 0 */
