@@ -1,6 +1,6 @@
 /** Which branch a target is on (T1–T3): the default, the one that is named, and the right one when it is on another. */
 import assert from 'node:assert/strict';
-import { before, describe, type TestContext, test } from 'node:test';
+import { after, before, describe, type TestContext, test } from 'node:test';
 import { PitrError } from '../../engine/errors.ts';
 import { restoreEngine } from '../../restore/restore.ts';
 import { resolveTarget } from '../../restore/target.ts';
@@ -10,23 +10,14 @@ import { currentTimeline } from '../../wal/timeline.ts';
 import { assertNarrow, errorOf, jsonOf, runPitr } from '../cli/run-pitr.ts';
 import { Bench, key } from '../promises-support.ts';
 
-/** Waits for all tests of the file before its directory goes. */
-const benchOf = (): Promise<Bench> => {
-  const ends: (() => Promise<void>)[] = [];
-  const t = { after: (end: () => Promise<void>) => ends.push(end) } as unknown as TestContext;
-  process.once('beforeExit', () => void Promise.all(ends.splice(0).map((end) => end())));
-  return Bench.open(t);
-};
-
 describe('three timelines: a root, its fork, and the fork of that', async () => {
   /** Instants: before every fork, of a write of the root alone, of the fork alone, of the newest alone. */
   const at = { common: 0, root: 0, fork: 0, both: 0, newest: 0 };
   const id = { root: '', fork: '', newest: '' };
   const forkTs = { fork: 0, newest: 0 };
-  let bench: Bench;
+  const bench = await Bench.open({ after } as unknown as TestContext);
 
   before(async () => {
-    bench = await benchOf();
     const { clock } = bench;
     const ship = async (name: string): Promise<void> => {
       clock.step(10);
