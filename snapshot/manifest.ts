@@ -1,4 +1,5 @@
 import type { ShardDigest } from '../engine/content-digest.ts';
+import type { PartitionRange } from '../engine/partition.ts';
 import type { ArchiveEvent } from '../wal/event.ts';
 import type { SegmentRef } from '../wal/segment.ts';
 
@@ -65,9 +66,30 @@ export interface SnapshotEntry {
   readonly name: string;
 }
 
+/**
+ * A snapshot with segments of its own that somebody makes or made. Its id names the folder of the segments and of the notes, so
+ * what a killed attempt left is recognised by it.
+ */
+export interface Begun {
+  readonly id: string;
+  readonly kind: 'synthetic' | 'base';
+  readonly timeline: string;
+  /** As it was asked for; the snapshot that comes of it may get another one. */
+  readonly label: string | null;
+  readonly endTs: number;
+  readonly createdMs: number;
+  /** What it is made from, as a hash; only an attempt at the very same goes on with it. */
+  readonly plan: string;
+  /** Ranges that are merged, and noted, one by one. None: it is not taken up again. */
+  readonly ranges: readonly PartitionRange[];
+  /** working: may be taken up. published, abandoned: only what it left behind is still to be deleted. */
+  readonly state: 'working' | 'published' | 'abandoned';
+}
+
 export interface SnapshotIndex {
   readonly archive: string;
   readonly snapshots: readonly SnapshotEntry[];
+  readonly begun: readonly Begun[];
 }
 
 /** Has the whole state in segments of its own: the log before its end is not needed to restore it. */

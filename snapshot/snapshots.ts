@@ -1,10 +1,11 @@
+import { randomBytes } from 'node:crypto';
 import { PitrError } from '../engine/errors.ts';
 import type { Archive } from '../wal/archive.ts';
 import { decodeDocument, encodeDocument } from '../wal/document.ts';
-import type { Snapshot, SnapshotEntry, SnapshotIndex } from './manifest.ts';
+import { isSelfContained, type Snapshot, type SnapshotEntry, type SnapshotIndex } from './manifest.ts';
 import { type RestorableRange, restorable } from './ranges.ts';
 
-const INDEX_OBJECT = 'snapshots';
+export const INDEX_OBJECT = 'snapshots';
 
 /** Snapshots that exist, oldest end first; of one timeline, or of all. */
 export const listSnapshots = async (archive: Archive, timeline?: string): Promise<SnapshotEntry[]> => {
@@ -36,12 +37,16 @@ export const readSnapshot = async (archive: Archive, entry: SnapshotEntry): Prom
 };
 
 /**
- * Publishes a snapshot: first the manifest, then, as the one step that makes it exist, its line in the index.
- * @throws snapshot-exists when the label is taken
+ * Publishes a snapshot: first the manifest, then, as the one step that makes it exist, its line in the index. One with segments of
+ * its own must have been begun, and nobody may have given it up; earlier ones of its kind that are still begun are given up with
+ * that step. When another process has published the very same, that one is returned.
+ * @throws snapshot-exists when the label is taken; cas-conflict when it was given up meanwhile
  */
 export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Promise<SnapshotEntry> => {
   const { id, label, kind, timeline, parent, startTs, endTs, createdMs, records } = snapshot;
-  const name = `manifests/${timeline}/${id}`;
+  const own = isSelfContained(snapshot);
+  // an attempt that is killed before the next step leaves its manifest, and the next attempt has the same id
+  const name = `manifests/${timeline}/${id}${own ? `/${randomBytes(6).toString('hex')}` : ''}`;
   const entry: SnapshotEntry = {
     id,
     label,
@@ -55,15 +60,33 @@ export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Pro
     name,
   };
   await archive.store.create(name, encodeDocument('snapshot', snapshot));
+  let published = entry;
   await archive.updateDocument<SnapshotIndex>('snapshots', INDEX_OBJECT, (index) => {
     const snapshots = index?.snapshots ?? [];
+    const same = snapshots.find((s) => s.id === id);
+    if (index && same) {
+      published = same;
+      return index;
+    }
+    const begun = index?.begun ?? [];
+    const at = begun.findIndex((b) => b.id === id);
+    if (own && begun[at]?.state !== 'working')
+      throw new PitrError('cas-conflict', { name: `snapshot ${id}` });
     if (label !== null && snapshots.some((s) => s.label === label))
       throw new PitrError('snapshot-exists', { id: label });
     if (parent !== null && !snapshots.some((s) => s.id === parent))
       throw new PitrError('snapshot-unknown', { id: parent });
-    return { archive: archive.id, snapshots: [...snapshots, entry] };
+    return {
+      archive: archive.id,
+      snapshots: [...snapshots, entry],
+      begun: begun.map((b, i) => {
+        if (i === at) return { ...b, state: 'published' };
+        const isEarlier = i < at && b.kind === kind && b.timeline === timeline && b.state === 'working';
+        return isEarlier ? { ...b, state: 'abandoned' } : b;
+      }),
+    };
   });
-  return entry;
+  return published;
 };
 
 /**
@@ -96,7 +119,7 @@ export const deleteSnapshot = async (archive: Archive, idOrLabel: string): Promi
           by: `what timeline ${id} can restore from ${new Date(lost).toISOString()} on`,
         });
     }
-    return { archive: archive.id, snapshots: rest };
+    return { archive: archive.id, snapshots: rest, begun: index?.begun ?? [] };
   });
   await archive.store.delete([...snapshot.segments.map((s) => s.name), entry.name]);
   return entry;
