@@ -95,10 +95,14 @@ export const abandonSnapshot = async (archive: Archive, id: string): Promise<voi
 
 /**
  * Deletes what attempts left that are over: of abandoned ones everything, of published ones what the manifest does not name. The
- * entry goes last, so a sweep that is killed is done again by the next one. What cannot be deleted keeps its entry.
+ * entry goes last, so a sweep that is killed is done again by the next one. What cannot be deleted keeps its entry. `mine`: what
+ * this process has worked on.
  */
-export const sweepBegun = async (archive: Archive): Promise<void> => {
-  const over = (await listBegun(archive)).filter((b) => b.state !== 'working');
+export const sweepBegun = async (archive: Archive, mine?: Begun): Promise<void> => {
+  const all = await listBegun(archive);
+  const over = all.filter((b) => b.state !== 'working');
+  // somebody else may have ended it and swept already, while this process still wrote
+  if (mine && !all.some((b) => b.id === mine.id)) over.push(mine);
   if (over.length === 0) return;
   const entries = await listSnapshots(archive);
   const swept = new Set<string>();

@@ -19,7 +19,7 @@ import {
   snapshotFolder,
   sweepBegun,
 } from './begun.ts';
-import type { LogRange, Snapshot, SnapshotEntry, SnapshotKind } from './manifest.ts';
+import type { Begun, LogRange, Snapshot, SnapshotEntry, SnapshotKind } from './manifest.ts';
 import { type MergeStateOptions, mergeState } from './merge-state.ts';
 import { publishSnapshot, readSnapshot } from './snapshots.ts';
 import { planState, type StatePlan } from './state-plan.ts';
@@ -93,7 +93,7 @@ export const createSnapshot = async (
   };
   if (begun) {
     const { segments, digests, records } = await mergeState(archive, plan, begun, options);
-    const entry = await publishSnapshot(archive, {
+    return publishOwn(archive, begun, {
       ...common,
       events: plan.definitions,
       segments,
@@ -101,8 +101,6 @@ export const createSnapshot = async (
       digests: 'missing' in plan.source ? null : digests,
       records,
     });
-    await sweepBegun(archive);
-    return entry;
   }
   const records =
     'missing' in plan.source
@@ -115,6 +113,15 @@ export const createSnapshot = async (
     digests: null,
     records,
   });
+};
+
+/** Publishes what was begun, and deletes what its attempts left beside it; also after somebody else has ended it. */
+const publishOwn = async (archive: Archive, begun: Begun, snapshot: Snapshot): Promise<SnapshotEntry> => {
+  try {
+    return await publishSnapshot(archive, snapshot);
+  } finally {
+    await sweepBegun(archive, begun);
+  }
 };
 
 /** An attempt that is older is not what somebody means who names no instant. */
@@ -197,7 +204,7 @@ export const createBase = async (
           what: `the store is at LSN ${meta?.appliedLsn ?? 0}, before the seal at ${sealed.lsn}`,
         });
       // one read transaction: what a killed copy left is not taken up, only deleted after the next one
-      const { id } = await beginSnapshot(archive, {
+      const begun = await beginSnapshot(archive, {
         kind: 'base',
         timeline: identity.timeline,
         label: label ?? null,
@@ -205,6 +212,7 @@ export const createBase = async (
         plan: randomBytes(16).toString('hex'),
         ranges: [],
       });
+      const { id } = begun;
       const stream = { epoch: meta.epoch, stream: identity.stream, lsnStart: 0, lsnEnd: meta.appliedLsn + 1 };
       const segments = await writeStore(archive, identity.timeline, id, stream, store.namespaces(), records);
       const snapshot: Snapshot = {
@@ -226,9 +234,7 @@ export const createBase = async (
         events: [],
         records: segments.reduce((n, s) => n + s.rows, 0),
       };
-      const entry = await publishSnapshot(archive, snapshot);
-      await sweepBegun(archive);
-      return entry;
+      return await publishOwn(archive, begun, snapshot);
     } finally {
       done();
     }

@@ -48,23 +48,22 @@ export const mergeRanges = async (
   }
 };
 
+/** The answer to one range. */
 const answerOf = (thread: Worker, range: PartitionRange): Promise<MergedRange> =>
   new Promise((resolve, reject) => {
-    const end = (act: () => void): void => {
-      thread.removeAllListeners();
-      act();
+    const onMessage = (message: FromMergeWorker): void => {
+      end();
+      if ('merged' in message) resolve(message.merged);
+      else reject(new PitrError(message.failed.id, message.failed.facts));
     };
-    thread.once('message', (message: FromMergeWorker) =>
-      end(() => {
-        if ('merged' in message) resolve(message.merged);
-        else reject(new PitrError(message.failed.id, message.failed.facts));
-      }),
-    );
-    thread.once('error', (cause) =>
-      end(() => reject(new PitrError('internal', { what: String(cause) }, { cause }))),
-    );
-    thread.once('exit', (code) =>
-      end(() => reject(new PitrError('internal', { what: `a merge worker ended with ${code}` }))),
-    );
+    const onError = (cause: unknown): void => {
+      end();
+      reject(new PitrError('internal', { what: String(cause) }, { cause }));
+    };
+    const onExit = (code: number): void => onError(`a merge worker ended with ${code}`);
+    const end = (): void => {
+      thread.off('message', onMessage).off('error', onError).off('exit', onExit);
+    };
+    thread.on('message', onMessage).on('error', onError).on('exit', onExit);
     thread.postMessage(range);
   });
