@@ -6,12 +6,33 @@ import { createInterface } from 'node:readline';
 /** How long anything may take that must happen, ms. Far above what it takes: it ends a test that hangs. */
 const PATIENCE_MS = 40_000;
 
+/** Processes that are kept ready: one for each processor that a test may have. */
+const SPARES = 2;
+
 /** A process of the test, its lines, and its end. */
 export class Child {
   static readonly #alive = new Set<Child>();
+  static readonly #spares: ChildProcess[] = [];
+
+  /** A process that has loaded everything and waits for its script; it ends with this one. */
+  static #spawn(): ChildProcess {
+    const spare = spawn(process.execPath, [join(import.meta.dirname, 'role.ts')], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    Child.#hold(spare, false);
+    return spare;
+  }
+
+  /** Whether the test waits for it to end. */
+  static #hold(child: ChildProcess, isHeld: boolean): void {
+    for (const it of [child, child.stdin, child.stdout, child.stderr] as { ref(): void; unref(): void }[])
+      if (isHeld) it.ref();
+      else it.unref();
+  }
 
   /** Ends what a test that failed has left running. */
   static async killAll(): Promise<void> {
+    for (const spare of Child.#spares.splice(0)) spare.kill('SIGKILL');
     await Promise.all([...Child.#alive].map((child) => child.kill()));
   }
 
@@ -25,9 +46,11 @@ export class Child {
 
   constructor(script: string, args: readonly string[], onLine: (line: string) => void = () => undefined) {
     this.name = script;
-    this.#process = spawn(process.execPath, [join(import.meta.dirname, script), ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    this.#process = Child.#spares.shift() ?? Child.#spawn();
+    while (Child.#spares.length < SPARES) Child.#spares.push(Child.#spawn());
+    Child.#hold(this.#process, true);
+    this.#process.stdin?.on('error', () => undefined);
+    this.#process.stdin?.end(`${JSON.stringify({ script, args })}\n`);
     this.#process.stderr?.on('data', (text) => {
       this.#stderr += text;
     });
