@@ -83,6 +83,16 @@ export class Child {
     }
   }
 
+  /** Whether it says such a line within this time: where the others may well keep it from getting there. */
+  async saysWithin(ms: number, wanted: (line: string) => boolean): Promise<boolean> {
+    const endMs = Date.now() + ms;
+    while (Date.now() < endMs && !this.#over) {
+      if (this.#lines.some(wanted)) return true;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    return false;
+  }
+
   /** SIGKILL, and all that it had said by then. True when it was the kill that ended the process. */
   async kill(): Promise<boolean> {
     this.#process.kill('SIGKILL');
