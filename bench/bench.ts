@@ -1,6 +1,7 @@
 /** `npm run bench -- [NAME] [options]`: every benchmark, or the one named. */
 const BENCHES: Readonly<Record<string, () => Promise<(args: string[]) => Promise<void>>>> = {
   merge: async () => (await import('./merge.ts')).benchMerge,
+  snapshot: async () => (await import('./snapshot.ts')).benchSnapshot,
 };
 
 const [name, ...rest] = process.argv.slice(2);

@@ -151,6 +151,11 @@ export const ERRORS = {
     (f) => `timeline ${f.timeline} is not in the archive (timelines: ${f.known})`,
     () => 'pitr chain --tree shows the timelines',
   ),
+  'target-elsewhere': kind(
+    28,
+    (f) => `${f.target} is not on timeline ${f.timeline}, but on ${f.found}: ${f.why}`,
+    (f) => `to restore it from there: --timeline ${`${f.found}`.split(', ').join(', or --timeline ')}`,
+  ),
 
   // 30: recovery targets, snapshots, restore
   'target-invalid': kind(

@@ -1,8 +1,9 @@
-import { PitrError } from '../engine/errors.ts';
+import { type ErrorId, PitrError } from '../engine/errors.ts';
 import type { ArchiveView } from '../snapshot/view.ts';
 import { FLAG } from '../wal/block.ts';
 import type { ArchiveEvent } from '../wal/event.ts';
 import type { Run } from '../wal/segment.ts';
+import { type Sought, sameHistory, timelineAt, timelinesWith } from './branches.ts';
 
 /** A recovery target as a person writes it. */
 export type RecoveryTarget =
@@ -21,6 +22,10 @@ export interface ResolvedTarget {
   readonly position: 'present' | 'past';
   /** Set when the target was moved, and why (S3). */
   readonly rounded?: string;
+  /** The timeline whose own log the target lies in: the chosen one, or an ancestor up to the fork. */
+  readonly timeline: string;
+  /** Other timelines on which the same words mean another state. */
+  readonly alsoOn: readonly string[];
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
@@ -58,47 +63,87 @@ export const parseTarget = (text: string): RecoveryTarget => {
   return { kind: 'time', ts };
 };
 
-/** The instant that a target means in this archive. @throws target-future, target-nodata, mark-unknown, stream-unknown */
+/**
+ * The instant that a target means on the view's timeline (T1). One that only other timelines have is refused with their names
+ * (T2), one that others have as well is said (T3).
+ * @throws target-future, target-nodata, mark-unknown, stream-unknown, target-elsewhere
+ */
 export const resolveTarget = async (
   view: ArchiveView,
   text: string,
   nowMs: number,
 ): Promise<ResolvedTarget> => {
   const target = parseTarget(text);
+  if (target.kind === 'latest') return resolveHere(view, text, target);
+  const sought: Sought = target.kind === 'ago' ? { kind: 'time', ts: nowMs - target.ms } : target;
+  let here: ResolvedTarget;
+  try {
+    here = await resolveHere(view, text, sought);
+  } catch (error) {
+    if (!(error instanceof PitrError) || !NOT_HERE.has(error.id)) throw error;
+    const found = await timelinesWith(view, sought, view.timeline.id);
+    if (found.length === 0) throw error;
+    throw new PitrError(
+      'target-elsewhere',
+      { target: text, timeline: view.timeline.id, found: found.join(', '), why: error.message },
+      { cause: error },
+    );
+  }
+  const others = await timelinesWith(view, sought, here.timeline);
+  // every history has most instants; only those of branches of this one can be meant
+  const alsoOn = others.filter(
+    (id) => sought.kind !== 'time' || sameHistory(view.timelines, id, view.timeline.id),
+  );
+  return { ...here, alsoOn };
+};
+
+/** Ways to say that the view's timeline does not have a target. */
+const NOT_HERE: ReadonlySet<ErrorId> = new Set([
+  'target-future',
+  'target-nodata',
+  'mark-unknown',
+  'stream-unknown',
+]);
+
+const resolveHere = async (
+  view: ArchiveView,
+  text: string,
+  target: Sought | { readonly kind: 'latest' },
+): Promise<ResolvedTarget> => {
   const { ranges, contiguousEnd } = view.restorable;
   if (contiguousEnd === undefined)
     throw new PitrError('target-nodata', { target: text, before: 'none', after: 'none' });
-  switch (target.kind) {
-    case 'latest':
-      return { text, ts: contiguousEnd, position: 'present' };
-    case 'time':
-      return within(view, text, target.ts);
-    case 'ago':
-      return within(view, text, nowMs - target.ms);
-    case 'mark':
-      return within(view, text, (await findMark(view, target.name)).ts);
-    case 'lsn': {
-      const found = await findLsn(view, target.stream, target.lsn, text);
-      const at = within(view, text, found.ts);
-      return found.rounded === undefined ? at : { ...at, rounded: found.rounded };
-    }
-    default:
-      return target satisfies never;
-  }
-
-  function within(v: ArchiveView, shown: string, ts: number): ResolvedTarget {
-    const end = contiguousEnd as number;
+  const within = (ts: number): ResolvedTarget => {
+    const position = ts === contiguousEnd ? 'present' : 'past';
     if (ranges.some((r) => r.fromTs <= ts && ts <= r.toTs))
-      return { text: shown, ts, position: ts === end ? 'present' : 'past' };
-    if (ts > end)
-      throw new PitrError('target-future', { target: shown, nearest: iso(end), timeline: v.timeline.id });
+      return { text, ts, position, timeline: timelineAt(view, ts), alsoOn: [] };
+    if (ts > contiguousEnd)
+      throw new PitrError('target-future', {
+        target: text,
+        nearest: iso(contiguousEnd),
+        timeline: view.timeline.id,
+      });
     const before = ranges.filter((r) => r.toTs < ts).at(-1)?.toTs;
     const after = ranges.find((r) => r.fromTs > ts)?.fromTs;
     throw new PitrError('target-nodata', {
-      target: shown,
+      target: text,
       before: before === undefined ? 'none' : iso(before),
       after: after === undefined ? 'none' : iso(after),
     });
+  };
+  switch (target.kind) {
+    case 'latest':
+      return within(contiguousEnd);
+    case 'time':
+      return within(target.ts);
+    case 'mark':
+      return within((await findMark(view, target.name)).ts);
+    case 'lsn': {
+      const { ts, rounded, timeline } = await findLsn(view, target.stream, target.lsn, text);
+      return { ...within(ts), timeline, ...(rounded === undefined ? {} : { rounded }) };
+    }
+    default:
+      return target satisfies never;
   }
 };
 
@@ -149,7 +194,7 @@ const findLsn = async (
   stream: string,
   lsn: number,
   text: string,
-): Promise<{ ts: number; rounded?: string }> => {
+): Promise<{ ts: number; rounded?: string; timeline: string }> => {
   let known = false;
   // of an ancestor only what lies before the fork belongs to this history
   let tsMax = Number.POSITIVE_INFINITY;
@@ -164,8 +209,10 @@ const findLsn = async (
     if (run && !at)
       throw new PitrError('object-corrupt', { name: run.segments[0].name, why: `LSN ${lsn} is not in it` });
     if (at && at.ts <= until) {
-      if (!at.batchMore) return { ts: at.ts };
-      return { ts: at.ts - 1, rounded: `LSN ${lsn} is inside a batch; rounded down to before the batch` };
+      const { id } = timeline;
+      if (!at.batchMore) return { ts: at.ts, timeline: id };
+      const rounded = `LSN ${lsn} is inside a batch; rounded down to before the batch`;
+      return { ts: at.ts - 1, rounded, timeline: id };
     }
   }
   const own = view.heads.get(view.timeline.id)?.get(stream);

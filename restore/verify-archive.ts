@@ -1,5 +1,6 @@
 import { ContentDigest } from '../engine/content-digest.ts';
 import { PitrError } from '../engine/errors.ts';
+import { listBegun, snapshotFolder } from '../snapshot/begun.ts';
 import { listSnapshots, readSnapshot } from '../snapshot/snapshots.ts';
 import { planState } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
@@ -232,8 +233,14 @@ const findOrphans = async (archive: Archive, add: Add): Promise<void> => {
     await new Promise((resolve) => setTimeout(resolve, ORPHAN_MARGIN_MS));
     known = new Set([...known, ...(await namedObjects(archive))]);
   }
+  // what a snapshot that is being made has so far is nobody's orphan
+  const begun = (await listBegun(archive)).flatMap((b) => [
+    `segments/${b.timeline}/${snapshotFolder(b.id)}/`,
+    `manifests/${b.timeline}/${b.id}/`,
+  ]);
   for (const { name, bytes } of listed)
-    if (!known.has(name)) add('orphan', name, `${bytes} bytes that nothing names`);
+    if (!known.has(name) && !begun.some((folder) => name.startsWith(folder)))
+      add('orphan', name, `${bytes} bytes that nothing names`);
 };
 
 /** Every object that a head, a manifest or the index names now. */

@@ -1,7 +1,7 @@
 import type { Archive } from '../wal/archive.ts';
 import type { Gap, Mark } from '../wal/catalog.ts';
 import type { Run } from '../wal/segment.ts';
-import { ownedPartitions, type Timeline } from '../wal/timeline.ts';
+import { currentTimeline, ownedPartitions } from '../wal/timeline.ts';
 import type { SnapshotKind } from './manifest.ts';
 import type { Restorable } from './ranges.ts';
 import { readSnapshot } from './snapshots.ts';
@@ -58,21 +58,26 @@ export interface ChainTimeline {
 export interface Chain {
   readonly archive: string;
   readonly url: string;
+  /** What commands mean when no timeline is named; null: there is none yet. */
+  readonly defaultTimeline: string | null;
   /** All timelines, parents before children. */
   readonly timelines: readonly ChainTimeline[];
 }
 
 /** Everything that hangs together in an archive: timelines, streams, snapshots, what each adds, what can be restored. */
 export const inspectChain = async (archive: Archive): Promise<Chain> => {
-  const { timelines } = await archive.timelines();
+  const all = await archive.timelines();
+  const { timelines } = all;
   const described: ChainTimeline[] = [];
-  for (const timeline of parentsFirst(timelines))
+  for (const timeline of timelines)
     described.push(await describe(await ArchiveView.read(archive, timeline.id)));
-  return { archive: archive.id, url: archive.url, timelines: described };
+  return {
+    archive: archive.id,
+    url: archive.url,
+    defaultTimeline: currentTimeline(all)?.id ?? null,
+    timelines: described,
+  };
 };
-
-const parentsFirst = (timelines: readonly Timeline[]): Timeline[] =>
-  [...timelines].sort((a, b) => a.createdMs - b.createdMs);
 
 const describe = async (view: ArchiveView): Promise<ChainTimeline> => {
   const { timeline } = view;

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { ContentDigest } from '../engine/content-digest.ts';
 import { PitrError } from '../engine/errors.ts';
 import { readIdentity } from '../engine/identity.ts';
 import { DIGEST_BYTES } from '../engine/partition.ts';
@@ -8,37 +7,41 @@ import { Store } from '../engine/store.ts';
 import type { Archive } from '../wal/archive.ts';
 import { segmentName } from '../wal/archive.ts';
 import { EXTENSION_BYTES, FLAG } from '../wal/block.ts';
-import { joinSpans } from '../wal/compaction.ts';
-import { Merge } from '../wal/merge.ts';
-import { RunWriter } from '../wal/run-writer.ts';
 import { SEGMENT_RAW_BYTES, type SegmentRef } from '../wal/segment.ts';
 import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
-import { StateAt } from '../wal/state-at.ts';
 import { withEngine } from '../wal/timeline.ts';
-import type { LogRange, Snapshot, SnapshotEntry, SnapshotKind } from './manifest.ts';
+import {
+  beginSnapshot,
+  listBegun,
+  newSnapshotId,
+  planHash,
+  rangesOf,
+  snapshotFolder,
+  sweepBegun,
+} from './begun.ts';
+import type { Begun, LogRange, Snapshot, SnapshotEntry, SnapshotKind } from './manifest.ts';
+import { type MergeStateOptions, mergeState } from './merge-state.ts';
 import { publishSnapshot, readSnapshot } from './snapshots.ts';
 import { planState, type StatePlan } from './state-plan.ts';
 import { ArchiveView } from './view.ts';
 
-export interface CreateSnapshotOptions {
+export interface CreateSnapshotOptions extends MergeStateOptions {
   readonly kind: Exclude<SnapshotKind, 'base'>;
   readonly label?: string;
   readonly timeline?: string;
-  /** The instant; default the newest that is restorable. */
+  /**
+   * The instant; default the newest that is restorable. A synthetic one without, that was begun within the last hour with the same
+   * label and not finished, is gone on with: then the instant is that one's.
+   */
   readonly ts?: number;
-  readonly onProgress?: (versions: number, total: number) => void;
+  /** Stored bytes for each range of a synthetic one; default 8 MiB. */
+  readonly rangeBytes?: number;
 }
-
-/** `20261121-100000-3fa9`: when it ends (UTC), and something random. */
-const newSnapshotId = (endTs: number): string => {
-  const at = new Date(endTs).toISOString().replace(/[-:]/g, '').replace('T', '-').slice(0, 15);
-  return `${at}-${randomBytes(2).toString('hex')}`;
-};
 
 /**
  * Takes a snapshot at an instant that the archive already covers. Copies nothing unless it is synthetic; blocks no writer;
- * becomes visible in one step.
- * @throws target-future, target-nodata, snapshot-exists
+ * becomes visible in one step. A synthetic one that is killed is gone on with by the next call for the same instant.
+ * @throws target-future, target-nodata, snapshot-exists, verification-failed, cas-conflict
  */
 export const createSnapshot = async (
   archive: Archive,
@@ -46,7 +49,7 @@ export const createSnapshot = async (
 ): Promise<SnapshotEntry> => {
   const view = await ArchiveView.read(archive, options.timeline);
   const { ranges, contiguousEnd } = view.restorable;
-  const endTs = options.ts ?? contiguousEnd;
+  const endTs = options.ts ?? (await begunInstant(view, options)) ?? contiguousEnd;
   if (endTs === undefined || contiguousEnd === undefined)
     throw new PitrError('target-nodata', { target: 'a snapshot', before: 'none', after: 'none' });
   if (endTs > contiguousEnd)
@@ -60,10 +63,23 @@ export const createSnapshot = async (
   const plan = await planState(view, endTs);
   const positions = positionsAt(view, plan.timeline, endTs);
   const parent = parentOf(view, plan, options.kind, endTs);
+  const label = options.label ?? null;
+  const { kind } = options;
+  const begun =
+    kind === 'synthetic'
+      ? await beginSnapshot(archive, {
+          kind,
+          timeline: plan.timeline,
+          label,
+          endTs,
+          plan: planHash(plan),
+          ranges: rangesOf(plan.bytes, options.rangeBytes),
+        })
+      : undefined;
   const common = {
     archive: archive.id,
-    id: newSnapshotId(endTs),
-    label: options.label ?? null,
+    id: begun?.id ?? newSnapshotId(endTs),
+    label,
     timeline: plan.timeline,
     kind: options.kind,
     createdMs: archive.clock.nowMs(),
@@ -75,15 +91,15 @@ export const createSnapshot = async (
     startTs: parent?.endTs ?? range.fromTs,
     events: [...plan.truncations, ...plan.definitions],
   };
-  if (options.kind === 'synthetic') {
-    const { segments, state: merged } = await mergeState(view, plan, common.id, options.onProgress);
-    return publishSnapshot(archive, {
+  if (begun) {
+    const { segments, digests, records } = await mergeState(archive, plan, begun, options);
+    return publishOwn(archive, begun, {
       ...common,
       events: plan.definitions,
       segments,
       log: [],
-      digests: 'missing' in plan.source ? null : merged.digest.toShards(),
-      records: merged.records,
+      digests: 'missing' in plan.source ? null : digests,
+      records,
     });
   }
   const records =
@@ -97,6 +113,37 @@ export const createSnapshot = async (
     digests: null,
     records,
   });
+};
+
+/** Publishes what was begun, and deletes what its attempts left beside it; also after somebody else has ended it. */
+const publishOwn = async (archive: Archive, begun: Begun, snapshot: Snapshot): Promise<SnapshotEntry> => {
+  try {
+    return await publishSnapshot(archive, snapshot);
+  } finally {
+    await sweepBegun(archive, begun);
+  }
+};
+
+/** An attempt that is older is not what somebody means who names no instant. */
+const RESUME_MS = 60 * 60 * 1000;
+
+/** The instant of a snapshot that was begun in the same words and can be gone on with. */
+const begunInstant = async (
+  view: ArchiveView,
+  { kind, label }: CreateSnapshotOptions,
+): Promise<number | undefined> => {
+  const { archive } = view;
+  for (const b of (await listBegun(archive)).toReversed()) {
+    const isSame =
+      b.kind === kind &&
+      b.label === (label ?? null) &&
+      b.timeline === view.timeline.id &&
+      b.state === 'working';
+    if (!isSame || archive.clock.nowMs() - b.createdMs > RESUME_MS) continue;
+    const isThere = view.restorable.ranges.some((r) => r.fromTs <= b.endTs && b.endTs <= r.toTs);
+    if (isThere && planHash(await planState(view, b.endTs)) === b.plan) return b.endTs;
+  }
+  return undefined;
 };
 
 /** Incremental: the newest snapshot before. Full by reference: the newest self-contained one, if any. Synthetic: nothing. */
@@ -135,62 +182,6 @@ const logRanges = async (
     .filter((r) => r.lsnEnd > r.lsnStart);
 };
 
-/** Merges the planned state into segments of its own: the latest version of each record, no deletes (the bottom is included). */
-const mergeState = async (
-  view: ArchiveView,
-  plan: StatePlan,
-  id: string,
-  onProgress: ((versions: number, total: number) => void) | undefined,
-): Promise<{ segments: SegmentRef[]; state: StateAt }> => {
-  const { archive } = view;
-  const readers = await Promise.all(
-    plan.runs.map((run) => Promise.all(run.segments.map((s) => archive.reader(s)))),
-  );
-  const merge = new Merge(readers);
-  const streams = joinSpans(readers.flat().flatMap((r) => r.properties.header.streams));
-  const writer = new RunWriter(
-    {
-      store: archive.store,
-      archive: archive.id,
-      timeline: plan.timeline,
-      level: -1,
-      generation: 0,
-      streams,
-      namespaces: merge.namespaces,
-      nameOf: (i) => segmentName(plan.timeline, `snapshots-${id}`, 0, i, i, 0),
-    },
-    merge.sources,
-    [],
-  );
-  const shards = 'missing' in plan.source ? 16 : plan.source.digests.length;
-  const state: StateAt = new StateAt({
-    merge,
-    limits: plan.runs.map((r) => r.limits),
-    ts: plan.ts,
-    truncations: plan.truncations,
-    shards,
-    keepExpired: true,
-    sink: (cursor, voidTime) => writer.append(cursor, voidTime),
-    drain: async () => {
-      await writer.flush();
-      onProgress?.(state.versions, plan.versions);
-    },
-    ...('missing' in plan.source ? {} : { clockTs: Float64Array.from(plan.source.clockTs) }),
-  });
-  await merge.run(state);
-  const segments = await writer.finish();
-  if (!('missing' in plan.source)) {
-    const wrong = state.clockDigest.difference(ContentDigest.from(plan.source.digests));
-    if (wrong.length > 0) {
-      await archive.store.delete(segments.map((s) => s.name));
-      throw new PitrError('verification-failed', {
-        what: `the archive's state differs from the source's digest in shards ${wrong.join(', ')}`,
-      });
-    }
-  }
-  return { segments, state };
-};
-
 /**
  * Base copy: reads an engine's store in one read transaction and makes it the start of a history, for a stream whose log the
  * archive does not have from the beginning (after a gap, or after a restore with filters). The engine goes on writing.
@@ -212,7 +203,16 @@ export const createBase = async (
         throw new PitrError('internal', {
           what: `the store is at LSN ${meta?.appliedLsn ?? 0}, before the seal at ${sealed.lsn}`,
         });
-      const id = newSnapshotId(meta.lastTs);
+      // one read transaction: what a killed copy left is not taken up, only deleted after the next one
+      const begun = await beginSnapshot(archive, {
+        kind: 'base',
+        timeline: identity.timeline,
+        label: label ?? null,
+        endTs: Math.max(meta.lastTs, sealed.ts),
+        plan: randomBytes(16).toString('hex'),
+        ranges: [],
+      });
+      const { id } = begun;
       const stream = { epoch: meta.epoch, stream: identity.stream, lsnStart: 0, lsnEnd: meta.appliedLsn + 1 };
       const segments = await writeStore(archive, identity.timeline, id, stream, store.namespaces(), records);
       const snapshot: Snapshot = {
@@ -234,7 +234,7 @@ export const createBase = async (
         events: [],
         records: segments.reduce((n, s) => n + s.rows, 0),
       };
-      return await publishSnapshot(archive, snapshot);
+      return await publishOwn(archive, begun, snapshot);
     } finally {
       done();
     }
@@ -256,7 +256,7 @@ const writeStore = async (
   const close = async (): Promise<void> => {
     if (!writer) return;
     const finished = writer.finish([]);
-    const name = segmentName(timeline, `snapshots-${id}`, 0, segments.length, segments.length, 0);
+    const name = segmentName(timeline, snapshotFolder(id), 0, segments.length, segments.length, 0);
     await archive.store.create(name, finished.bytes);
     segments.push(segmentRefOf(name, finished));
     writer = undefined;

@@ -1,7 +1,14 @@
 import { z } from 'zod';
 import type { ShardDigest } from '../engine/content-digest.ts';
+import type { PartitionRange } from '../engine/partition.ts';
 import type { ArchiveEvent } from '../wal/event.ts';
-import { archiveEventSchema, logRangesSchema, segmentRefsSchema, shardDigests } from '../wal/schema.ts';
+import {
+  archiveEventSchema,
+  logRangesSchema,
+  partitionRangeSchema,
+  segmentRefsSchema,
+  shardDigests,
+} from '../wal/schema.ts';
 import type { SegmentRef } from '../wal/segment.ts';
 
 /**
@@ -67,9 +74,30 @@ export interface SnapshotEntry {
   readonly name: string;
 }
 
+/**
+ * A snapshot with segments of its own that somebody makes or made. Its id names the folder of the segments and of the notes, so
+ * what a killed attempt left is recognised by it.
+ */
+export interface Begun {
+  readonly id: string;
+  readonly kind: 'synthetic' | 'base';
+  readonly timeline: string;
+  /** As it was asked for; the snapshot that comes of it may get another one. */
+  readonly label: string | null;
+  readonly endTs: number;
+  readonly createdMs: number;
+  /** What it is made from, as a hash; only an attempt at the very same goes on with it. */
+  readonly plan: string;
+  /** Ranges that are merged, and noted, one by one. None: it is not taken up again. */
+  readonly ranges: readonly PartitionRange[];
+  /** working: may be taken up. published, abandoned: only what it left behind is still to be deleted. */
+  readonly state: 'working' | 'published' | 'abandoned';
+}
+
 export interface SnapshotIndex {
   readonly archive: string;
   readonly snapshots: readonly SnapshotEntry[];
+  readonly begun: readonly Begun[];
 }
 
 /** Has the whole state in segments of its own: the log before its end is not needed to restore it. */
@@ -103,4 +131,17 @@ export const snapshotSchema = z.object({
 export const snapshotIndexSchema = z.object({
   archive: z.string().min(1),
   snapshots: z.array(z.object({ ...line, name: z.string().min(1) })),
+  begun: z.array(
+    z.object({
+      id: z.string().min(1),
+      kind: z.enum(['synthetic', 'base']),
+      timeline: z.string().min(1),
+      label: z.string().nullable(),
+      endTs: z.int(),
+      createdMs: z.int().min(0),
+      plan: z.string(),
+      ranges: z.array(partitionRangeSchema),
+      state: z.enum(['working', 'published', 'abandoned']),
+    }),
+  ),
 });

@@ -272,7 +272,7 @@ test('S8: A restore overwrites nothing, and writing to what it made leaves the o
   assert.deepEqual(await bench.valuesAt(past, branch), { a: 1 });
   assert.deepEqual(await bench.valuesAt(end, old), { a: 3 });
   assert.deepEqual(await bench.valuesAt(chosen, old), { a: 1, b: 2 });
-  await assert.rejects(bench.valuesAt(end + 1, old), refused('target-future'));
+  await assert.rejects(bench.valuesAt(end + 1, old), refused('target-elsewhere'));
 });
 
 test('S9: Every particle comes back bit for bit from the log, from the archive and from a restore', async (t) => {

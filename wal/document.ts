@@ -10,16 +10,27 @@ import { archiveSchema, assertShape, headSchema, timelinesSchema } from './schem
  *     {"pitr":"head","version":1,"bytes":1234,"crc32":"89abcdef"}
  *     { … }
  */
-export const DOCUMENT_VERSION = 1;
+const DOCUMENT_VERSION = 1;
+/** Kinds that have changed since. `snapshots` 2: with the list of those begun. */
+const RAISED: Readonly<Partial<Record<DocumentKind, number>>> = { snapshots: 2 };
 /** Bound on a control object; longer lists live in pages. */
 const DOCUMENT_BYTES_MAX = 64 * 1024 * 1024;
 
-export type DocumentKind = 'archive' | 'timelines' | 'head' | 'snapshots' | 'snapshot' | 'page';
+export type DocumentKind =
+  | 'archive'
+  | 'timelines'
+  | 'head'
+  | 'snapshots'
+  | 'snapshot'
+  | 'snapshot-range'
+  | 'page';
+
+const versionOf = (kind: DocumentKind): number => RAISED[kind] ?? DOCUMENT_VERSION;
 
 export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
   const text = Buffer.from(`${JSON.stringify(body, null, 1)}\n`);
   const crc = crc32(text).toString(16).padStart(8, '0');
-  const head = `${JSON.stringify({ pitr: kind, version: DOCUMENT_VERSION, bytes: text.length, crc32: crc })}\n`;
+  const head = `${JSON.stringify({ pitr: kind, version: versionOf(kind), bytes: text.length, crc32: crc })}\n`;
   return Buffer.concat([Buffer.from(head), text]);
 };
 
@@ -56,11 +67,11 @@ export const openDocument = (kind: DocumentKind, bytes: Buffer, name: string): u
     throw corrupt('header line is not JSON', cause);
   }
   if (head?.pitr !== kind) throw corrupt(`it is not a ${kind}`);
-  if (head.version !== DOCUMENT_VERSION)
+  if (head.version !== versionOf(kind))
     throw new PitrError('format-version', {
       what: name,
       version: String(head.version),
-      supported: DOCUMENT_VERSION,
+      supported: versionOf(kind),
     });
   const text = bytes.subarray(end + 1);
   if (text.length !== head.bytes) throw corrupt('it is cut short or too long');

@@ -15,7 +15,7 @@ const text = z.string();
 const name = text.min(1);
 const bytes = z.instanceof(Uint8Array);
 export const partitionsText = text.refine(PartitionSet.isText, 'not a list of partitions');
-const half = z
+export const partitionRangeSchema = z
   .object({ start: count.max(4096), end: count.max(4096) })
   .refine((r) => r.start <= r.end, 'it ends before it starts');
 export const shardDigests = z
@@ -117,7 +117,7 @@ const segmentRef = z.object({
   rows: count,
   tsMin: position,
   tsMax: position,
-  partitions: half,
+  partitions: partitionRangeSchema,
   events: count,
 });
 export const segmentRefsSchema = z.array(segmentRef);
@@ -170,7 +170,7 @@ export const segmentPropertiesSchema = z.object({
   blocks: count,
   tsMin: position,
   tsMax: position,
-  partitions: half,
+  partitions: partitionRangeSchema,
   counts: z.array(
     z.object({ namespace: text, set: text, versions: count, deletes: count, imageBytes: count }),
   ),

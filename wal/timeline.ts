@@ -27,6 +27,7 @@ export interface Timeline {
 /** The swappable object `timelines`. */
 export interface Timelines {
   readonly archive: string;
+  /** In the order in which they joined: parents before children. */
   readonly timelines: readonly Timeline[];
 }
 
@@ -41,16 +42,14 @@ export const timelineOf = (all: Timelines, id: string): Timeline => {
 };
 
 /**
- * What commands mean when no timeline is named: the newest history. A filtered copy that somebody archives is one of its own,
- * so it counts only where there is no other.
+ * What commands mean when no timeline is named: the one that joined the archive last, whatever clock its machine has. A filtered
+ * copy that somebody archives is one of its own, so it counts only where there is no other.
  */
-export const currentTimeline = (all: Timelines): Timeline | undefined => {
-  const whole = all.timelines.filter((t) => !t.detached);
-  return (whole.length > 0 ? whole : all.timelines).reduce<Timeline | undefined>(
-    (a, b) => (a && a.createdMs > b.createdMs ? a : b),
-    undefined,
-  );
-};
+export const currentTimeline = (all: Timelines): Timeline | undefined =>
+  all.timelines.findLast((t) => !rootOf(all, t.id).detached) ?? all.timelines.at(-1);
+
+/** Where a history began. */
+export const rootOf = (all: Timelines, id: string): Timeline => ancestry(all, id).at(-1) as Timeline;
 
 /** Current owner of a partition. */
 export const ownerOfPartition = (timeline: Timeline, partition: number): string | undefined =>

@@ -139,9 +139,15 @@ const treeOf = (chain: Chain): string => {
       .filter((s) => s.parent !== null && !known.has(s.parent))
       .flatMap((s) => link(s.parent));
     const end = t.restorable.contiguousEnd;
+    const from = t.forkTs === null ? '' : ` from ${formatIso(t.forkTs)}`;
     return {
-      label: `timeline ${t.id}${t.forkTs === null ? '' : ` from ${formatIso(t.forkTs)}`}, to ${end === undefined ? 'nothing' : formatIso(end)}`,
-      children: [...link(null), ...roots, ...chain.timelines.filter((c) => c.parent === t.id).map(node)],
+      label: `timeline ${t.id}${from}${t.id === chain.defaultTimeline ? ' (default)' : ''}`,
+      children: [
+        { label: `log to ${end === undefined ? 'nothing' : formatIso(end)}` },
+        ...link(null),
+        ...roots,
+        ...chain.timelines.filter((c) => c.parent === t.id).map(node),
+      ],
     };
   };
   return renderTree(chain.timelines.filter((t) => t.parent === null).map(node));

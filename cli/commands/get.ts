@@ -113,7 +113,9 @@ const inArchive = async (session: Session, key: RecordKey, flags: GetFlags): Pro
   const { archive } = places;
   const view = await ArchiveView.read(archive, await chooseTimeline(session, places, flags.timeline));
   const nowMs = session.clock.nowMs();
-  const { ts, rounded } = await resolveTarget(view, flags.at ?? 'latest', nowMs);
+  const { ts, rounded, alsoOn } = await resolveTarget(view, flags.at ?? 'latest', nowMs);
+  if (alsoOn.length > 0)
+    session.note(`timeline ${alsoOn.join(', ')} has ${flags.at} too, in another state; --timeline names it`);
   const record = await readAt(view, key, ts);
   const timeline = view.timeline.id;
   return {

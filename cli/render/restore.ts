@@ -128,6 +128,12 @@ const targetFields = (
   ['Target', formatInstant(target.ts, nowMs)],
   ['Asked for', target.text === formatIso(target.ts) ? undefined : target.text],
   ['Rounded', target.rounded],
+  [
+    'Also on',
+    target.alsoOn.length === 0
+      ? undefined
+      : `${target.alsoOn.join(', ')}: another state; --timeline names it`,
+  ],
 ];
 
 const copyInWords = ({ target }: Verification, into: string | undefined): string => {

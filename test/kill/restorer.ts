@@ -4,6 +4,7 @@ import { PitrError } from '../../engine/errors.ts';
 import { restoreEngine } from '../../restore/restore.ts';
 
 const [archive, dir, target] = process.argv.slice(2);
+writeSync(1, 'go\n');
 try {
   const report = await restoreEngine(dir, undefined, { archive, target, workers: 0 });
   writeSync(1, `${JSON.stringify({ records: report.records, verification: report.verification })}\n`);

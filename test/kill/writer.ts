@@ -38,7 +38,12 @@ const opsOf = (n: number): BatchOp[] => {
 const engine = await Engine.open({ dir: process.argv[2], sealMs: 60, lockWaitMs: 20_000 });
 const records = await stateOf(engine);
 let step = Number(records.get('counter') ?? 0);
-say(JSON.stringify({ found: { step, fingerprint: fingerprintOf(records), records: records.size } }));
+const { versions, tornBytes } = engine.report;
+say(
+  JSON.stringify({
+    found: { step, fingerprint: fingerprintOf(records), records: records.size, versions, tornBytes },
+  }),
+);
 
 for (;;) {
   const waiting = Array.from({ length: AT_ONCE }, () => {

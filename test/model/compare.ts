@@ -89,6 +89,8 @@ export class Comparison {
   readonly startTs: number;
   readonly endTs: number;
   positions = 0;
+  /** Where another branch of the history ends: what it alone has is refused with its name. */
+  otherEndTs = -1;
 
   private constructor(archive: Archive, view: ArchiveView, model: Model, startTs: number) {
     this.archive = archive;
@@ -118,7 +120,7 @@ export class Comparison {
     assert.deepEqual([ranges[0].fromTs, ranges.at(-1)?.toTs], [startTs, endTs], 'S4: the restorable range');
     assert.equal(contiguousEnd, endTs, 'S4: the contiguous end');
     const refusals = [
-      [endTs + 1, 'target-future'],
+      [endTs + 1, this.otherEndTs > endTs ? 'target-elsewhere' : 'target-future'],
       [startTs - 1, 'target-nodata'],
     ] as const;
     for (const [ts, id] of refusals)

@@ -144,11 +144,13 @@ const fork = async (world: World, rng: Rng, keys: readonly ModelKey[], old: Comp
     await forked.seal(node);
     await forked.archiveRound(node);
     const fresh = await Comparison.open(world.archiveUrl, model, old.startTs, forked.timeline);
+    fresh.otherEndTs = old.endTs;
     await fresh.ranges();
     for (const at of [old.startTs, ts - 1, ts, ts + 1, fresh.endTs, ...model.instants()])
       if (at >= fresh.startTs && at <= fresh.endTs) await fresh.at(at);
     // the history that was left is as it was
     const left = await Comparison.open(world.archiveUrl, world.model, old.startTs, timeline);
+    left.otherEndTs = fresh.endTs;
     await left.ranges();
     await left.at(left.endTs);
     await left.at(ts);

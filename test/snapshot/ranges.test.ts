@@ -123,7 +123,7 @@ test('an LSN of the parent after the fork is not taken for a state of the fork',
   };
   assert.equal(await lines('lsn:a/2'), 2);
   assert.equal(await lines('latest'), 5);
-  await assert.rejects(lines('lsn:a/5'), is('target-nodata'));
+  await assert.rejects(lines('lsn:a/5'), is('target-elsewhere'));
   await assert.rejects(lines('lsn:fork/99'), is('target-future'));
 });
 

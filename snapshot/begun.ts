@@ -1,0 +1,127 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { PitrError } from '../engine/errors.ts';
+import { PARTITIONS, type PartitionRange } from '../engine/partition.ts';
+import type { Archive } from '../wal/archive.ts';
+import type { Begun } from './manifest.ts';
+import { noteName } from './progress-note.ts';
+import { changeIndex, listSnapshots, readIndex, readSnapshot } from './snapshots.ts';
+import type { StatePlan } from './state-plan.ts';
+
+/** Stored bytes that one range reads: what a kill can cost, and what one worker does at a time. */
+const RANGE_BYTES = 8 * 1024 * 1024;
+const RANGES_MAX = 512;
+
+/** `20261121-100000-3fa9`: when it ends (UTC), and something random. */
+export const newSnapshotId = (endTs: number): string => {
+  const at = new Date(endTs).toISOString().replace(/[-:]/g, '').replace('T', '-').slice(0, 15);
+  return `${at}-${randomBytes(2).toString('hex')}`;
+};
+
+/** The folder of a snapshot's own segments. */
+export const snapshotFolder = (id: string): string => `snapshots-${id}`;
+
+/**
+ * What the segments of a snapshot follow from, as sha256: the same state, the same events, and the same statement of the
+ * source. Objects are not in it: compaction may replace them between two attempts.
+ */
+export const planHash = ({ timeline, ts, source, truncations, definitions }: StatePlan): string => {
+  const events = [...truncations, ...definitions].map((e) => JSON.stringify(e)).sort();
+  return createHash('sha256')
+    .update(JSON.stringify([timeline, ts, source, events]))
+    .digest('hex');
+};
+
+/** Cuts all partitions into ranges of about equal work. */
+export const rangesOf = (bytes: number, rangeBytes = RANGE_BYTES): PartitionRange[] => {
+  const count = Math.min(RANGES_MAX, Math.max(1, Math.ceil(bytes / rangeBytes)));
+  const step = Math.ceil(PARTITIONS / count);
+  const ranges: PartitionRange[] = [];
+  for (let start = 0; start < PARTITIONS; start += step)
+    ranges.push({ start, end: Math.min(PARTITIONS, start + step) });
+  return ranges;
+};
+
+export const listBegun = async (archive: Archive): Promise<readonly Begun[]> =>
+  (await readIndex(archive))?.begun ?? [];
+
+/**
+ * Enters a snapshot as begun, or finds the same one that an earlier attempt began: same kind, timeline and plan.
+ * @throws snapshot-exists when the label is taken: better said before the work than after it
+ */
+export const beginSnapshot = async (
+  archive: Archive,
+  wanted: Omit<Begun, 'id' | 'createdMs' | 'state'>,
+): Promise<Begun> => {
+  await sweepBegun(archive);
+  let begun: Begun | undefined;
+  await changeIndex(archive, (index) => {
+    const { label } = wanted;
+    if (label !== null && index?.snapshots.some((s) => s.label === label))
+      throw new PitrError('snapshot-exists', { id: label });
+    begun = index?.begun.find(
+      (b) =>
+        b.state === 'working' &&
+        b.kind === wanted.kind &&
+        b.timeline === wanted.timeline &&
+        b.plan === wanted.plan,
+    );
+    if (index && begun) return index;
+    begun = {
+      ...wanted,
+      id: newSnapshotId(wanted.endTs),
+      createdMs: archive.clock.nowMs(),
+      state: 'working',
+    };
+    return {
+      archive: archive.id,
+      snapshots: index?.snapshots ?? [],
+      begun: [...(index?.begun ?? []), begun],
+    };
+  });
+  return begun as Begun;
+};
+
+/** Gives up what was begun: nothing of it is taken over, and the next sweep deletes it. */
+export const abandonSnapshot = async (archive: Archive, id: string): Promise<void> => {
+  await changeIndex(archive, (index) => ({
+    archive: archive.id,
+    snapshots: index?.snapshots ?? [],
+    begun: (index?.begun ?? []).map((b) =>
+      b.id === id && b.state === 'working' ? { ...b, state: 'abandoned' } : b,
+    ),
+  }));
+  await sweepBegun(archive);
+};
+
+/**
+ * Deletes what attempts left that are over: of abandoned ones everything, of published ones what the manifest does not name. The
+ * entry goes last, so a sweep that is killed is done again by the next one. What cannot be deleted keeps its entry. `mine`: what
+ * this process has worked on.
+ */
+export const sweepBegun = async (archive: Archive, mine?: Begun): Promise<void> => {
+  const all = await listBegun(archive);
+  const over = all.filter((b) => b.state !== 'working');
+  // somebody else may have ended it and swept already, while this process still wrote
+  if (mine && !all.some((b) => b.id === mine.id)) over.push(mine);
+  if (over.length === 0) return;
+  const entries = await listSnapshots(archive);
+  const swept = new Set<string>();
+  for (const begun of over) {
+    const entry = entries.find((s) => s.id === begun.id);
+    const manifest = entry && (await readSnapshot(archive, entry));
+    const named = new Set(manifest?.segments.map((s) => s.name));
+    if (entry) named.add(entry.name);
+    const left = [
+      ...(await archive.store.list(`segments/${begun.timeline}/${snapshotFolder(begun.id)}/`)),
+      ...(await archive.store.list(`manifests/${begun.timeline}/${begun.id}/`)),
+    ];
+    const names = left.map((o) => o.name).filter((name) => !named.has(name));
+    names.push(...begun.ranges.map((range) => noteName(begun, range)));
+    if ((await archive.store.delete(names)).length === 0) swept.add(begun.id);
+  }
+  await changeIndex(archive, (index) => ({
+    archive: archive.id,
+    snapshots: index?.snapshots ?? [],
+    begun: (index?.begun ?? []).filter((b) => !swept.has(b.id)),
+  }));
+};
