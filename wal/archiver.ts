@@ -376,11 +376,11 @@ export class Archiver {
       this.#emit({
         kind: 'archived',
         stream: this.identity.stream,
-        versions: batch.versions.length,
+        versions: batch.versions.rows,
         bytes,
         frontierTs: next.frontier.ts,
       });
-    return batch.versions.length;
+    return batch.versions.rows;
   }
 
   async #deleteRetired(): Promise<void> {
