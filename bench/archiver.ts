@@ -183,7 +183,7 @@ const round = async (dir: string, archiveDir: string, logBytes: number): Promise
     const { runs } = archiver.head;
     const stored = runs.flatMap((r) => r.segments).reduce((n, s) => n + s.bytes, 0);
     const merge = await measured(stored, async () => {
-      await archiver.compact(2);
+      await archiver.compact({ full: true });
       return runs.flatMap((r) => r.segments).reduce((n, s) => n + s.rows, 0);
     });
     await createSnapshot(archiver.archive, { kind: 'full', label: randomBytes(4).toString('hex') });

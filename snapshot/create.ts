@@ -8,10 +8,10 @@ import { Store } from '../engine/store.ts';
 import type { Archive } from '../wal/archive.ts';
 import { segmentName } from '../wal/archive.ts';
 import { EXTENSION_BYTES, FLAG } from '../wal/block.ts';
-import { joinSpans } from '../wal/compaction.ts';
+import { withLease } from '../wal/lease.ts';
 import { Merge } from '../wal/merge.ts';
 import { RunWriter } from '../wal/run-writer.ts';
-import { SEGMENT_RAW_BYTES, type SegmentRef } from '../wal/segment.ts';
+import { joinSpans, SEGMENT_RAW_BYTES, type SegmentRef } from '../wal/segment.ts';
 import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
 import { StateAt } from '../wal/state-at.ts';
 import { withEngine } from '../wal/timeline.ts';
@@ -38,12 +38,12 @@ const newSnapshotId = (endTs: number): string => {
 /**
  * Takes a snapshot at an instant that the archive already covers. Copies nothing unless it is synthetic; blocks no writer;
  * becomes visible in one step.
- * @throws target-future, target-nodata, snapshot-exists
+ * @throws target-future, target-nodata, snapshot-exists, lease-lost
  */
-export const createSnapshot = async (
-  archive: Archive,
-  options: CreateSnapshotOptions,
-): Promise<SnapshotEntry> => {
+export const createSnapshot = (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> =>
+  withLease(archive, 'snapshot', () => createHeld(archive, options));
+
+const createHeld = async (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> => {
   const view = await ArchiveView.read(archive, options.timeline);
   const { ranges, contiguousEnd } = view.restorable;
   const endTs = options.ts ?? contiguousEnd;

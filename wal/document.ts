@@ -8,11 +8,19 @@ import { PitrError } from '../engine/errors.ts';
  *     {"pitr":"head","version":1,"bytes":1234,"crc32":"89abcdef"}
  *     { … }
  */
-export const DOCUMENT_VERSION = 1;
+export const DOCUMENT_VERSION = 2;
 /** Bound on a control object; longer lists live in pages. */
 const DOCUMENT_BYTES_MAX = 64 * 1024 * 1024;
 
-export type DocumentKind = 'archive' | 'timelines' | 'head' | 'snapshots' | 'snapshot' | 'page';
+export type DocumentKind =
+  | 'archive'
+  | 'timelines'
+  | 'head'
+  | 'snapshots'
+  | 'snapshot'
+  | 'page'
+  | 'merge'
+  | 'leases';
 
 export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
   const text = Buffer.from(`${JSON.stringify(body, null, 1)}\n`);

@@ -96,3 +96,21 @@ export interface Run {
   readonly tsMax: number;
   readonly segments: readonly SegmentRef[];
 }
+
+/** Spans of the same epoch and stream as one, ordered by (epoch, stream). */
+export const joinSpans = (spans: readonly StreamSpan[]): StreamSpan[] => {
+  const joined = new Map<string, StreamSpan>();
+  for (const s of spans) {
+    const id = `${s.epoch}/${s.stream}`;
+    const old = joined.get(id);
+    joined.set(id, {
+      epoch: s.epoch,
+      stream: s.stream,
+      lsnStart: Math.min(s.lsnStart, old?.lsnStart ?? s.lsnStart),
+      lsnEnd: Math.max(s.lsnEnd, old?.lsnEnd ?? s.lsnEnd),
+    });
+  }
+  return [...joined.values()].sort(
+    (a, b) => a.epoch - b.epoch || Buffer.compare(Buffer.from(a.stream), Buffer.from(b.stream)),
+  );
+};
