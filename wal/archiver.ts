@@ -184,7 +184,11 @@ export class Archiver {
    */
   async compact(request: CompactRequest = {}): Promise<number> {
     this.#assertOpen();
-    const merges = await this.#compaction.run(request);
+    const merges = await this.#compaction.run(request).catch((error) => {
+      // the note of an unfinished merge may tell before the head does
+      if (isPitrError(error, 'fenced') && !this.#fenced) this.#stopFenced(error);
+      throw error;
+    });
     await this.#enqueue(() => this.#deleteRetired());
     return merges;
   }

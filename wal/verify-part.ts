@@ -27,6 +27,7 @@ export const verifyPart = async (
     });
   // opened anew: what this process remembers proves nothing
   const reader = await SegmentReader.open(archive.store, ref, archive.id);
+  await reader.header();
   const seeds = new SeedTable(reader.properties);
   const found = new VersionDigest();
   for (const group of groupsOf(await reader.blocks()))
