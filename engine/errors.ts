@@ -87,7 +87,7 @@ export const ERRORS = {
   'agent-busy': kind(
     51,
     (f) => `stream ${f.stream} already has an archiving agent (${f.dir})`,
-    () => 'one agent archives one stream; stop the other first',
+    (f) => `${f.hint ?? 'one agent archives one stream; stop the other first'}`,
   ),
   fenced: kind(
     52,

@@ -89,7 +89,7 @@ export class Archiver {
       {
         archive,
         // a store that was passed in is known to this thread only
-        pool: new MergePool(archive, options.store === undefined),
+        pool: new MergePool(archive, options.store ? Number.POSITIVE_INFINITY : options.threadBytes),
         head: () => this.head,
         publish: (inputs, merged, objects) =>
           this.#enqueue(() => this.#publishMerged(inputs, merged, objects)),

@@ -20,6 +20,8 @@ export interface CompactionOptions {
   readonly partRawBytes?: number;
   /** Stored bytes up to which a merge keeps no note. Default 16 MiB. */
   readonly smallBytes?: number;
+  /** Stored bytes from which a merge has a thread of its own. Default 2 MiB. */
+  readonly threadBytes?: number;
 }
 
 /** What compaction needs of the archiver: it never changes the head itself. */

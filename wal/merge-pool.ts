@@ -4,8 +4,8 @@ import type { Archive } from './archive.ts';
 import { type MergeHooks, type MergeJob, type MergeOutcome, runMergeJob } from './merge-job.ts';
 import type { MergedPart, MergePosition } from './run-writer.ts';
 
-/** Stored bytes up to which a merge is done in the caller's thread: starting a thread would take longer. */
-const OWN_THREAD_BYTES = 2 * 1024 * 1024;
+/** Stored bytes from which a merge has a thread of its own: below, starting one would take longer. */
+const THREAD_BYTES = 2 * 1024 * 1024;
 
 export type ToMergeWorker =
   | { readonly kind: 'job'; readonly job: MergeJob }
@@ -20,21 +20,21 @@ export type FromMergeWorker =
 /** Runs merge jobs, one at a time: large ones on a thread of their own, kept for the next. */
 export class MergePool {
   readonly #archive: Archive;
-  readonly #useThread: boolean;
+  readonly #threadBytes: number;
   #worker: Worker | undefined;
   #stop: ((error: PitrError) => void) | undefined;
   #closed = false;
 
-  /** `useThread` false: the store is one that a thread cannot open by its URL. */
-  constructor(archive: Archive, useThread: boolean) {
+  /** `threadBytes` Infinity: the store is one that a thread cannot open by its URL. */
+  constructor(archive: Archive, threadBytes = THREAD_BYTES) {
     this.#archive = archive;
-    this.#useThread = useThread;
+    this.#threadBytes = threadBytes;
   }
 
   async run(job: MergeJob, hooks: Omit<MergeHooks, 'check'>): Promise<MergeOutcome> {
     const bytes = job.runs.flatMap((r) => r.segments).reduce((n, s) => n + s.bytes, 0);
     if (this.#closed) throw interrupted();
-    if (this.#useThread && bytes > OWN_THREAD_BYTES) return this.#onThread(job, hooks);
+    if (bytes >= this.#threadBytes) return this.#onThread(job, hooks);
     return runMergeJob(this.#archive, job, {
       ...hooks,
       check: () => {
