@@ -38,7 +38,7 @@ test('compact merges by level, --full into one run; status and chain say what wa
   const full = (await jsonOf(['compact', 'data', '--full'], { cwd })).streams[0];
   assert.deepEqual([full.merges, full.runsAfter, full.versions], [1, 1, 11]);
   assert.deepEqual([full.written.seals.versions, full.written.merges.versions], [11, 9 + 9 + 11]);
-  assert.ok(full.writeAmplification > 2);
+  assert.ok(full.writeAmplification > 1.5);
   const status = await jsonOf(['status', 'data', '--max-lag', '1d'], { cwd });
   assert.equal(status.streams[0].writeAmplification, full.writeAmplification);
   assert.deepEqual(status.leases, []);
@@ -64,12 +64,11 @@ test('a full copy is a border: what is before it and after it stays apart, until
 test('a directory with a running agent, and a fanout that is none, are refused', async () => {
   const archiver = await Archiver.open(join(cwd, 'data'));
   try {
-    const busy = await errorOf(['compact', 'data', '--full'], { cwd });
-    assert.deepEqual([busy.id, busy.exitCode], ['agent-busy', 51]);
+    const busy = await errorOf(['compact', 'data', '--full'], { cwd }, 'agent-busy', 51);
     assert.match(busy.hint, /stop the agent/);
-    assert.match((await errorOf(['compact', 'data'], { cwd })).hint, /merges by itself/);
+    assert.match((await errorOf(['compact', 'data'], { cwd }, 'agent-busy', 51)).hint, /merges by itself/);
   } finally {
     await archiver.close();
   }
-  assert.equal((await errorOf(['compact', 'data', '--fanout', '1'], { cwd })).id, 'usage');
+  await errorOf(['compact', 'data', '--fanout', '1'], { cwd }, 'usage', 2);
 });
