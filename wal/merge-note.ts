@@ -1,4 +1,4 @@
-import { PitrError } from '../engine/errors.ts';
+import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { Archive } from './archive.ts';
 import type { MergeJob } from './merge-job.ts';
 import type { MergedPart, MergePosition } from './run-writer.ts';
@@ -77,11 +77,23 @@ export class NoteKeeper {
     }
   }
 
-  /** Takes another's note over by writing it again as one's own: from then on the other can change and delete nothing. */
+  /**
+   * Takes another's note over by writing it again as one's own, whatever it says: from then on the other, who may only have
+   * slept, can change nothing here.
+   * @throws fenced when the note is of a newer holder
+   */
   async takeOver(): Promise<void> {
-    const { generation, claim, merge } = this.#note ?? { ...this.#owner, merge: null };
-    if (merge && (generation !== this.#owner.generation || claim !== this.#owner.claim))
-      await this.write(merge);
+    for (;;) {
+      const { generation, claim, merge } = this.#note ?? { generation: 0, claim: '', merge: null };
+      if (generation === this.#owner.generation && claim === this.#owner.claim) return;
+      try {
+        await this.write(merge);
+      } catch (error) {
+        // the older one has written once more, just now
+        const newest = this.#note?.generation ?? 0;
+        if (!isPitrError(error, 'fenced') || newest >= this.#owner.generation) throw error;
+      }
+    }
   }
 
   async #read(): Promise<void> {

@@ -280,6 +280,50 @@ describe('compaction: beside shipping', () => {
   });
 });
 
+describe('compaction: taken over', () => {
+  inScratch(
+    'a holder that wakes while its successor looks at the note changes nothing in it',
+    async (dir) => {
+      const store = new MemoryStore();
+      const [a, b] = [join(dir, 'a'), join(dir, 'b')];
+      const lastLsn = await fillRuns(a, store, 3);
+      await copyDir(a, b);
+      const old = await Archiver.open(a, { store, ...LARGE });
+      let creates = 0;
+      let wake = (): void => undefined;
+      const awake = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      let sleeps = (): void => undefined;
+      const asleep = new Promise<void>((resolve) => {
+        sleeps = resolve;
+      });
+      store.hook = async (call, name, when) => {
+        if (call !== 'create' || when !== 'before' || !name.includes('/L1/') || ++creates !== 3) return;
+        sleeps();
+        await awake;
+      };
+      const work = old.compact({ full: true });
+      await asleep;
+      const taker = await Archiver.open(b, { store, ...LARGE });
+      let isLooking = false;
+      store.hook = async (call, name) => {
+        // the taker reads the parts that were noted
+        if (call !== 'read' || !name.includes('/L1/') || isLooking) return;
+        isLooking = true;
+        wake();
+        await refuses('fenced', work);
+      };
+      await taker.compact({ full: true });
+      assert.ok(isLooking);
+      const head = await headOf(store, a);
+      assert.equal(head.runs.length, 1);
+      assert.deepEqual(await lsnsOf(store, head), dense(lastLsn));
+      await Promise.all([old.close(), taker.close()]);
+    },
+  );
+});
+
 describe('compaction: read back', () => {
   inScratch('an output that is not readable as it was written replaces nothing', async (dir) => {
     const store = new MemoryStore();
