@@ -1,5 +1,6 @@
 /** `npm run bench -- [NAME] [options]`: every benchmark, or the one named. */
 const BENCHES: Readonly<Record<string, () => Promise<(args: string[]) => Promise<void>>>> = {
+  archiver: async () => (await import('./archiver.ts')).benchArchiver,
   merge: async () => (await import('./merge.ts')).benchMerge,
   snapshot: async () => (await import('./snapshot.ts')).benchSnapshot,
 };

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import { registerAgent } from './commands/agent.ts';
 import { registerChain } from './commands/chain.ts';
+import { registerCompact } from './commands/compact.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerGet } from './commands/get.ts';
 import { registerHandover } from './commands/handover.ts';
@@ -20,7 +21,10 @@ export type Register = (program: PitrCommand, runner: Runner) => void;
 
 /** Groups of `pitr --help`, in its order. A new command is one line here. */
 const COMMANDS: readonly (readonly [group: string, commands: readonly Register[]])[] = [
-  ['Protect:', [registerInit, registerAgent, registerMark, registerSnapshot, registerHandover]],
+  [
+    'Protect:',
+    [registerInit, registerAgent, registerMark, registerSnapshot, registerCompact, registerHandover],
+  ],
   ['Recover:', [registerRestore, registerGet]],
   ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor]],
 ];

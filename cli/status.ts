@@ -5,8 +5,9 @@ import { PartitionSet } from '../engine/partition.ts';
 import type { RestorableRange } from '../snapshot/ranges.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import type { Archive } from '../wal/archive.ts';
-import type { Gap, Head } from '../wal/catalog.ts';
+import { type Gap, type Head, writeAmplification } from '../wal/catalog.ts';
 import { logDirOf } from '../wal/engine.ts';
+import { type LeaseEntry, listLeases } from '../wal/lease.ts';
 import { logFilesIn } from '../wal/log-file.ts';
 import type { Timeline } from '../wal/timeline.ts';
 import type { EngineDir } from './places.ts';
@@ -39,6 +40,9 @@ export interface StreamStatus {
   readonly runs: number;
   readonly segments: number;
   readonly bytes: number;
+  /** Bytes that seals and merges wrote since the stream's beginning, and how often that is what came in; null: nothing yet. */
+  readonly written: Head['written'] | null;
+  readonly writeAmplification: number | null;
   readonly gaps: readonly Gap[];
   readonly local?: LocalStatus;
 }
@@ -57,6 +61,8 @@ export interface Status {
   readonly streams: readonly StreamStatus[];
   readonly snapshots: number;
   readonly lastSnapshot: ReturnType<typeof snapshotData> | null;
+  /** Who works by a catalog that was read earlier; one that died is here until an agent has found out. */
+  readonly leases: readonly LeaseEntry[];
   readonly timelines: readonly {
     readonly id: string;
     readonly parent: string | null;
@@ -120,6 +126,7 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
     streams,
     snapshots: view.snapshots.length,
     lastSnapshot: last ? snapshotData(last) : null,
+    leases: await listLeases(archive),
     timelines: view.timelines.timelines.map((t) => ({
       id: t.id,
       parent: t.parent?.timeline ?? null,
@@ -149,6 +156,8 @@ const streamStatus = (
     runs: head?.runs.length ?? 0,
     segments: segments.length,
     bytes: segments.reduce((n, s) => n + s.bytes, 0),
+    written: head?.written ?? null,
+    writeAmplification: head ? writeAmplification(head.written) : null,
     gaps: head?.gaps ?? [],
     ...(local ? { local } : {}),
   };

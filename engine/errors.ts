@@ -87,7 +87,7 @@ export const ERRORS = {
   'agent-busy': kind(
     51,
     (f) => `stream ${f.stream} already has an archiving agent (${f.dir})`,
-    () => 'one agent archives one stream; stop the other first',
+    (f) => `${f.hint ?? 'one agent archives one stream; stop the other first'}`,
   ),
   fenced: kind(
     52,
@@ -186,7 +186,7 @@ export const ERRORS = {
   'verification-failed': kind(
     35,
     (f) => `verification failed: ${f.what}`,
-    () => 'do not use the restored copy; run pitr verify on the archive',
+    (f) => `${f.hint ?? 'do not use the restored copy; run pitr verify on the archive'}`,
   ),
   'snapshot-unknown': kind(
     36,
@@ -210,6 +210,11 @@ export const ERRORS = {
     39,
     (f) => `gave up after ${f.seconds} s waiting for ${f.what}`,
     () => 'is an agent running? pitr status shows the frontier of every stream',
+  ),
+  'lease-lost': kind(
+    48,
+    (f) => `${f.what} lost its hold on the archive: ${f.why}`,
+    () => 'objects that it had planned to read are gone; run the command again, it plans anew',
   ),
   'record-lost': kind(
     29,

@@ -14,6 +14,7 @@ import { ArchiveView } from '../snapshot/view.ts';
 import { Archive } from '../wal/archive.ts';
 import type { Archiver } from '../wal/archiver.ts';
 import { Engine } from '../wal/engine.ts';
+import { withLease } from '../wal/lease.ts';
 import { withHandover } from '../wal/timeline.ts';
 import { runRange } from './range-job.ts';
 
@@ -108,7 +109,9 @@ const move = async (from: Side, to: Side, options: HandoverOptions): Promise<Han
   });
   const file = join(to.dir, `incoming-${randomBytes(4).toString('hex')}.records`);
   try {
-    await writeState(archive, from.timeline, released.ts, partitions, file);
+    await withLease(archive, 'handover', () =>
+      writeState(archive, from.timeline, released.ts, partitions, file),
+    );
     const { lsn, ts, records } = await to.acquire({
       partitions: partitions.toString(),
       peer: from.stream,

@@ -19,6 +19,7 @@ import { planState, type StatePlan } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import { Archive } from '../wal/archive.ts';
 import { absoluteUrl } from '../wal/engine.ts';
+import { withLease } from '../wal/lease.ts';
 import { LOG_DIR } from '../wal/local-log.ts';
 import { InOrder } from './in-order.ts';
 import type { RangeResult, RestoreJob } from './range-job.ts';
@@ -102,14 +103,14 @@ const RESTORING_FILE = 'restoring.json';
 /** The lock file, and what SQLite keeps beside it. */
 const LOCK_NAME = basename(writerLockPath('.'));
 
+const archiveOf = async ({ archive, clock }: RestoreOptions): Promise<Archive> =>
+  typeof archive === 'string' ? Archive.open(archive, clock ? { clock } : {}) : archive;
+
 /** Resolves the target and plans; reads, changes nothing. @throws target-*, mark-unknown, stream-unknown, timeline-unknown */
 export const planRestore = async (
   options: RestoreOptions,
 ): Promise<{ archive: Archive; view: ArchiveView; plan: RestorePlan }> => {
-  const archive =
-    typeof options.archive === 'string'
-      ? await Archive.open(options.archive, options.clock ? { clock: options.clock } : {})
-      : options.archive;
+  const archive = await archiveOf(options);
   const view = await ArchiveView.read(archive, options.timeline);
   const target = await resolveTarget(view, options.target, (options.clock ?? archive.clock).nowMs());
   const state = await planState(view, target.ts);
@@ -132,7 +133,13 @@ export const planRestore = async (
  * of the same target left is thrown away and made again, anything else there is refused (S8).
  * @throws target-*, target-not-empty, verification-failed, object-corrupt …
  */
-export const restoreEngine = async (
+export const restoreEngine = (
+  dir: string,
+  stream: string | undefined,
+  options: RestoreOptions,
+): Promise<RestoreReport> => leased(options, (held) => restoreIntoEngine(dir, stream, held));
+
+const restoreIntoEngine = async (
   dir: string,
   stream: string | undefined,
   options: RestoreOptions,
@@ -211,7 +218,21 @@ export const restoreEngine = async (
 };
 
 /** Restores as JSON lines, in partition order. `write` may wait; nothing is read back. */
-export const restoreJsonLines = async (
+export const restoreJsonLines = (
+  write: (text: Buffer) => Promise<void>,
+  options: RestoreOptions,
+): Promise<RestoreReport> => leased(options, (held) => restoreAsLines(write, held));
+
+/** What the archive's catalog names stays until the restore has ended, from before the catalog is read. @throws lease-lost */
+const leased = async <T>(
+  options: RestoreOptions,
+  work: (options: RestoreOptions) => Promise<T>,
+): Promise<T> => {
+  const archive = await archiveOf(options);
+  return withLease(archive, 'restore', () => work({ ...options, archive }));
+};
+
+const restoreAsLines = async (
   write: (text: Buffer) => Promise<void>,
   options: RestoreOptions,
 ): Promise<RestoreReport> => {

@@ -5,6 +5,8 @@ import { listSnapshots, readSnapshot } from '../snapshot/snapshots.ts';
 import { planState } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import type { Archive } from '../wal/archive.ts';
+import { knownNames } from '../wal/compaction.ts';
+import { withLease } from '../wal/lease.ts';
 import type { Run, SegmentRef } from '../wal/segment.ts';
 import type { SegmentReader } from '../wal/segment-reader.ts';
 import type { RestoreJob } from './range-job.ts';
@@ -46,8 +48,12 @@ export interface VerifyOptions {
 /**
  * Reads everything that the catalog names: every block's checksums, order, counts; that each LSN is there exactly once; that
  * runs follow each other; that snapshots have what they name; and that the merged state is what the source stated.
+ * @throws lease-lost
  */
-export const verifyArchive = async (archive: Archive, options: VerifyOptions = {}): Promise<VerifyReport> => {
+export const verifyArchive = (archive: Archive, options: VerifyOptions = {}): Promise<VerifyReport> =>
+  withLease(archive, 'verify', () => verifyHeld(archive, options));
+
+const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<VerifyReport> => {
   const started = performance.now();
   const anomalies: Anomaly[] = [];
   const add = (kind: Anomaly['class'], object: string, what: string): void => {
@@ -97,6 +103,13 @@ export const verifyArchive = async (archive: Archive, options: VerifyOptions = {
         );
     }
   for (const ref of own) await checkRef(ref);
+  // what nothing names any more was replaced while we read: that says nothing about the archive
+  const missing = anomalies.filter((a) => a.class === 'missing');
+  if (missing.length > 0) {
+    const named = await namedObjects(archive);
+    const gone = missing.find((a) => !named.has(a.object));
+    if (gone) throw new PitrError('lease-lost', { what: 'verify', why: `${gone.object} was replaced` });
+  }
   const states: VerifyReport['states'][number][] = [];
   // a recorded gap limits what can be restored; what can be is still checked
   if (anomalies.every((a) => a.class === 'gap'))
@@ -248,8 +261,7 @@ const namedObjects = async (archive: Archive): Promise<Set<string>> => {
   const names = new Set<string>();
   for (const timeline of (await archive.timelines()).timelines)
     for (const head of (await archive.heads(timeline)).values()) {
-      for (const run of head.runs) for (const ref of run.segments) names.add(ref.name);
-      for (const r of head.retired) for (const name of r.names) names.add(name);
+      for (const name of await knownNames(archive, head)) names.add(name);
     }
   for (const entry of await listSnapshots(archive)) {
     names.add(entry.name);

@@ -1,5 +1,5 @@
 import type { Archive } from '../wal/archive.ts';
-import type { Gap, Mark } from '../wal/catalog.ts';
+import { type Gap, type Head, type Mark, writeAmplification } from '../wal/catalog.ts';
 import type { Run } from '../wal/segment.ts';
 import { currentTimeline, ownedPartitions } from '../wal/timeline.ts';
 import type { SnapshotKind } from './manifest.ts';
@@ -40,6 +40,9 @@ export interface ChainStream {
   readonly segments: number;
   readonly bytes: number;
   readonly versions: number;
+  /** Bytes and versions that seals and merges wrote since the stream's beginning; null: nothing yet. */
+  readonly written: Head['written'] | null;
+  readonly writeAmplification: number | null;
   readonly gaps: readonly Gap[];
 }
 
@@ -147,6 +150,8 @@ const describe = async (view: ArchiveView): Promise<ChainTimeline> => {
         segments: segments.length,
         bytes: segments.reduce((n, s) => n + s.bytes, 0),
         versions: segments.reduce((n, s) => n + s.rows, 0),
+        written: head?.written ?? null,
+        writeAmplification: head ? writeAmplification(head.written) : null,
         gaps: head?.gaps ?? [],
       };
     }),

@@ -7,6 +7,7 @@ import { Store } from '../engine/store.ts';
 import type { Archive } from '../wal/archive.ts';
 import { segmentName } from '../wal/archive.ts';
 import { EXTENSION_BYTES, FLAG } from '../wal/block.ts';
+import { withLease } from '../wal/lease.ts';
 import { SEGMENT_RAW_BYTES, type SegmentRef } from '../wal/segment.ts';
 import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
 import { withEngine } from '../wal/timeline.ts';
@@ -41,12 +42,12 @@ export interface CreateSnapshotOptions extends MergeStateOptions {
 /**
  * Takes a snapshot at an instant that the archive already covers. Copies nothing unless it is synthetic; blocks no writer;
  * becomes visible in one step. A synthetic one that is killed is gone on with by the next call for the same instant.
- * @throws target-future, target-nodata, snapshot-exists, verification-failed, cas-conflict
+ * @throws target-future, target-nodata, snapshot-exists, verification-failed, cas-conflict, lease-lost
  */
-export const createSnapshot = async (
-  archive: Archive,
-  options: CreateSnapshotOptions,
-): Promise<SnapshotEntry> => {
+export const createSnapshot = (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> =>
+  withLease(archive, 'snapshot', () => createHeld(archive, options));
+
+const createHeld = async (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> => {
   const view = await ArchiveView.read(archive, options.timeline);
   const { ranges, contiguousEnd } = view.restorable;
   const endTs = options.ts ?? (await begunInstant(view, options)) ?? contiguousEnd;

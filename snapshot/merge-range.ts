@@ -1,8 +1,8 @@
 import type { PartitionRange } from '../engine/partition.ts';
 import { type Archive, segmentName } from '../wal/archive.ts';
-import { joinSpans } from '../wal/compaction.ts';
 import { Merge } from '../wal/merge.ts';
 import { RunWriter } from '../wal/run-writer.ts';
+import { joinSpans } from '../wal/segment.ts';
 import { StateAt } from '../wal/state-at.ts';
 import { snapshotFolder } from './begun.ts';
 import type { MergedRange } from './progress-note.ts';

@@ -140,13 +140,13 @@ test("another archive's segment, and another archive's head", async () => {
 test('a future format version of a control object, a segment, a log file, an engine directory', async () => {
   const control = copyOf('one', 'future-control');
   const path = join(cwd, control, 'archive');
-  writeFileSync(path, readFileSync(path, 'utf8').replace('"version":1', '"version":2'));
+  writeFileSync(path, readFileSync(path, 'utf8').replace(/"version":\d+/, '"version":99'));
   await refused('format-version', 'status', '--archive', `file:${control}`);
 
   const data = copyOf('one', 'future-segment');
   const [segment] = segmentsIn(data);
   const bytes = readFileSync(segment);
-  bytes.writeUInt16LE(2, bytes.length - 16);
+  bytes.writeUInt16LE(99, bytes.length - 16);
   writeFileSync(segment, bytes);
   await refused('format-version', ...restoreOf(data).slice(0, -1), '--into', 'x2');
 

@@ -160,6 +160,26 @@ export class Archive {
     return found && { value: decodeDocument<T>(kind, found.bytes, name, schema), tag: found.tag };
   }
 
+  /**
+   * Replaces a document if its tag is still `expected`; returns the new tag. An unclear answer is settled by reading back.
+   * @throws cas-conflict
+   */
+  async swapDocument(
+    kind: DocumentKind,
+    name: string,
+    expected: string | undefined,
+    value: unknown,
+  ): Promise<string> {
+    const bytes = encodeDocument(kind, value);
+    try {
+      return await this.store.swap(name, expected, bytes);
+    } catch (error) {
+      const now = await this.store.readSwap(name);
+      if (now?.bytes.equals(bytes)) return now.tag;
+      throw error;
+    }
+  }
+
   /** Changes a swapped document; `undefined` is passed when there is none yet. */
   async updateDocument<T>(
     kind: DocumentKind,
@@ -205,12 +225,10 @@ export class Archive {
   }
 
   async #swap(name: string, tag: string | undefined, kind: DocumentKind, value: unknown): Promise<boolean> {
-    const bytes = encodeDocument(kind, value);
     try {
-      await this.store.swap(name, tag, bytes);
+      await this.swapDocument(kind, name, tag, value);
       return true;
     } catch (error) {
-      if ((await this.store.readSwap(name))?.bytes.equals(bytes)) return true;
       if (isPitrError(error, 'cas-conflict')) return false;
       throw error;
     }

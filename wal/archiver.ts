@@ -5,77 +5,38 @@ import { type HeldLock, kernelLocks, writerLockPath } from '../engine/directory-
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles } from '../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
-import type { Machine } from '../engine/machine.ts';
-import type { ObjectStore } from '../engine/object-store.ts';
-import { Archive, segmentName } from './archive.ts';
-import { writeArchived } from './archived.ts';
-import { type Gap, HEAD_MARKS_MAX, type Head, replaceRuns, runOf } from './catalog.ts';
-import { FANOUT, mergeRuns, runsToMerge } from './compaction.ts';
-import { Continuity } from './continuity.ts';
+import { Archive } from './archive.ts';
+import type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts';
+import { type Head, replaceRuns, withWritten } from './catalog.ts';
+import { Compaction, type CompactRequest } from './compaction.ts';
 import { Engine } from './engine.ts';
 import { HeldHead } from './held-head.ts';
+import { LeaseWatch } from './lease.ts';
 import { LOG_DIR } from './local-log.ts';
-import { logFilesIn } from './log-file.ts';
-import { LogReader } from './log-reader.ts';
-import { segmentOfLog } from './log-segment.ts';
-import { segmentRefOf } from './segment-writer.ts';
+import { MergePool } from './merge-pool.ts';
+import type { Run } from './segment.ts';
+import { Shipper } from './shipper.ts';
 import { withEngine } from './timeline.ts';
+
+export type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts';
 
 /** Looks at the directory this often even when the watcher says nothing. */
 const POLL_MS = 1000;
 /**
- * Objects that a merge replaced are deleted after this time: a restore works for hours by the catalog that it read at its
- * start, and nothing tells the archiver about it.
+ * Objects that a merge replaced stay at least this long: for those who read one record by a catalog of a moment ago and take
+ * no lease for that.
  */
-const RETIRE_MS = 6 * 60 * 60 * 1000;
-
-export interface ArchiverOptions extends Machine {
-  readonly clock?: Clock;
-  /** Default: the store of the archive's URL. */
-  readonly store?: ObjectStore;
-  readonly fanout?: number;
-  readonly retireMs?: number;
-  /** Told about everything that happens; never throws. */
-  readonly onEvent?: (event: ArchiverEvent) => void;
-}
-
-export type ArchiverEvent =
-  | {
-      readonly kind: 'archived';
-      readonly stream: string;
-      readonly versions: number;
-      readonly bytes: number;
-      readonly frontierTs: number;
-    }
-  | {
-      readonly kind: 'merged';
-      readonly stream: string;
-      readonly runs: number;
-      readonly level: number;
-      readonly versions: number;
-    }
-  | {
-      readonly kind: 'adopted';
-      readonly stream: string;
-      readonly versions: number;
-      readonly tornBytes: number;
-    }
-  | { readonly kind: 'gap'; readonly stream: string; readonly gap: Gap }
-  | { readonly kind: 'error'; readonly stream: string; readonly error: unknown };
-
-/** What a job has that runs alone on the archiver ({@link Archiver.exclusively}). */
-export interface Alone {
-  /** {@link Archiver.archivePending}, as a part of the job. */
-  archivePending(): Promise<number>;
-}
+const RETIRE_MS = 2 * 60 * 1000;
+/** After a merge that failed, compaction rests this long, then twice as long, up to the longest. */
+const REST_MS = 1000;
+const REST_MAX_MS = 10 * 60 * 1000;
 
 /**
  * Ships the sealed log files of one engine directory into the archive and states the stream's frontier there. The one archiver
  * of its stream: a kernel-held lock on this machine, a writer generation in the catalog head everywhere.
  *
- * Everything that touches the head, the log or the store is a job on one queue: rounds, the methods here, base copies.
- *
- * Order, so that a crash anywhere leaves the truth: segment object → catalog head → word to the engine that it may trim.
+ * Everything that touches the head, the log or the store is a job on one queue: rounds, the methods here, base copies. Merging
+ * goes on beside it and only publishes its result there, so that the frontier moves on while a large merge runs.
  */
 export class Archiver {
   readonly dir: string;
@@ -93,7 +54,13 @@ export class Archiver {
   #queued = false;
   #stopped = false;
   #fenced: PitrError | undefined;
-  readonly #continuity: Continuity;
+  readonly #shipper: Shipper;
+  readonly #compaction: Compaction;
+  readonly #leases: LeaseWatch;
+  #merging = false;
+  /** Failed merges in a row, and until when compaction rests. */
+  #failures = 0;
+  #restUntilMs = 0;
 
   private constructor(
     dir: string,
@@ -111,7 +78,29 @@ export class Archiver {
     this.#files = options.files ?? nodeFiles;
     this.#clock = options.clock ?? systemClock;
     this.#held = held;
-    this.#continuity = new Continuity(join(dir, LOG_DIR), this.#files);
+    this.#shipper = new Shipper(dir, identity, archive, held, this.#files, (event) => this.#emit(event));
+    this.#leases = new LeaseWatch(archive, this.#clock);
+    this.#compaction = new Compaction(
+      {
+        archive,
+        // a store that was passed in is known to this thread only
+        pool: new MergePool(archive, options.store ? Number.POSITIVE_INFINITY : options.threadBytes),
+        head: () => this.head,
+        publish: (inputs, merged, objects) =>
+          this.#enqueue(() => this.#publishMerged(inputs, merged, objects)),
+        discard: (objects) => this.#enqueue(() => held.discard(objects)),
+        merged: (inputs, { level, segments }) =>
+          this.#emit({
+            kind: 'merged',
+            stream: identity.stream,
+            runs: inputs.length,
+            level,
+            versions: segments.reduce((n, s) => n + s.rows, 0),
+            bytes: segments.reduce((n, s) => n + s.bytes, 0),
+          }),
+      },
+      options,
+    );
   }
 
   /** Takes the stream. @throws agent-busy, archive-not-found, archive-mismatch, usage when the engine has no archive */
@@ -166,13 +155,15 @@ export class Archiver {
   }
 
   /** One round: adopt the log of a dead or closed writer, ship, compact. */
-  round(): Promise<void> {
-    return this.#enqueue(() => this.#work(true));
+  async round(): Promise<void> {
+    const failure = await this.#enqueue(() => this.#work(true));
+    await this.compact();
+    if (failure) throw failure;
   }
 
   /** Ships sealed files that the archive does not have. Returns the number of versions. */
   archivePending(): Promise<number> {
-    return this.#enqueue(() => this.#archivePending());
+    return this.#enqueue(() => this.#shipper.shipAll());
   }
 
   /**
@@ -183,9 +174,20 @@ export class Archiver {
     return this.#enqueue(() => this.#adopt());
   }
 
-  /** Merges until the number of runs is within bounds, and deletes what earlier merges replaced. Returns the number of merges. */
-  compact(fanout = this.#options.fanout ?? FANOUT): Promise<number> {
-    return this.#enqueue(() => this.#compact(fanout));
+  /**
+   * Merges until the number of runs is within bounds, or all of a stretch is one run, and deletes what earlier merges replaced.
+   * Returns the number of merges.
+   * @throws verification-failed when what was written is not what went in: the originals stay
+   */
+  async compact(request: CompactRequest = {}): Promise<number> {
+    this.#assertOpen();
+    const merges = await this.#compaction.run(request).catch((error) => {
+      // the note of an unfinished merge may tell before the head does
+      if (isPitrError(error, 'fenced') && !this.#fenced) this.#stopFenced(error);
+      throw error;
+    });
+    await this.#enqueue(() => this.#deleteRetired());
+    return merges;
   }
 
   /**
@@ -193,21 +195,27 @@ export class Archiver {
    * only `own` may be used; this object's methods would wait for the job itself.
    */
   exclusively<T>(job: (own: Alone) => Promise<T>): Promise<T> {
-    return this.#enqueue(() => job({ archivePending: () => this.#archivePending() }));
+    return this.#enqueue(() => job({ archivePending: () => this.#shipper.shipAll() }));
   }
 
-  /** Waits for the jobs that were asked for, and lets go of the stream. */
+  /** Waits for the jobs that were asked for, ends a merge that runs wherever it is, and lets go of the stream. */
   async close(): Promise<void> {
     this.#stopped = true;
     await this.#unwatch();
+    await this.#compaction.close();
     await this.#queue;
     this.#lock.release();
   }
 
-  async #enqueue<T>(job: () => Promise<T>): Promise<T> {
+  #assertOpen(): void {
     // the lock is gone, or will be when the queue has ended
     if (this.#stopped)
       throw new PitrError('interrupted', { what: `archiving of stream ${this.identity.stream}` });
+    if (this.#fenced) throw this.#fenced;
+  }
+
+  async #enqueue<T>(job: () => Promise<T>): Promise<T> {
+    this.#assertOpen();
     const work = this.#queue.then(async () => {
       if (this.#fenced) throw this.#fenced;
       try {
@@ -230,15 +238,6 @@ export class Archiver {
   async #unwatch(): Promise<void> {
     clearInterval(this.#timer);
     await this.#watcher?.close();
-  }
-
-  async #archivePending(): Promise<number> {
-    let versions = 0;
-    for (;;) {
-      const shipped = await this.#shipNext();
-      if (shipped === undefined) return versions;
-      versions += shipped;
-    }
   }
 
   async #adopt(): Promise<boolean> {
@@ -268,36 +267,34 @@ export class Archiver {
     }
   }
 
-  async #compact(fanout: number): Promise<number> {
-    let merges = 0;
-    for (;;) {
-      const head = this.head;
-      const runs = this.#stopped ? undefined : runsToMerge(head.runs, fanout);
-      if (!runs) break;
-      const merged = await mergeRuns(this.archive, head, runs);
-      const names = runs.flatMap((r) => r.segments.map((s) => s.name));
-      const next = {
-        ...head,
-        runs: replaceRuns(head.runs, runs, merged),
-        retired: [...head.retired, { names, sinceMs: this.#clock.nowMs() }],
-      };
-      await this.#held.publishWith(
-        head,
-        next,
-        merged.segments.map((s) => s.name),
-      );
-      merges++;
-      const versions = merged.segments.reduce((n, s) => n + s.rows, 0);
-      this.#emit({
-        kind: 'merged',
-        stream: this.identity.stream,
-        runs: runs.length,
-        level: merged.level,
-        versions,
+  async #publishMerged(inputs: readonly Run[], merged: Run, objects: readonly string[]): Promise<void> {
+    const { head } = this;
+    const names = inputs.flatMap((r) => r.segments.map((s) => s.name));
+    const next: Head = {
+      ...head,
+      runs: replaceRuns(head.runs, inputs, merged),
+      retired: [...head.retired, { names, sinceMs: this.#clock.nowMs(), leases: null }],
+      written: withWritten(head.written, 'merges', merged.segments),
+    };
+    await this.#held.publishWith(head, next, objects);
+  }
+
+  /** Compaction beside everything else. One at a time; a failure is said and tried again after a rest. */
+  #compactBeside(): void {
+    if (this.#merging || this.#stopped || this.#fenced || performance.now() < this.#restUntilMs) return;
+    this.#merging = true;
+    this.compact()
+      .then(() => {
+        this.#failures = 0;
+      })
+      .catch((error) => {
+        if (this.#stopped || error === this.#fenced) return;
+        this.#restUntilMs = performance.now() + Math.min(REST_MAX_MS, REST_MS * 2 ** this.#failures++);
+        this.#emit({ kind: 'error', stream: this.identity.stream, error });
+      })
+      .finally(() => {
+        this.#merging = false;
       });
-    }
-    await this.#deleteRetired();
-    return merges;
   }
 
   /** Adopting seals a file, and a sealed file kicks: only the timer adopts, or the two would chase each other. */
@@ -306,86 +303,31 @@ export class Archiver {
     this.#queued = true;
     this.#enqueue(async () => {
       this.#queued = false;
-      if (!this.#stopped) await this.#work(adopt);
+      const failure = this.#stopped ? undefined : await this.#work(adopt);
+      this.#compactBeside();
+      if (failure) throw failure;
     }).catch((error) => {
       // that it was fenced has been said
       if (error !== this.#fenced) this.#emit({ kind: 'error', stream: this.identity.stream, error });
     });
   }
 
-  async #work(adopt: boolean): Promise<void> {
+  /** Returns why adopting failed, if it did. */
+  async #work(adopt: boolean): Promise<unknown> {
     let failure: unknown;
     // an engine that does not open any more is no reason to leave its sealed files unarchived
     if (adopt)
       await this.#adopt().catch((error) => {
         failure = error;
       });
-    await this.#archivePending();
-    await this.#compact(this.#options.fanout ?? FANOUT);
-    if (failure) throw failure;
-  }
-
-  async #shipNext(): Promise<number | undefined> {
-    const dir = join(this.dir, LOG_DIR);
-    const names = await this.#files.list(dir).catch((cause) => {
-      if (cause.code === 'ENOENT') return [];
-      throw new PitrError('io', { op: 'list', path: dir, why: cause.code }, { cause });
-    });
-    const head = this.head;
-    const files = logFilesIn(names);
-    await this.#continuity.check(files, head);
-    const waiting = files.filter((f) => f.sealed && f.sequence > head.sequence);
-    if (waiting.length === 0) return undefined;
-    const batch = new LogReader(this.identity, head);
-    await batch.readFiles(dir, waiting, this.#files);
-    if (batch.sequence === 0) return undefined;
-    const { clock, gap } = batch;
-    if (!clock)
-      throw new PitrError('log-corrupt', { path: dir, offset: 0, why: 'a sealed file without clock frame' });
-    let next: Head = {
-      ...head,
-      frontier: { ts: Math.max(clock.ts, head.frontier.ts), lsn: batch.lsnEnd - 1 },
-      clock: batch.clockEvent() ?? head.clock,
-      sequence: batch.sequence,
-      chain: batch.chain,
-      gaps: gap ? [...head.gaps, gap] : head.gaps,
-    };
-    let bytes = 0;
-    const objects: string[] = [];
-    if (batch.lsnEnd > batch.lsnStart) {
-      const { timeline, stream, generation } = head;
-      const finished = segmentOfLog(
-        { versions: batch.versions, events: batch.allEvents(), streams: batch.streams() },
-        { archive: this.archive.id, timeline, generation },
-      );
-      const name = segmentName(timeline, stream, 0, batch.lsnStart, batch.lsnEnd, generation);
-      await this.archive.store.create(name, finished.bytes);
-      objects.push(name);
-      bytes = finished.bytes.length;
-      next = {
-        ...next,
-        runs: [...next.runs, runOf(0, batch.lsnStart, batch.lsnEnd, [segmentRefOf(name, finished)])],
-        marks: [...next.marks, ...batch.marks].slice(-HEAD_MARKS_MAX),
-      };
-    }
-    await this.#held.publishWith(head, next, objects);
-    this.#continuity.shipped(next.sequence);
-    await writeArchived(this.dir, { lsn: next.frontier.lsn, sequence: next.sequence }, this.#files);
-    if (gap) this.#emit({ kind: 'gap', stream: this.identity.stream, gap });
-    if (bytes > 0)
-      this.#emit({
-        kind: 'archived',
-        stream: this.identity.stream,
-        versions: batch.versions.length,
-        bytes,
-        frontierTs: next.frontier.ts,
-      });
-    return batch.versions.length;
+    await this.#shipper.shipAll();
+    return failure;
   }
 
   async #deleteRetired(): Promise<void> {
     const nowMs = this.#clock.nowMs();
-    const failed = await this.#held.deleteRetired(nowMs - (this.#options.retireMs ?? RETIRE_MS), nowMs);
+    const beforeMs = nowMs - (this.#options.retireMs ?? RETIRE_MS);
+    const failed = await this.#held.deleteRetired(beforeMs, nowMs, () => this.#leases.held());
     if (failed.length === 0) return;
     const [{ name, cause }] = failed;
     throw new PitrError(

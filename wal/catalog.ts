@@ -1,6 +1,6 @@
 import { PitrError } from '../engine/errors.ts';
 import type { ClockEvent } from './event.ts';
-import type { Run } from './segment.ts';
+import type { Run, SegmentRef } from './segment.ts';
 
 /** Positions of a stream that the archive does not have. */
 export interface Gap {
@@ -18,11 +18,44 @@ export interface Mark {
   readonly ts: number;
 }
 
-/** Objects that nothing names any more; removed after a margin, so that a restore that is under way can end. */
+/** Objects that nothing names any more. They go after a margin, and after the leases of those who may still read them. */
 export interface Retired {
   readonly names: readonly string[];
   readonly sinceMs: number;
+  /**
+   * Leases that were held when the archiver first looked after the objects had been retired: a later one is about a later
+   * catalog. Null: it has not looked yet.
+   */
+  readonly leases: readonly string[] | null;
 }
+
+/** Bytes and versions that were written to the archive, all of them counted. */
+export interface Written {
+  readonly bytes: number;
+  readonly versions: number;
+}
+
+/** How often what came in was written: 1 = once, no merge yet. */
+export const writeAmplification = ({ seals, merges }: Head['written']): number =>
+  seals.bytes === 0 ? 1 : (seals.bytes + merges.bytes) / seals.bytes;
+
+const plus = (a: Written, b: Written): Written => ({
+  bytes: a.bytes + b.bytes,
+  versions: a.versions + b.versions,
+});
+
+/** `written` with the segments of one more seal or merge. */
+export const withWritten = (
+  written: Head['written'],
+  what: 'seals' | 'merges',
+  segments: readonly SegmentRef[],
+): Head['written'] => ({
+  ...written,
+  [what]: plus(written[what], {
+    bytes: segments.reduce((n, s) => n + s.bytes, 0),
+    versions: segments.reduce((n, s) => n + s.rows, 0),
+  }),
+});
 
 /** Runs of the older part are kept in write-once pages when a head would grow long. */
 export const HEAD_MARKS_MAX = 1000;
@@ -56,6 +89,8 @@ export interface Head {
   /** The newest marks; older ones are in the segments' events. */
   readonly marks: readonly Mark[];
   readonly retired: readonly Retired[];
+  /** Since the stream's beginning: what seals wrote, and what merges wrote again. */
+  readonly written: { readonly seals: Written; readonly merges: Written };
   readonly updatedMs: number;
 }
 
@@ -72,6 +107,7 @@ export const emptyHead = (
   gaps: [],
   marks: [],
   retired: [],
+  written: { seals: { bytes: 0, versions: 0 }, merges: { bytes: 0, versions: 0 } },
   updatedMs: 0,
 });
 
@@ -84,8 +120,11 @@ export const namesOf = (head: Head): Set<string> =>
 
 /** Puts the run where the runs that it replaces stood. @throws internal when they are not there */
 export const replaceRuns = (runs: readonly Run[], old: readonly Run[], merged: Run): Run[] => {
-  const at = runs.indexOf(old[0]);
-  if (at < 0 || old.some((run, i) => runs[at + i] !== run))
+  // by content: a head that was read back has other objects
+  const id = (run: Run | undefined): string =>
+    run ? [run.lsnStart, run.lsnEnd, ...run.segments.map((s) => s.name)].join() : '';
+  const at = runs.findIndex((run) => id(run) === id(old[0]));
+  if (at < 0 || old.some((run, i) => id(runs[at + i]) !== id(run)))
     throw new PitrError('internal', { what: 'the runs that were merged are not in the catalog head' });
   return [...runs.slice(0, at), merged, ...runs.slice(at + old.length)];
 };

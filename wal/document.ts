@@ -10,9 +10,7 @@ import { archiveSchema, assertShape, headSchema, timelinesSchema } from './schem
  *     {"pitr":"head","version":1,"bytes":1234,"crc32":"89abcdef"}
  *     { … }
  */
-const DOCUMENT_VERSION = 1;
-/** Kinds that have changed since. `snapshots` 2: with the list of those begun. */
-const RAISED: Readonly<Partial<Record<DocumentKind, number>>> = { snapshots: 2 };
+export const DOCUMENT_VERSION = 2;
 /** Bound on a control object; longer lists live in pages. */
 const DOCUMENT_BYTES_MAX = 64 * 1024 * 1024;
 
@@ -23,14 +21,14 @@ export type DocumentKind =
   | 'snapshots'
   | 'snapshot'
   | 'snapshot-range'
-  | 'page';
-
-const versionOf = (kind: DocumentKind): number => RAISED[kind] ?? DOCUMENT_VERSION;
+  | 'page'
+  | 'merge'
+  | 'leases';
 
 export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
   const text = Buffer.from(`${JSON.stringify(body, null, 1)}\n`);
   const crc = crc32(text).toString(16).padStart(8, '0');
-  const head = `${JSON.stringify({ pitr: kind, version: versionOf(kind), bytes: text.length, crc32: crc })}\n`;
+  const head = `${JSON.stringify({ pitr: kind, version: DOCUMENT_VERSION, bytes: text.length, crc32: crc })}\n`;
   return Buffer.concat([Buffer.from(head), text]);
 };
 
@@ -67,11 +65,11 @@ export const openDocument = (kind: DocumentKind, bytes: Buffer, name: string): u
     throw corrupt('header line is not JSON', cause);
   }
   if (head?.pitr !== kind) throw corrupt(`it is not a ${kind}`);
-  if (head.version !== versionOf(kind))
+  if (head.version !== DOCUMENT_VERSION)
     throw new PitrError('format-version', {
       what: name,
       version: String(head.version),
-      supported: versionOf(kind),
+      supported: DOCUMENT_VERSION,
     });
   const text = bytes.subarray(end + 1);
   if (text.length !== head.bytes) throw corrupt('it is cut short or too long');

@@ -3,7 +3,7 @@ import type { Clock } from '../engine/clock.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { EngineIdentity } from '../engine/identity.ts';
 import type { Archive } from './archive.ts';
-import { emptyHead, type Head, namesOf } from './catalog.ts';
+import { emptyHead, type Head, namesOf, type Retired } from './catalog.ts';
 
 /** A stream's catalog head as its archiver holds it: the one place that changes it. Calls must not overlap. */
 export class HeldHead {
@@ -89,20 +89,51 @@ export class HeldHead {
   }
 
   /**
-   * Deletes what was retired up to `beforeMs`; returns what could not be deleted, which stays listed and comes up again as if
-   * retired at `nowMs`. Publishing first proves that the catalog is still ours; names are forgotten only after their deletion,
-   * which may be repeated.
+   * Deletes what was retired up to `beforeMs` and is held by no lease; returns what could not be deleted, which stays listed and
+   * comes up again as if retired at `nowMs`. Publishing first proves that the catalog is still ours; names are forgotten only
+   * after their deletion, which may be repeated.
+   *
+   * The leases that count are those that are held when they are first looked at after the objects were retired: whoever takes
+   * one later reads a catalog that does not name them.
    */
-  async deleteRetired(beforeMs: number, nowMs: number): Promise<{ name: string; cause: unknown }[]> {
-    const { retired } = this.#head;
-    const due = retired.filter((r) => r.sinceMs <= beforeMs);
-    if (due.length === 0) return [];
-    await this.publish(this.#head, this.#head);
-    const failed = await this.#archive.store.delete(due.flatMap((r) => r.names));
-    const kept = retired.filter((r) => !due.includes(r));
-    if (failed.length > 0) kept.push({ names: failed.map((f) => f.name), sinceMs: nowMs });
+  async deleteRetired(
+    beforeMs: number,
+    nowMs: number,
+    leases: () => Promise<ReadonlySet<string>>,
+  ): Promise<{ name: string; cause: unknown }[]> {
+    const due = (r: Retired): boolean => r.sinceMs <= beforeMs;
+    if (!this.#head.retired.some(due)) return [];
+    const held = await leases();
+    const retired = this.#head.retired.map((r) =>
+      due(r) && r.leases === null ? { ...r, leases: [...held] } : r,
+    );
+    const free = retired.filter((r) => due(r) && r.leases?.every((id) => !held.has(id)));
+    const isNoted = retired.some((r, i) => !free.includes(r) && r !== this.#head.retired[i]);
+    if (free.length === 0 && !isNoted) return [];
+    await this.publish(this.#head, { ...this.#head, retired });
+    if (free.length === 0) return [];
+    const failed = await this.#archive.store.delete(free.flatMap((r) => r.names));
+    const kept = this.#head.retired.filter((_, i) => !free.includes(retired[i]));
+    if (failed.length > 0) kept.push({ names: failed.map((f) => f.name), sinceMs: nowMs, leases: null });
     await this.publish(this.#head, { ...this.#head, retired: kept });
     return failed;
+  }
+
+  /**
+   * Deletes objects that no head lists. Publishing first makes it certain that none that lists them can still come: an
+   * earlier swap without an answer has had its effect by then, or never will.
+   */
+  async discard(objects: readonly string[]): Promise<void> {
+    if (objects.length === 0) return;
+    try {
+      await this.publish(this.#head, this.#head);
+    } catch (error) {
+      if (!isPitrError(error, 'cas-conflict')) throw error;
+      // that swap had its effect after all; what is current has been read back
+      await this.publish(this.#head, this.#head);
+    }
+    const listed = namesOf(this.#head);
+    await this.#archive.store.delete(objects.filter((name) => !listed.has(name)));
   }
 
   async #discard(objects: readonly string[]): Promise<void> {

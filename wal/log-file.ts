@@ -58,9 +58,12 @@ export interface LogFileContent {
   readonly lsnNext: number;
 }
 
+/** Takes the payload of a commits frame as a whole; its LSNs must go on from `lsnNext`. Returns the LSN after them. */
+export type TakeCommits = (payload: Buffer, lsnNext: number, bad: (why: string) => PitrError) => number;
+
 /**
  * Reads one log file and calls `entry` for everything in it, in order, checking the chain and that LSNs are dense.
- * An unfinished end is accepted only when `tornAllowed`.
+ * With `commits`, versions go there, frame by frame, instead of one by one. An unfinished end is accepted only when `tornAllowed`.
  * @throws log-corrupt with byte and newest good LSN, format-version
  */
 export const scanLogFile = (
@@ -68,6 +71,7 @@ export const scanLogFile = (
   path: string,
   tornAllowed: boolean,
   entry: (e: LogEntry) => void,
+  commits?: TakeCommits,
 ): LogFileContent => {
   const { body: header, bytes: headerBytes } = decodeLogHeader(bytes, path);
   let at = headerBytes;
@@ -97,7 +101,8 @@ export const scanLogFile = (
       break;
     }
     if (sealed) throw bad('bytes after the seal');
-    decodeFrame(frame, checked, bad);
+    if (commits && frame.type === FRAME.commits) lsnNext = commits(frame.payload, lsnNext, bad);
+    else decodeFrame(frame, checked, bad);
     chain = frameCrcOf(bytes, at);
     sealed = frame.type === FRAME.seal;
     at += frame.bytes;

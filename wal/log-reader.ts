@@ -1,10 +1,11 @@
 import { join } from 'node:path';
-import type { LogClock, LogVersion } from '../engine/commit-log.ts';
+import type { LogClock, LogEntry } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
 import type { Files } from '../engine/files.ts';
 import type { EngineIdentity } from '../engine/identity.ts';
 import type { Gap, Head, Mark } from './catalog.ts';
 import type { ArchiveEvent, ClockEvent } from './event.ts';
+import { LogColumns } from './log-columns.ts';
 import { decodeLogHeader, type LogFileName, scanLogFile } from './log-file.ts';
 import { archiveEventOf } from './log-segment.ts';
 import type { StreamSpan } from './segment.ts';
@@ -16,7 +17,7 @@ const CATCH_UP_BYTES = 64 * 1024 * 1024;
 
 /** Collects the content of consecutive sealed files for one segment. */
 export class LogReader {
-  readonly versions: LogVersion[] = [];
+  readonly versions = new LogColumns();
   readonly marks: Mark[] = [];
   clock: LogClock | undefined;
   gap: Gap | undefined;
@@ -55,7 +56,7 @@ export class LogReader {
       if (!bytes) continue;
       this.read(bytes, path, sequence);
       bytesRead += bytes.length;
-      if (this.versions.length >= CATCH_UP_VERSIONS || bytesRead >= CATCH_UP_BYTES) break;
+      if (this.versions.rows >= CATCH_UP_VERSIONS || bytesRead >= CATCH_UP_BYTES) break;
     }
   }
 
@@ -66,7 +67,8 @@ export class LogReader {
     let epoch = this.#epochs.at(-1)?.epoch ?? 0;
     let firstTs: number | undefined;
     const pending: (() => void)[] = [];
-    const content = scanLogFile(bytes, path, false, (entry) => {
+    this.versions.beginFile(bytes);
+    const onEntry = (entry: LogEntry): void => {
       if (entry.kind === 'clock') {
         this.clock = entry.clock;
         this.#newestClock = { kind: 'clock', stream, ...entry.clock };
@@ -74,11 +76,7 @@ export class LogReader {
           this.#clocks.push(this.#newestClock);
         return;
       }
-      if (entry.kind === 'version') {
-        firstTs ??= entry.version.ts;
-        this.versions.push(entry.version);
-        return;
-      }
+      if (entry.kind === 'version') return;
       const { event } = entry;
       firstTs ??= event.ts;
       pending.push(() => {
@@ -89,6 +87,12 @@ export class LogReader {
         if (event.kind === 'mark') this.marks.push({ name: event.name, lsn: event.lsn, ts: event.ts });
         this.#events.push(archiveEventOf(event, stream, epoch));
       });
+    };
+    const content = scanLogFile(bytes, path, false, onEntry, (payload, lsnNext, bad) => {
+      const from = this.versions.rows;
+      const next = this.versions.append(payload, lsnNext, bad);
+      if (this.versions.rows > from) firstTs ??= this.versions.ts[from];
+      return next;
     });
     if (!this.#started && firstTs !== undefined && firstTs <= this.#head.frontier.ts)
       throw this.#rolledBack(path, 'it has changes from before the archived frontier');

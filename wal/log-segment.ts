@@ -1,14 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import type { LogEvent, LogVersion } from '../engine/commit-log.ts';
-import { sortKeyOf } from '../engine/partition.ts';
+import type { LogEvent } from '../engine/commit-log.ts';
 import { FLAG } from './block.ts';
 import type { ArchiveEvent } from './event.ts';
+import type { LogColumns } from './log-columns.ts';
+import { sortedRows } from './log-order.ts';
 import type { SegmentProperties, StreamSpan } from './segment.ts';
 import { SegmentWriter } from './segment-writer.ts';
+import { VersionDigest, versionSeed } from './version-digest.ts';
 
 /** What goes into one level-0 segment: everything of an LSN range, in log order. */
 export interface LogBatch {
-  readonly versions: readonly LogVersion[];
+  readonly versions: LogColumns;
   readonly events: readonly ArchiveEvent[];
   /** Spans by ownership epoch, in order. */
   readonly streams: readonly StreamSpan[];
@@ -23,56 +25,65 @@ export const segmentOfLog = (
   batch: LogBatch,
   identity: { archive: string; timeline: string; generation: number },
 ): { bytes: Buffer; properties: SegmentProperties; crc: string } => {
-  const { versions } = batch;
-  const namespaces = [...new Set(versions.map((v) => v.namespace))].sort((a, b) =>
+  const { versions, streams } = batch;
+  const { scopes, keys, ts, lsn, voidTime, scope, generation, flags, file, files, imageStart, imageEnd } =
+    versions;
+  const namespaces = [...new Set(scopes.map((s) => s.namespace))].sort((a, b) =>
     Buffer.compare(Buffer.from(a), Buffer.from(b)),
   );
-  const ordinals = new Map(namespaces.map((n, i) => [n, i]));
-  const keys = Buffer.allocUnsafe(versions.length * 20);
-  const view = new DataView(keys.buffer, keys.byteOffset, keys.length);
-  const ranks = new Float64Array(versions.length);
-  versions.forEach((v, i) => {
-    sortKeyOf(v.digest, keys, i * 20);
-    ranks[i] =
-      (ordinals.get(v.namespace) as number) * 2 ** 44 +
-      view.getUint32(i * 20) * 4096 +
-      (view.getUint32(i * 20 + 4) >>> 20);
-  });
-  const order = Uint32Array.from(versions, (_, i) => i).sort(
-    (a, b) =>
-      ranks[a] - ranks[b] ||
-      keys.compare(keys, b * 20, b * 20 + 20, a * 20, a * 20 + 20) ||
-      versions[b].ts - versions[a].ts ||
-      versions[b].lsn - versions[a].lsn,
-  );
+  const namespaceOf = Uint32Array.from(scopes, (s) => namespaces.indexOf(s.namespace));
   const writer = new SegmentWriter(
-    { ...identity, level: 0, streams: batch.streams, salt: randomBytes(32), keyId: null },
+    { ...identity, level: 0, streams, salt: randomBytes(32), keyId: null },
     namespaces,
   );
-  const none = new Uint8Array(0);
-  for (const i of order) {
-    const v = versions[i];
-    const namespace = ordinals.get(v.namespace) as number;
+  const setOf = new Int32Array(scopes.length).fill(-1);
+  const seeds = scopes.map((s) =>
+    Uint32Array.from(streams, ({ epoch, stream }) => versionSeed(s.namespace, s.set, epoch, stream)),
+  );
+  const view = new DataView(keys.buffer, keys.byteOffset, keys.length);
+  const digest = new VersionDigest();
+  for (const i of sortedRows(versions, namespaceOf)) {
+    const id = scope[i];
+    const namespace = namespaceOf[id];
     writer.startNamespace(namespace);
-    const set = writer.setIndex(namespace, v.set);
-    const flags = (v.image ? 0 : FLAG.delete) | (v.batchMore ? FLAG.batchMore : 0);
-    const image = v.image ?? none;
-    const source = batch.streams.findIndex((s) => v.lsn >= s.lsnStart && v.lsn < s.lsnEnd);
+    if (setOf[id] < 0) setOf[id] = writer.setIndex(namespace, scopes[id].set);
+    // the log's bits 1 and 2 mean what FLAG.delete and FLAG.batchMore mean
+    const rowFlags = flags[i] & (FLAG.delete | FLAG.batchMore);
+    let source = 0;
+    while (lsn[i] >= streams[source].lsnEnd) source++;
+    const at = i * 20;
+    const [bytes, start, end] = [files[file[i]], imageStart[i], imageEnd[i]];
     writer.builder.addRow(
       view,
-      i * 20,
-      v.ts,
-      v.lsn,
-      v.voidTime,
+      at,
+      ts[i],
+      lsn[i],
+      voidTime[i],
       source,
-      set,
-      v.generation,
-      flags,
-      image,
-      0,
-      image.length,
+      setOf[id],
+      generation[i],
+      rowFlags,
+      bytes,
+      start,
+      end,
     );
-    writer.rowAdded(set, flags, image.length);
+    writer.rowAdded(setOf[id], rowFlags, end - start);
+    digest.add(
+      seeds[id][source],
+      view.getUint32(at),
+      view.getUint32(at + 4),
+      view.getUint32(at + 8),
+      view.getUint32(at + 12),
+      view.getUint32(at + 16),
+      ts[i],
+      lsn[i],
+      voidTime[i],
+      generation[i],
+      rowFlags,
+      bytes,
+      start,
+      end,
+    );
   }
-  return writer.finish(batch.events);
+  return writer.finish(batch.events, digest);
 };

@@ -17,6 +17,7 @@ import {
   type SetCount,
   type TopEntry,
 } from './segment.ts';
+import type { VersionDigest } from './version-digest.ts';
 
 interface BlockEntry {
   readonly namespace: number;
@@ -100,9 +101,12 @@ export class SegmentWriter {
 
   /**
    * Encodes the rest and returns the whole file. What was just encoded has been decoded again and compared: a codec that
-   * fails in memory must fail here, not at a restore.
+   * fails in memory must fail here, not at a restore. `digest` is that of the rows, as whoever added them had them.
    */
-  finish(events: readonly ArchiveEvent[]): { bytes: Buffer; properties: SegmentProperties; crc: string } {
+  finish(
+    events: readonly ArchiveEvent[],
+    digest?: VersionDigest,
+  ): { bytes: Buffer; properties: SegmentProperties; crc: string } {
     this.#closeBlock();
     const dataBytes = this.#offset - this.#chunks[0].length;
     const eventsBytes = events.length ? encodeStored(packBytes(events)) : Buffer.alloc(0);
@@ -140,6 +144,7 @@ export class SegmentWriter {
       counts: this.#counts(),
       dataBytes,
       rawBytes: this.#rawBytes,
+      digest: digest?.toString() ?? null,
       eventsOffset,
       eventsBytes: eventsBytes.length,
       events: events.length,

@@ -1,7 +1,7 @@
 /** Format names and shapes of a segment file; the layout is in README.md (wal), section "Segment". */
 export const SEGMENT_MAGIC = 'PITRSEG\n';
 export const SEGMENT_FOOTER_MAGIC = 'PITRSEGF';
-export const SEGMENT_VERSION = 1;
+export const SEGMENT_VERSION = 2;
 export const FOOTER_BYTES = 40;
 /** Bytes of one entry of an index partition: u16 namespace, u16 zero, 20 sort key, u64 offset, u32 stored bytes, u32 rows. */
 export const INDEX_ENTRY_BYTES = 40;
@@ -66,6 +66,8 @@ export interface SegmentProperties {
   readonly counts: readonly SetCount[];
   readonly dataBytes: number;
   readonly rawBytes: number;
+  /** Of all versions ({@link VersionDigest}), as its writer got them; null: a snapshot's own segment, which its manifest's digests cover. */
+  readonly digest: string | null;
   readonly eventsOffset: number;
   readonly eventsBytes: number;
   readonly events: number;
@@ -94,3 +96,21 @@ export interface Run {
   readonly tsMax: number;
   readonly segments: readonly SegmentRef[];
 }
+
+/** Spans of the same epoch and stream as one, ordered by (epoch, stream). */
+export const joinSpans = (spans: readonly StreamSpan[]): StreamSpan[] => {
+  const joined = new Map<string, StreamSpan>();
+  for (const s of spans) {
+    const id = `${s.epoch}/${s.stream}`;
+    const old = joined.get(id);
+    joined.set(id, {
+      epoch: s.epoch,
+      stream: s.stream,
+      lsnStart: Math.min(s.lsnStart, old?.lsnStart ?? s.lsnStart),
+      lsnEnd: Math.max(s.lsnEnd, old?.lsnEnd ?? s.lsnEnd),
+    });
+  }
+  return [...joined.values()].sort(
+    (a, b) => a.epoch - b.epoch || Buffer.compare(Buffer.from(a.stream), Buffer.from(b.stream)),
+  );
+};

@@ -1,8 +1,10 @@
 import { resolve } from 'node:path';
 import { isPitrError } from '../../engine/errors.ts';
 import { anchorIfNeeded } from '../../snapshot/anchor.ts';
+import { fullCopyEnds } from '../../snapshot/borders.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
+import { writeAmplification } from '../../wal/catalog.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { requireEngineDirs } from '../places.ts';
 import { formatIso } from '../render/units.ts';
@@ -56,7 +58,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
   };
   try {
     for (const { dir } of dirs)
-      archivers.push(await Archiver.open(resolve(dir), { fanout: config.compact.fanout, onEvent }));
+      archivers.push(await openArchiver(resolve(dir), config.compact.fanout, onEvent));
     if (options.once) {
       for (const archiver of archivers) {
         await archiver.round();
@@ -97,6 +99,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
     lsn: head.frontier.lsn,
     frontier: formatIso(head.frontier.ts),
     runs: head.runs.length,
+    writeAmplification: writeAmplification(head.written),
   }));
   session.emit({ streams, versions, failures }, () =>
     streams
@@ -104,6 +107,20 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
       .join('\n'),
   );
   return 0;
+};
+
+/** An archiver that merges nothing across the end of a full copy. */
+const openArchiver = async (
+  dir: string,
+  fanout: number,
+  onEvent: (event: ArchiverEvent) => void,
+): Promise<Archiver> => {
+  const archiver: Archiver = await Archiver.open(dir, {
+    fanout,
+    onEvent,
+    borders: () => fullCopyEnds(archiver.archive, archiver.identity.timeline),
+  });
+  return archiver;
 };
 
 const stopped = (...signals: AbortSignal[]): Promise<void> =>

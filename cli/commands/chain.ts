@@ -74,6 +74,7 @@ const timelineText = (t: ChainTimeline, nowMs: number): string => {
         { title: 'versions', align: 'right' },
         { title: 'runs' },
         { title: 'bytes', align: 'right' },
+        { title: 'written', align: 'right' },
       ],
       t.streams.map((s) => [
         s.stream,
@@ -84,6 +85,7 @@ const timelineText = (t: ChainTimeline, nowMs: number): string => {
           .map(([level, n]) => `${n}×${level}`)
           .join(' '),
         formatBytes(s.bytes),
+        s.writeAmplification === null ? '-' : `${s.writeAmplification.toFixed(1)}×`,
       ]),
     ),
   );

@@ -21,13 +21,13 @@ const golden = (name: string): Promise<Buffer> => readFile(join(import.meta.dirn
 const CRC_FROM_END = 28;
 
 const openGolden = async () => {
-  const bytes = await golden('segment-v1.seg');
+  const bytes = await golden('segment-v2.seg');
   const crc = bytes
     .readUInt32LE(bytes.length - CRC_FROM_END)
     .toString(16)
     .padStart(8, '0');
   return openBytes(bytes, {
-    name: 'segment-v1.seg',
+    name: 'segment-v2.seg',
     bytes: bytes.length,
     crc,
     rows: 4,
@@ -38,7 +38,7 @@ const openGolden = async () => {
   });
 };
 
-test('a segment of format version 1 is read to the rows and events that were written', async () => {
+test('a segment of format version 2 is read to the rows and events that were written', async () => {
   const reader = await openGolden();
   const { rows, events } = await readAll(reader);
   assert.deepEqual(rows, GOLDEN_ROWS);
@@ -61,7 +61,7 @@ test('a segment of format version 1 is read to the rows and events that were wri
   );
 });
 
-test('index and filter of a segment of format version 1 find its keys', async () => {
+test('index and filter of a segment of format version 2 find its keys', async () => {
   const reader = await openGolden();
   for (const { namespace, digest } of GOLDEN_ROWS)
     assert.equal((await reader.candidates(namespace, sortKeyOf(Buffer.from(digest, 'hex')))).length, 1);

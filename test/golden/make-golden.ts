@@ -1,5 +1,6 @@
 /**
- * Wrote segment-v1.seg and log-v1.wal, once. Run it again only to make the files of a new format version, under new names:
+ * Wrote segment-v2.seg and log-v1.wal, once. Run it again only to make the files of a new format version, under new
+ * names; it leaves those that are there alone:
  *
  *     node test/golden/make-golden.ts
  */
@@ -30,11 +31,10 @@ export const makeGoldenLog = async (): Promise<Buffer> => {
 };
 
 if (import.meta.main) {
-  const flag = { flag: 'wx' };
-  await writeFile(
-    join(import.meta.dirname, 'segment-v1.seg'),
-    encodeSegment(GOLDEN_ROWS, GOLDEN_EVENTS).bytes,
-    flag,
-  );
-  await writeFile(join(import.meta.dirname, 'log-v1.wal'), await makeGoldenLog(), flag);
+  const make = async (name: string, bytes: Buffer): Promise<void> =>
+    writeFile(join(import.meta.dirname, name), bytes, { flag: 'wx' }).catch((error) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+  await make('segment-v2.seg', encodeSegment(GOLDEN_ROWS, GOLDEN_EVENTS).bytes);
+  await make('log-v1.wal', await makeGoldenLog());
 }

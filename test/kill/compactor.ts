@@ -17,7 +17,7 @@ say('go');
 for (;;) {
   try {
     await archiver.archivePending();
-    await archiver.compact(3);
+    await archiver.compact({ fanout: 3 });
   } catch (error) {
     say(`error ${isPitrError(error, 'io') ? error.message : String(error)}`);
   }

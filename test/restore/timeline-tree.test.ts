@@ -108,7 +108,7 @@ for (const seed of SEEDS)
         await b.write(`k${rng.int(0, 15)}`, rng.chance(0.25) ? undefined : ++n);
       }
       if (rng.chance(0.6)) await ship(b);
-      if (rng.chance(0.4)) await b.archiver.compact(2);
+      if (rng.chance(0.4)) await b.archiver.compact({ fanout: 2 });
       if (rng.chance(0.2)) await snapshot(b);
       // a fork of the root, a fork of the fork, another of the root, then anywhere
       const due = Math.floor(((round + 1) * TIMELINES) / (ROUNDS - 5));
@@ -120,7 +120,7 @@ for (const seed of SEEDS)
     for (const b of branches) {
       clock.step(1);
       ends.set(b, await ship(b));
-      await b.archiver.compact(2);
+      await b.archiver.compact({ fanout: 2 });
     }
 
     const archive = await bench.archive();

@@ -201,7 +201,7 @@ describe('archiver: damage', () => {
     const seen: ArchiverEvent[] = [];
     const archiver = await Archiver.open(e, { store, onEvent: (event) => seen.push(event) });
     assert.equal(await archiver.archivePending(), 2);
-    assert.equal(await archiver.compact(2), 0, 'a run says that it has every LSN of its range');
+    assert.equal(await archiver.compact({ fanout: 2 }), 0, 'a run says that it has every LSN of its range');
     await archiver.close();
     const head = await headOf(store, e);
     assert.equal(head.gaps.length, 1);

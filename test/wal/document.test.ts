@@ -36,7 +36,7 @@ describe('control objects', () => {
     const [head, ...rest] = encodeDocument('head', { a: 1 }).toString('utf8').split('\n');
     assert.deepEqual(JSON.parse(head), {
       pitr: 'head',
-      version: 1,
+      version: 2,
       bytes: 12,
       crc32: JSON.parse(head).crc32,
     });
@@ -63,10 +63,10 @@ describe('control objects', () => {
 
   test('an object of another kind is refused, and a future version by name', () => {
     assert.equal(refusal(encodeDocument('snapshot', BODY), 'another kind').id, 'object-corrupt');
-    const future = Buffer.from(encodeDocument('head', BODY).toString().replace('"version":1', '"version":2'));
-    const error = refusal(future, 'version 2');
+    const future = Buffer.from(encodeDocument('head', BODY).toString().replace('"version":2', '"version":3'));
+    const error = refusal(future, 'version 3');
     assert.equal(error.id, 'format-version');
-    assert.deepEqual([error.facts.version, error.facts.supported], ['2', 1]);
+    assert.deepEqual([error.facts.version, error.facts.supported], ['3', 2]);
   });
 
   test('bytes that are anything else are refused, never misread and never a crash', () => {

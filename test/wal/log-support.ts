@@ -2,6 +2,8 @@
 import type { LogClock, LogEntry, LogEvent, LogRecovery, LogVersion } from '../../engine/commit-log.ts';
 import type { Files } from '../../engine/files.ts';
 import { LocalLog } from '../../wal/local-log.ts';
+import { LogColumns } from '../../wal/log-columns.ts';
+import { FRAME, FRAME_HEADER_BYTES, FrameBuffer } from '../../wal/log-format.ts';
 
 export const ENGINE = 'e'.repeat(32);
 export const TIMELINE = '0123456789abcdef';
@@ -68,4 +70,19 @@ export const openLog = async (
     files,
   });
   return { log, recovery, entries };
+};
+
+/** Versions as the archiver reads them: through a commits frame. */
+export const columnsOf = (versions: readonly LogVersion[]): LogColumns => {
+  const frames = new FrameBuffer(0, 0);
+  frames.begin(FRAME.commits, 0);
+  for (const v of versions) frames.version(v);
+  frames.end();
+  const bytes = frames.take();
+  const columns = new LogColumns();
+  columns.beginFile(bytes);
+  columns.append(bytes.subarray(FRAME_HEADER_BYTES + 1), versions[0]?.lsn ?? 1, (why) => {
+    throw new Error(why);
+  });
+  return columns;
 };

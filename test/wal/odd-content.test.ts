@@ -7,7 +7,7 @@ import { after, test } from 'node:test';
 import { particle } from '../../engine/value.ts';
 import { Engine } from '../../wal/engine.ts';
 import { segmentOfLog } from '../../wal/log-segment.ts';
-import { clock, openLog, version, versionsOf } from './log-support.ts';
+import { clock, columnsOf, openLog, version, versionsOf } from './log-support.ts';
 import { logPath, MemoryFiles } from './memory-files.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'pitr-odd-'));
@@ -52,7 +52,11 @@ test('a segment takes more sets than 16 bits can number', () => {
     });
   });
   const { properties } = segmentOfLog(
-    { versions, events: [], streams: [{ epoch: 1, stream: 'main', lsnStart: 1, lsnEnd: 70_001 }] },
+    {
+      versions: columnsOf(versions),
+      events: [],
+      streams: [{ epoch: 1, stream: 'main', lsnStart: 1, lsnEnd: 70_001 }],
+    },
     { archive: 'a'.repeat(32), timeline: 't', generation: 1 },
   );
   assert.equal(properties.rows, 70_000);

@@ -150,11 +150,11 @@ describe('segment: the wrong object', () => {
   test('a future format version is refused by name', async () => {
     const { bytes, ref } = encodeSegment(ROWS);
     const at = bytes.length - FOOTER_BYTES;
-    bytes.writeUInt16LE(2, at + 24);
+    bytes.writeUInt16LE(3, at + 24);
     bytes.writeUInt32LE(crc32(bytes.subarray(at, at + 28)), at + 28);
     const error = await refusedWith(bytes, ref);
     assert.equal(error?.id, 'format-version');
-    assert.deepEqual([error?.facts.version, error?.facts.supported], [2, 1]);
+    assert.deepEqual([error?.facts.version, error?.facts.supported], [3, 2]);
   });
 });
 

@@ -1,0 +1,123 @@
+/** The archiver's columns against the plain versions they were made of. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import type { LogVersion } from '../../engine/commit-log.ts';
+import { sortKeyOf } from '../../engine/partition.ts';
+import { LogColumns } from '../../wal/log-columns.ts';
+import { sortedRows } from '../../wal/log-order.ts';
+import { segmentOfLog } from '../../wal/log-segment.ts';
+import { segmentRefOf } from '../../wal/segment-writer.ts';
+import { columnsOf, version } from './log-support.ts';
+import { ARCHIVE, openBytes, readAll } from './segment-support.ts';
+
+const byteOrder = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
+
+const versions: fc.Arbitrary<LogVersion[]> = fc
+  .array(
+    fc.record({
+      namespace: fc.constantFrom('a', 'test', 'é'),
+      set: fc.constantFrom('', 's', 'cities'),
+      digest: fc.oneof(
+        // equal in the first 32 bits, and equal altogether
+        fc
+          .constantFrom('00'.repeat(20), `${'00'.repeat(19)}01`, 'ff'.repeat(20))
+          .map((h) => Buffer.from(h, 'hex')),
+        fc.uint8Array({ minLength: 20, maxLength: 20 }).map((b) => Buffer.from(b)),
+      ),
+      image: fc.option(
+        fc.uint8Array({ maxLength: 200 }).map((b) => Buffer.from(b)),
+        { nil: undefined },
+      ),
+      voidTime: fc.integer({ min: 0, max: 0xffffffff }),
+      generation: fc.integer({ min: 0, max: 65535 }),
+      batchMore: fc.boolean(),
+      step: fc.integer({ min: 0, max: 2 }),
+    }),
+    { maxLength: 120 },
+  )
+  .map((list) => {
+    let ts = 1_700_000_000_000;
+    return list.map(({ step, ...v }, i) => {
+      ts += step;
+      return { ...v, ts, lsn: 2 ** 33 + i };
+    });
+  });
+
+/** The order of the format, on objects. */
+const compare = (a: LogVersion, b: LogVersion): number =>
+  byteOrder(a.namespace, b.namespace) ||
+  Buffer.compare(sortKeyOf(a.digest), sortKeyOf(b.digest)) ||
+  b.ts - a.ts ||
+  b.lsn - a.lsn;
+
+describe('log columns', () => {
+  test('a level-0 segment has the versions of the log, each as it was, in the order of the format', async () => {
+    await fc.assert(
+      fc.asyncProperty(versions, async (list) => {
+        const streams = [
+          { epoch: 1, stream: 'main', lsnStart: 2 ** 33, lsnEnd: 2 ** 33 + 50 },
+          { epoch: 2, stream: 'main', lsnStart: 2 ** 33 + 50, lsnEnd: 2 ** 34 },
+        ];
+        const finished = segmentOfLog(
+          { versions: columnsOf(list), events: [], streams },
+          { archive: ARCHIVE, timeline: 't', generation: 1 },
+        );
+        const { rows } = await readAll(await openBytes(finished.bytes, segmentRefOf('segment', finished)));
+        const expected = [...list].sort(compare).map((v) => ({
+          namespace: v.namespace,
+          set: v.set,
+          digest: Buffer.from(v.digest).toString('hex'),
+          ts: v.ts,
+          lsn: v.lsn,
+          epoch: v.lsn < 2 ** 33 + 50 ? 1 : 2,
+          stream: 'main',
+          generation: v.generation,
+          voidTime: v.voidTime,
+          image: v.image && Buffer.from(v.image).toString('hex'),
+          batchMore: v.batchMore,
+          extension: undefined,
+        }));
+        assert.deepEqual(rows, expected);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test('a record with very many versions is in order, newest first', () => {
+    const list = Array.from({ length: 5000 }, (_, i) =>
+      version(i + 1, {
+        namespace: 'n',
+        set: '',
+        digest: Buffer.alloc(20, i % 3),
+        ts: 1_700_000_000_000 + (i >> 4),
+      }),
+    );
+    const order = sortedRows(columnsOf(list), Uint32Array.of(0));
+    assert.deepEqual(
+      Array.from(order, (i) => list[i].lsn),
+      [...list].sort(compare).map((v) => v.lsn),
+    );
+  });
+
+  test('a frame that is cut anywhere, or goes on from another LSN, is refused', () => {
+    const columns = columnsOf([version(1), version(2), version(7)].slice(0, 2));
+    const whole = columns.files[0].subarray(25);
+    const refused = (bytes: Buffer, lsn: number): string | undefined => {
+      const c = new LogColumns();
+      c.beginFile(bytes);
+      try {
+        c.append(bytes, lsn, (why) => new Error(why) as never);
+        return undefined;
+      } catch (error) {
+        return (error as Error).message;
+      }
+    };
+    assert.equal(refused(whole, 1), undefined);
+    assert.match(refused(whole, 2) ?? '', /LSN 1 where 2 is due/);
+    const first = columns.imageEnd[0] - 25;
+    for (let end = 1; end < whole.length; end++)
+      if (end === first) assert.equal(refused(whole.subarray(0, end), 1), undefined);
+      else assert.match(refused(whole.subarray(0, end), 1) ?? '', /past its frame/, `cut at ${end}`);
+  });
+});

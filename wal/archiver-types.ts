@@ -1,0 +1,47 @@
+/** What an archiver is told, and what it tells. */
+import type { Clock } from '../engine/clock.ts';
+import type { Machine } from '../engine/machine.ts';
+import type { ObjectStore } from '../engine/object-store.ts';
+import type { Gap } from './catalog.ts';
+import type { CompactionOptions } from './compaction.ts';
+
+export interface ArchiverOptions extends CompactionOptions, Machine {
+  readonly clock?: Clock;
+  /** Default: the store of the archive's URL. */
+  readonly store?: ObjectStore;
+  /** How long what a merge replaced stays at least, ms. Default two minutes; what leases hold stays longer. */
+  readonly retireMs?: number;
+  /** Told about everything that happens; never throws. */
+  readonly onEvent?: (event: ArchiverEvent) => void;
+}
+
+export type ArchiverEvent =
+  | {
+      readonly kind: 'archived';
+      readonly stream: string;
+      readonly versions: number;
+      readonly bytes: number;
+      readonly frontierTs: number;
+    }
+  | {
+      readonly kind: 'merged';
+      readonly stream: string;
+      readonly runs: number;
+      readonly level: number;
+      readonly versions: number;
+      readonly bytes: number;
+    }
+  | {
+      readonly kind: 'adopted';
+      readonly stream: string;
+      readonly versions: number;
+      readonly tornBytes: number;
+    }
+  | { readonly kind: 'gap'; readonly stream: string; readonly gap: Gap }
+  | { readonly kind: 'error'; readonly stream: string; readonly error: unknown };
+
+/** What a job has that runs alone on the archiver. */
+export interface Alone {
+  /** Ships sealed files, as a part of the job. */
+  archivePending(): Promise<number>;
+}

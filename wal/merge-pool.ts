@@ -1,0 +1,113 @@
+import { Worker } from 'node:worker_threads';
+import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
+import type { Archive } from './archive.ts';
+import { type MergeHooks, type MergeJob, type MergeOutcome, runMergeJob } from './merge-job.ts';
+import type { MergedPart, MergePosition } from './run-writer.ts';
+
+/** Stored bytes from which a merge has a thread of its own: below, starting one would take longer. */
+const THREAD_BYTES = 2 * 1024 * 1024;
+
+export type ToMergeWorker =
+  | { readonly kind: 'job'; readonly job: MergeJob }
+  | { readonly kind: 'noted'; readonly error?: { readonly id: ErrorId; readonly facts: Facts } };
+
+export type FromMergeWorker =
+  | { readonly kind: 'writing'; readonly name: string }
+  | { readonly kind: 'wrote'; readonly part: MergedPart; readonly next: MergePosition }
+  | { readonly kind: 'done'; readonly outcome: MergeOutcome }
+  | { readonly kind: 'failed'; readonly id: ErrorId; readonly facts: Facts };
+
+/** Runs merge jobs, one at a time: large ones on a thread of their own, kept for the next. */
+export class MergePool {
+  readonly #archive: Archive;
+  readonly #threadBytes: number;
+  #worker: Worker | undefined;
+  #stop: ((error: PitrError) => void) | undefined;
+  #closed = false;
+
+  /** `threadBytes` Infinity: the store is one that a thread cannot open by its URL. */
+  constructor(archive: Archive, threadBytes = THREAD_BYTES) {
+    this.#archive = archive;
+    this.#threadBytes = threadBytes;
+  }
+
+  async run(job: MergeJob, hooks: Omit<MergeHooks, 'check'>): Promise<MergeOutcome> {
+    const bytes = job.runs.flatMap((r) => r.segments).reduce((n, s) => n + s.bytes, 0);
+    if (this.#closed) throw interrupted();
+    if (bytes >= this.#threadBytes) return this.#onThread(job, hooks);
+    return runMergeJob(this.#archive, job, {
+      ...hooks,
+      check: () => {
+        if (this.#closed) throw interrupted();
+      },
+    });
+  }
+
+  /** Ends the job that runs, wherever it is. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#stop?.(interrupted());
+    await this.#worker?.terminate();
+    this.#worker = undefined;
+  }
+
+  async #onThread(job: MergeJob, hooks: Omit<MergeHooks, 'check'>): Promise<MergeOutcome> {
+    const worker = this.#worker ?? startWorker(this.#archive.url);
+    this.#worker = worker;
+    const send = (message: ToMergeWorker): void => worker.postMessage(message);
+    const noted = async (work: Promise<void>): Promise<void> => {
+      try {
+        await work;
+        send({ kind: 'noted' });
+      } catch (error) {
+        const { id, facts } =
+          error instanceof PitrError ? error : { id: 'internal' as const, facts: { what: String(error) } };
+        send({ kind: 'noted', error: { id, facts } });
+      }
+    };
+    worker.ref();
+    try {
+      return await new Promise<MergeOutcome>((resolve, reject) => {
+        this.#stop = reject;
+        worker.on('error', (cause) => reject(new PitrError('internal', { what: String(cause) }, { cause })));
+        worker.on('exit', () => reject(new PitrError('internal', { what: 'the merging thread ended' })));
+        worker.on('message', (message: FromMergeWorker) => {
+          switch (message.kind) {
+            case 'writing':
+              void noted(hooks.writing(message.name));
+              return;
+            case 'wrote':
+              void noted(hooks.wrote(message.part, message.next));
+              return;
+            case 'done':
+              resolve(message.outcome);
+              return;
+            case 'failed':
+              reject(new PitrError(message.id, message.facts));
+              return;
+            default:
+              message satisfies never;
+          }
+        });
+        send({ kind: 'job', job });
+      });
+    } catch (error) {
+      // a job may still run there: the next one gets a thread of its own
+      this.#worker = undefined;
+      await worker.terminate();
+      throw error;
+    } finally {
+      this.#stop = undefined;
+      worker.removeAllListeners();
+      // an idle thread is no reason to live
+      worker.unref();
+    }
+  }
+}
+
+const startWorker = (url: string): Worker => {
+  const file = import.meta.url.endsWith('.ts') ? './merge-worker.ts' : './merge-worker.js';
+  return new Worker(new URL(file, import.meta.url), { workerData: { url } });
+};
+
+const interrupted = (): PitrError => new PitrError('interrupted', { what: 'a merge' });
