@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { registerAgent } from './commands/agent.ts';
+import { registerBench } from './commands/bench.ts';
 import { registerChain } from './commands/chain.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerGet } from './commands/get.ts';
@@ -22,7 +23,7 @@ export type Register = (program: PitrCommand, runner: Runner) => void;
 const COMMANDS: readonly (readonly [group: string, commands: readonly Register[]])[] = [
   ['Protect:', [registerInit, registerAgent, registerMark, registerSnapshot, registerHandover]],
   ['Recover:', [registerRestore, registerGet]],
-  ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor]],
+  ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor, registerBench]],
 ];
 
 /** This package's own name, so that it is found from cli/ and from dist/cli/. */
