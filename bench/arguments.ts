@@ -1,5 +1,5 @@
 /** What the benchmarks' command lines have in common. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -16,6 +16,10 @@ export const wholeNumber = (flag: string, text: string, min = 1): number => {
     : refuse(`${flag} ${text}: not a whole number from ${min}`);
 };
 
+/** One of some words. Ends the process otherwise. */
+export const oneOf = <T extends string>(flag: string, text: string, words: readonly T[]): T =>
+  words.find((word) => word === text) ?? refuse(`${flag} ${text}: not one of ${words.join(', ')}`);
+
 /** `0.25,1,4` */
 export const numbers = (flag: string, text: string): number[] =>
   text.split(',').map((part) => {
@@ -28,6 +32,8 @@ export const numbers = (flag: string, text: string): number[] =>
 /** A new directory below `parent` (default: that for temporary files), removed when the process ends, however it does. */
 export const benchDirectory = (parent: string | undefined): string => {
   const dir = mkdtempSync(join(resolve(parent ?? tmpdir()), 'pitr-bench-'));
+  // a server that runs as a user of its own has its directory below
+  chmodSync(dir, 0o711);
   process.once('exit', () => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
   return dir;

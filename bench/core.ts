@@ -3,7 +3,7 @@
  * for, and the other databases that are at hand.
  *
  *     npm run bench -- core [--records 1000000] [--changes 1000000] [--day-changes 500000] [--runs 3] [--restore-runs 5]
- *                           [--ms 700] [--peers all|none] [--dir DIR] [--json | --markdown]
+ *                           [--ms 700] [--peers all|libraries|none] [--dir DIR] [--json | --markdown]
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -15,11 +15,11 @@ import { type Machine, machineOf } from '../cli/bench/machine.ts';
 import { median } from '../cli/bench/measure.ts';
 import { compareJob, type RestoreFigures, restoreRuns } from '../cli/bench/restore-rate.ts';
 import { agentCostOf, archiveRateOf, buildDatabase, commitRateOf } from '../cli/bench/steps.ts';
-import { benchDirectory, say, wholeNumber } from './arguments.ts';
+import { benchDirectory, oneOf, say, wholeNumber } from './arguments.ts';
 import { type LogLengthFigures, logLengthOf } from './log-length.ts';
 import { type MergeFigures, mergeJob } from './merge.ts';
 import type { Peer } from './peers/peer.ts';
-import { peersOf } from './peers/peers.ts';
+import { PEERS, type PeersWanted, peersOf } from './peers/peers.ts';
 import { renderCore, renderMarkdown } from './report.ts';
 
 export interface CoreOptions {
@@ -31,7 +31,7 @@ export interface CoreOptions {
   readonly restoreRuns: number;
   /** How long each run of a rate lasts. */
   readonly ms: number;
-  readonly peers: boolean;
+  readonly peers: PeersWanted;
 }
 
 const WRITERS = [1, 64, 1024] as const;
@@ -96,9 +96,8 @@ export const runCore = async (options: CoreOptions): Promise<CoreFigures> => {
   const commits = { 1: await rate(1, 1), 64: await rate(64, 1), 1024: await rate(1024, 1) };
   const batches = { 1: await rate(1, BATCH), 64: await rate(64, BATCH) };
   say('other databases');
-  const peers = options.peers
-    ? await peersOf({ dir: join(dir, 'peer'), records, changes, seed: SEED, runs, ms, onStep: say })
-    : [];
+  const conditionsOfPeers = { dir: join(dir, 'peer'), records, changes, seed: SEED, runs, ms, onStep: say };
+  const peers = await peersOf(options.peers, conditionsOfPeers);
   say('merge');
   const merge = (
     await isolated<MergeFigures>(mergeJob, {
@@ -228,7 +227,7 @@ export const benchCore = async (args: string[]): Promise<void> => {
     runs: wholeNumber('--runs', values.runs),
     restoreRuns: wholeNumber('--restore-runs', values['restore-runs']),
     ms: wholeNumber('--ms', values.ms),
-    peers: values.peers !== 'none',
+    peers: oneOf('--peers', values.peers, PEERS),
   });
   if (values.json) process.stdout.write(`${JSON.stringify(figures)}\n`);
   else process.stdout.write(`${values.markdown ? renderMarkdown(figures) : renderCore(figures)}\n`);

@@ -6,8 +6,16 @@ import type { Peer } from './peer.ts';
 import { type PostgresOptions, postgres } from './postgres.ts';
 import { sqliteJob } from './sqlite.ts';
 
-/** Every database that is at hand, each in processes of its own; the others say why they are not. */
-export const peersOf = async (options: PostgresOptions): Promise<Peer[]> => {
+/** Restores of a server: the whole benchmark has to end within minutes. */
+const SERVER_RUNS = 1;
+
+/** `libraries`: those that run in a process of ours, which takes seconds; `all`: servers too. */
+export const PEERS = ['all', 'libraries', 'none'] as const;
+export type PeersWanted = (typeof PEERS)[number];
+
+/** Every database that is wanted and at hand, each in processes of its own; the others say why they are not. */
+export const peersOf = async (wanted: PeersWanted, options: PostgresOptions): Promise<Peer[]> => {
+  if (wanted === 'none') return [];
   const { dir, ms } = options;
   const peers: Peer[] = [];
   try {
@@ -16,9 +24,10 @@ export const peersOf = async (options: PostgresOptions): Promise<Peer[]> => {
         (await isolated<Peer>(sqliteJob, { dir: join(dir, driver.replace(':', '-')), ms, driver })).value,
       );
     peers.push((await isolated<Peer>(levelJob, { dir: join(dir, 'level'), ms })).value);
+    if (wanted === 'libraries') return peers;
     // one that is installed but does not run is no reason to throw the other figures away
     peers.push(
-      await postgres({ ...options, dir: join(dir, 'postgres') }).catch((error: Error) => ({
+      await postgres({ ...options, runs: SERVER_RUNS, dir: join(dir, 'postgres') }).catch((error: Error) => ({
         name: 'PostgreSQL + pgBackRest',
         absent: error.message,
       })),

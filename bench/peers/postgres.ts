@@ -185,16 +185,21 @@ const loadLines = function* (workload: Workload): Generator<string> {
     yield `${key}\t\\\\x${hex(workload, { kind: 'insert', key, version: 0 })}\n`;
 };
 
-/** One transaction a batch, its statements sent together. */
+/** One transaction a batch, in it one statement for each kind of change: no record is in a batch twice, so their order is free. */
 const changeLines = function* (workload: Workload, changes: number): Generator<string> {
   while (workload.changes < changes) {
     const batch = workload.nextBatch(Math.min(BATCH, changes - workload.changes));
-    const statements = batch.map((c) => {
-      if (c.kind === 'delete') return `delete from record where key=${c.key}`;
-      const bytes = `'\\x${hex(workload, c)}'`;
-      if (c.kind === 'insert') return `insert into record values(${c.key},${bytes})`;
-      return `update record set value=${bytes} where key=${c.key}`;
-    });
+    const rows = (kind: Change['kind']): string[] =>
+      batch.filter((c) => c.kind === kind).map((c) => `(${c.key},'\\x${hex(workload, c)}'::bytea)`);
+    const deleted = batch.filter((c) => c.kind === 'delete').map((c) => c.key);
+    const [updated, inserted] = [rows('update'), rows('insert')];
+    const statements = [
+      ...(updated.length > 0
+        ? [`update record r set value=v.value from (values ${updated}) v(key,value) where r.key=v.key`]
+        : []),
+      ...(inserted.length > 0 ? [`insert into record values ${inserted}`] : []),
+      ...(deleted.length > 0 ? [`delete from record where key in (${deleted})`] : []),
+    ];
     yield `begin\\;${statements.join('\\;')}\\;commit;\n`;
   }
 };

@@ -85,10 +85,12 @@ export const startJob = <T>(job: Job, args: object): RunningJob<T> => {
         );
     });
   });
-  // who waits for it to be ready must not wait for one that has failed
+  // one that failed is never ready; either is looked at when somebody waits for it, and nobody may
+  const readyOrFailed = Promise.race([ready, result.then(() => undefined)]);
+  for (const promise of [result, readyOrFailed]) promise.catch(() => undefined);
   return {
     result,
-    ready: Promise.race([ready, result.then(() => undefined)]),
+    ready: readyOrFailed,
     stop: () => void (child.connected && child.send('stop')),
   };
 };

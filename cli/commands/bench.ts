@@ -86,7 +86,8 @@ const wholeNumber = (flag: string, text: string, max: number): number => {
   return value;
 };
 
-const renderBench = (f: BenchFigures, parent: string): string => {
+/** A table for a person; `parent` is the directory that was asked about. */
+export const renderBench = (f: BenchFigures, parent: string): string => {
   const perSecond = (rate: number): string => `${formatCount(rate)}/s`;
   const ms = (value: number): string => `${value.toFixed(2)} ms`;
   const seconds = (value: number): string => `${value.toFixed(2)} s`;
