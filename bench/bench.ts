@@ -8,6 +8,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   core: async () => (await import('./core.ts')).benchCore,
   scaling: async () => (await import('./scaling.ts')).benchScaling,
   'log-length': async () => (await import('./log-length.ts')).benchLogLength,
+  report: async () => (await import('./report.ts')).benchReport,
   merge: async () => (await import('./merge.ts')).benchMerge,
   postgres: async () => (await import('./peers/postgres.ts')).benchPostgres,
 };

@@ -3,7 +3,7 @@
  * for, and the other databases that are at hand.
  *
  *     npm run bench -- core [--records 1000000] [--changes 1000000] [--day-changes 500000] [--runs 3] [--restore-runs 5]
- *                           [--ms 700] [--peers all|libraries|none] [--dir DIR] [--json | --markdown]
+ *                           [--ms 500] [--peers all|libraries|none] [--dir DIR] [--json | --markdown]
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -111,7 +111,7 @@ export const runCore = async (options: CoreOptions): Promise<CoreFigures> => {
   say('archiver');
   const tenth = { records: Math.ceil(records / 10), changes: Math.ceil(changes / 10) };
   const archiver = await archiveRateOf(dir, Math.min(runs, 2), tenth);
-  const agentCost = await agentCostOf(dir, runs, { writers: 64, batchSize: 1, ms });
+  const agentCost = await agentCostOf(dir, Math.min(runs, 2), { writers: 64, batchSize: 1, ms });
   say('database and archive');
   const database = { dir: join(dir, 'database'), records, seed: SEED };
   const { value: built, agentSeconds } = await buildDatabase({ ...database, changes });
@@ -212,7 +212,7 @@ export const benchCore = async (args: string[]): Promise<void> => {
       'day-changes': { type: 'string', default: '500000' },
       runs: { type: 'string', default: '3' },
       'restore-runs': { type: 'string', default: '5' },
-      ms: { type: 'string', default: '700' },
+      ms: { type: 'string', default: '500' },
       peers: { type: 'string', default: 'all' },
       dir: { type: 'string' },
       json: { type: 'boolean', default: false },

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
 import { machineLines } from '../cli/bench/machine.ts';
 import { type Column, renderTable } from '../cli/render/table.ts';
 import { formatCount } from '../cli/render/units.ts';
@@ -172,3 +174,14 @@ export const renderMarkdown = (f: CoreFigures): string =>
   ]
     .filter((part) => part !== '')
     .join('\n\n');
+
+/** `npm run bench -- report FILE [--markdown]`: figures that `core --json` has printed, as tables. */
+export const benchReport = async (args: string[]): Promise<void> => {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { markdown: { type: 'boolean', default: false } },
+  });
+  const figures: CoreFigures = JSON.parse(readFileSync(positionals[0] ?? 0, 'utf8'));
+  process.stdout.write(`${values.markdown ? renderMarkdown(figures) : renderCore(figures)}\n`);
+};

@@ -7,7 +7,7 @@ import { Workload } from './workload.ts';
 /** Values made beforehand: making them is not what is measured. */
 const VALUES = 4096;
 const KEYS = 1_000_000;
-const WARM_UP_MS = 400;
+const WARM_UP_MS = 300;
 
 export interface CommitArgs {
   readonly dir: string;

@@ -1,5 +1,5 @@
 import { closeSync, fdatasyncSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, release, totalmem, type } from 'node:os';
 import { join } from 'node:path';
 import { median } from './measure.ts';
 
@@ -45,7 +45,7 @@ export const machineOf = (dir: string): Machine => {
       cores: processors.length,
       model: processors[0]?.model.trim() ?? 'unknown',
       memoryMB: Math.round(totalmem() / 1e6),
-      kernel: release(),
+      kernel: `${type()} ${/^\d+\.\d+/.exec(release())?.[0] ?? release()}`,
       node: process.version,
       syncMicros: Math.round(median(micros)),
       syncMBPerSecond: Math.round((LARGE.length * LARGE_COUNT) / 1e6 / seconds),
@@ -59,7 +59,7 @@ export const machineOf = (dir: string): Machine => {
 
 /** `2 × some processor, 24 GB, Linux 6.1, Node v24` and what the disk does. */
 export const machineLines = (m: Machine): string[] => [
-  `${m.cores} × ${m.model}, ${(m.memoryMB / 1000).toFixed(0)} GB, kernel ${m.kernel}, Node ${m.node}`,
+  `${m.cores} × ${m.model}, ${(m.memoryMB / 1000).toFixed(0)} GB, ${m.kernel}, Node ${m.node}`,
   `disk: fdatasync of 4 KiB ${m.syncMicros} µs, sequential write ${m.syncMBPerSecond} MB/s${
     m.isMemoryDisk ? ' (this is memory: figures say nothing about a disk)' : ''
   }`,

@@ -29,7 +29,7 @@ export const registerBench = (program: PitrCommand, runner: Runner): void => {
       'Writes records of 200 bytes into an engine of its own, archives them, restores an instant in the middle, and compares ' +
         'the result with what was written. Says how many durable commits a second this disk allows, what an agent ships and ' +
         'what it costs the writer, and how long a restore takes. Each step runs in a fresh process; figures are medians. ' +
-        'Everything is made in a new directory and removed at the end. Needs about 1 KB of disk for each record.',
+        'Everything is made in a new directory and removed at the end. Needs about 2 KB of disk for each record.',
     )
     .option(
       '--dir <dir>',
