@@ -10,7 +10,7 @@ export type FromChild<T> =
 export interface JobContext {
   /** Says that what must be there before others go on is there. */
   ready(): void;
-  /** Resolves when the parent says stop, or is gone. */
+  /** Resolves when the parent says stop. */
   readonly stopped: Promise<void>;
 }
 
@@ -26,11 +26,10 @@ const run = async (): Promise<void> => {
   const [module, name, json] = process.argv.slice(2);
   const context: JobContext = {
     ready: () => void say({ kind: 'ready' }),
-    stopped: new Promise((resolve) => {
-      process.once('message', () => resolve());
-      process.once('disconnect', () => resolve());
-    }),
+    stopped: new Promise((resolve) => process.once('message', () => resolve())),
   };
+  // a parent that was killed must not leave its jobs running
+  process.once('disconnect', () => process.exit());
   try {
     const job: JobFunction = (await import(module))[name];
     await say({ kind: 'done', value: await job(JSON.parse(json) as never, context) });
