@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { machineLines } from '../cli/bench/machine.ts';
-import { type Column, renderTable } from '../cli/render/table.ts';
+import { type Column, renderFields, renderTable } from '../cli/render/table.ts';
 import { formatCount } from '../cli/render/units.ts';
 import type { CoreFigures } from './core.ts';
 import type { Peer } from './peers/peer.ts';
@@ -122,12 +122,13 @@ const peerTable = (f: CoreFigures): Table => ({
   ],
 });
 
-const peerLine = (p: Peer): string => {
-  if ('absent' in p) return `${p.name}: skipped, ${p.absent}`;
+/** A peer's name, and how it was measured or why not. */
+const peerField = (p: Peer): readonly [string, string] => {
+  if ('absent' in p) return [p.name, `skipped: ${p.absent}`];
   const restore = p.restore
     ? `; repository ${p.restore.repositoryMB.toFixed(0)} MB, ${formatCount(p.restore.records)} records restored`
     : '';
-  return `${p.name} ${p.version}: ${p.how}${restore}`;
+  return [p.name, `${p.version}; ${p.how}${restore}`];
 };
 
 const remarks = (f: CoreFigures): string[] => {
@@ -138,7 +139,7 @@ const remarks = (f: CoreFigures): string[] => {
     `restored ${formatCount(r.records)} records of ${formatCount(r.versions)} versions; each is what the workload wrote`,
     `archive with what compaction has replaced, until that is deleted: ${f.archiveWithReplacedMB.toFixed(0)} MB`,
     `an agent alone ships ${formatCount(a.changesPerSecond)} changes/s, ${a.logMBPerSecond.toFixed(0)} MB/s of log`,
-    `written beside an agent: load ${formatCount(b.loadPerSecond)}/s, changes ${formatCount(b.changesPerSecond)}/s; it ended ${b.agentSeconds.toFixed(1)} s later`,
+    `beside an agent: load ${formatCount(b.loadPerSecond)}/s, changes ${formatCount(b.changesPerSecond)}/s; it ended ${b.agentSeconds.toFixed(1)} s later`,
     `64 writers of batches of 100: ${formatCount(f.batches[64].changesPerSecond)} changes/s`,
   ];
 };
@@ -153,7 +154,7 @@ export const renderCore = (f: CoreFigures): string =>
       const { columns, rows } = table(f);
       return [renderTable(columns, rows), ''];
     }),
-    ...f.peers.map(peerLine),
+    renderFields(f.peers.map(peerField)),
   ].join('\n');
 
 const markdown = ({ columns, rows }: Table): string => {
@@ -170,7 +171,7 @@ export const renderMarkdown = (f: CoreFigures): string =>
   [
     [...machineLines(f.machine), ...remarks(f)].map((l) => `- ${l}`).join('\n'),
     ...[targetTable, restoreTable, commitTable, peerTable].map((table) => markdown(table(f))),
-    f.peers.map((p) => `- ${peerLine(p)}`).join('\n'),
+    f.peers.map((p) => `- ${peerField(p).join(': ')}`).join('\n'),
   ]
     .filter((part) => part !== '')
     .join('\n\n');
