@@ -5,11 +5,13 @@
  *     npm run bench -- merge [--runs 10] [--rows 1000000] [--image 200] [--repeat 3] [--json]
  */
 import { randomBytes, randomFillSync } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { isolated, jobOf } from '../cli/bench/isolate.ts';
+import { median, timed } from '../cli/bench/measure.ts';
+import { type Memory, memoryOf } from '../cli/bench/memory.ts';
 import { DirectoryStore } from '../engine/directory-store.ts';
 import { Merge, type MergeVisitor } from '../wal/merge.ts';
 import { RunWriter } from '../wal/run-writer.ts';
@@ -81,54 +83,91 @@ class Counter implements MergeVisitor {
   async drain(): Promise<void> {}
 }
 
-interface Figure {
+export interface MergeFigure extends Memory {
   readonly name: string;
   readonly versionsPerSecond: number;
   readonly versionsPerCpuSecond: number;
   readonly seconds: number;
-  readonly rssAnonMiB: number;
-  readonly rssFileMiB: number;
 }
 
-/** Anonymous and file-backed resident memory of this process now, MiB; NaN where the system does not tell them apart. */
-const memoryNow = (): { rssAnonMiB: number; rssFileMiB: number } => {
-  let status = '';
-  try {
-    status = readFileSync('/proc/self/status', 'utf8');
-  } catch {
-    // not Linux
-  }
-  const of = (field: string): number =>
-    Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1] ?? Number.NaN) / 1024;
-  return { rssAnonMiB: of('RssAnon'), rssFileMiB: of('RssFile') };
-};
-
-const median = (numbers: readonly number[]): number =>
-  [...numbers].sort((a, b) => a - b)[numbers.length >> 1];
+export interface MergeFigures {
+  readonly storedMB: number;
+  readonly figures: readonly MergeFigure[];
+}
 
 const measure = async (
   name: string,
   versions: number,
   repeat: number,
   job: (n: number) => Promise<void>,
-): Promise<Figure> => {
-  const seconds: number[] = [];
-  const cpu: number[] = [];
-  for (let n = 0; n < repeat; n++) {
-    const used = process.cpuUsage();
-    const started = performance.now();
-    await job(n);
-    seconds.push((performance.now() - started) / 1000);
-    const { user, system } = process.cpuUsage(used);
-    cpu.push((user + system) / 1e6);
-  }
+): Promise<MergeFigure> => {
+  const runs = [];
+  for (let n = 0; n < repeat; n++) runs.push(await timed(() => job(n)));
+  const seconds = median(runs.map((r) => r.seconds));
   return {
     name,
-    seconds: median(seconds),
-    versionsPerSecond: versions / median(seconds),
-    versionsPerCpuSecond: versions / median(cpu),
-    ...memoryNow(),
+    seconds,
+    versionsPerSecond: versions / seconds,
+    versionsPerCpuSecond: versions / median(runs.map((r) => r.cpuSeconds)),
+    ...(memoryOf('self') ?? { rssAnonMB: Number.NaN, rssFileMB: Number.NaN }),
   };
+};
+
+interface MergeArgs {
+  /** Where to make a directory for the runs. */
+  readonly dir: string;
+  readonly runs: number;
+  readonly rows: number;
+  readonly image: number;
+  readonly repeat: number;
+}
+
+export const mergeJob = jobOf(import.meta.url, 'merge');
+/** First figure: to a counter; second: into a new run. */
+export const merge = async ({ dir: parent, runs, rows, image, repeat }: MergeArgs): Promise<MergeFigures> => {
+  const dir = await mkdtemp(join(parent, 'pitr-bench-merge-'));
+  try {
+    const store = new DirectoryStore({ dir });
+    const readers: SegmentReader[] = [];
+    for (let run = 0; run < runs; run++) readers.push(await buildRun(store, run, rows, image));
+    const inputs = readers.map((r) => [r]);
+    const versions = runs * rows;
+    const figures = [
+      await measure('merge', versions, repeat, async () => {
+        const counter = new Counter();
+        await new Merge(inputs).run(counter);
+        if (counter.versions !== versions)
+          throw new Error(`merged ${counter.versions} of ${versions} versions`);
+      }),
+      await measure('merge and write', versions, repeat, async (n) => {
+        const merged = new Merge(inputs);
+        const streams: StreamSpan[] = [{ epoch: 1, stream: 'bench', lsnStart: 1, lsnEnd: versions + 1 }];
+        const out = new RunWriter(
+          {
+            store,
+            archive: ARCHIVE,
+            timeline: 'bench',
+            level: 1,
+            generation: 1,
+            streams,
+            namespaces: merged.namespaces,
+            nameOf: (i) => `out-${n}-${i}.seg`,
+          },
+          merged.sources,
+          [],
+        );
+        await merged.run({
+          row: (cursor) => out.append(cursor, cursor.block.voidTime[cursor.row]),
+          drain: () => out.flush(),
+        });
+        const refs = await out.finish();
+        await store.delete(refs.map((r) => r.name));
+      }),
+    ];
+    return { storedMB: readers.reduce((n, r) => n + r.ref.bytes, 0) / 1e6, figures };
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
 };
 
 export const benchMerge = async (args: string[]): Promise<void> => {
@@ -143,64 +182,19 @@ export const benchMerge = async (args: string[]): Promise<void> => {
     },
   });
   const [runs, rows, image, repeat] = [values.runs, values.rows, values.image, values.repeat].map(Number);
-  const dir = await mkdtemp(join(tmpdir(), 'pitr-bench-merge-'));
-  try {
-    const store = new DirectoryStore({ dir });
-    const readers: SegmentReader[] = [];
-    for (let run = 0; run < runs; run++) readers.push(await buildRun(store, run, rows, image));
-    const inputs = readers.map((r) => [r]);
-    const versions = runs * rows;
-    const storedBytes = readers.reduce((n, r) => n + r.ref.bytes, 0);
-    const figures: Figure[] = [];
-    figures.push(
-      await measure('merge', versions, repeat, async () => {
-        const counter = new Counter();
-        await new Merge(inputs).run(counter);
-        if (counter.versions !== versions)
-          throw new Error(`merged ${counter.versions} of ${versions} versions`);
-      }),
-    );
-    figures.push(
-      await measure('merge and write', versions, repeat, async (n) => {
-        const merge = new Merge(inputs);
-        const streams: StreamSpan[] = [{ epoch: 1, stream: 'bench', lsnStart: 1, lsnEnd: versions + 1 }];
-        const out = new RunWriter(
-          {
-            store,
-            archive: ARCHIVE,
-            timeline: 'bench',
-            level: 1,
-            generation: 1,
-            streams,
-            namespaces: merge.namespaces,
-            nameOf: (i) => `out-${n}-${i}.seg`,
-          },
-          merge.sources,
-          [],
-        );
-        await merge.run({
-          row: (cursor) => out.append(cursor, cursor.block.voidTime[cursor.row]),
-          drain: () => out.flush(),
-        });
-        const refs = await out.finish();
-        await store.delete(refs.map((r) => r.name));
-      }),
-    );
-    const machine = `${cpus().length} × ${cpus()[0].model}, Node ${process.version}`;
-    if (values.json) {
-      process.stdout.write(
-        `${JSON.stringify({ machine, runs, rows, image, repeat, storedBytes, figures })}\n`,
-      );
-      return;
-    }
+  const { value } = await isolated<MergeFigures>(mergeJob, { dir: tmpdir(), runs, rows, image, repeat });
+  const machine = `${cpus().length} × ${cpus()[0].model}, Node ${process.version}`;
+  if (values.json) {
     process.stdout.write(
-      `${machine}\n${runs} runs × ${rows} versions, images of ${image} bytes, ${(storedBytes / 2 ** 20).toFixed(0)} MiB stored\n`,
+      `${JSON.stringify({ bench: 'merge', machine, runs, rows, image, repeat, ...value })}\n`,
     );
-    for (const f of figures)
-      process.stdout.write(
-        `${f.name.padEnd(16)} ${(f.versionsPerSecond / 1e6).toFixed(2)} M versions/s (wall), ${(f.versionsPerCpuSecond / 1e6).toFixed(2)} M per CPU second, ${f.seconds.toFixed(2)} s, RssAnon ${f.rssAnonMiB.toFixed(0)} MiB\n`,
-      );
-  } finally {
-    await rm(dir, { recursive: true, force: true });
+    return;
   }
+  process.stdout.write(
+    `${machine}\n${runs} runs × ${rows} versions, images of ${image} bytes, ${value.storedMB.toFixed(0)} MB stored\n`,
+  );
+  for (const f of value.figures)
+    process.stdout.write(
+      `${f.name.padEnd(16)} ${(f.versionsPerSecond / 1e6).toFixed(2)} M versions/s (wall), ${(f.versionsPerCpuSecond / 1e6).toFixed(2)} M per CPU second, ${f.seconds.toFixed(2)} s, RssAnon ${f.rssAnonMB.toFixed(0)} MB\n`,
+    );
 };

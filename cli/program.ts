@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { registerAgent } from './commands/agent.ts';
+import { registerBench } from './commands/bench.ts';
 import { registerChain } from './commands/chain.ts';
 import { registerCompact } from './commands/compact.ts';
 import { registerDoctor } from './commands/doctor.ts';
@@ -26,7 +27,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly Register[]
     [registerInit, registerAgent, registerMark, registerSnapshot, registerCompact, registerHandover],
   ],
   ['Recover:', [registerRestore, registerGet]],
-  ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor]],
+  ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor, registerBench]],
 ];
 
 /** This package's own name, so that it is found from cli/ and from dist/cli/. */
