@@ -129,7 +129,7 @@ export class Archive {
   }
 
   /**
-   * Publishes a head. An unclear answer is settled by reading back: our own content there is success.
+   * Publishes a head. An unclear answer is settled by reading back: our own content there is published once more.
    * @throws cas-conflict, fenced when another writer's generation, or claim to this generation, is current
    */
   async swapHead(expected: string | undefined, head: Head): Promise<string> {
@@ -139,7 +139,7 @@ export class Archive {
       return await this.store.swap(name, expected, bytes);
     } catch (error) {
       const now = await this.store.readSwap(name);
-      if (now?.bytes.equals(bytes)) return now.tag;
+      if (now?.bytes.equals(bytes)) return await this.#settled(name, now.tag, bytes, error);
       if (now && isPitrError(error, 'cas-conflict')) {
         const current = decodeDocument<Head>('head', now.bytes, name);
         const taken = current.generation === head.generation && current.claim !== head.claim;
@@ -175,7 +175,7 @@ export class Archive {
       return await this.store.swap(name, expected, bytes);
     } catch (error) {
       const now = await this.store.readSwap(name);
-      if (now?.bytes.equals(bytes)) return now.tag;
+      if (now?.bytes.equals(bytes)) return await this.#settled(name, now.tag, bytes, error);
       throw error;
     }
   }
@@ -232,6 +232,14 @@ export class Archive {
       if (isPitrError(error, 'cas-conflict')) return false;
       throw error;
     }
+  }
+
+  /**
+   * Our own content is there although the swap failed. If it was the sync that failed, a power cut may still take it: the same
+   * again on top of it counts once that is durable.
+   */
+  async #settled(name: string, tag: string, bytes: Buffer, error: unknown): Promise<string> {
+    return isPitrError(error, 'cas-conflict') ? tag : this.store.swap(name, tag, bytes);
   }
 
   #mine(name: string, archive: string): void {

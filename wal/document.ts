@@ -1,7 +1,14 @@
 import { crc32 } from 'node:zlib';
 import type { ZodType } from 'zod';
 import { PitrError } from '../engine/errors.ts';
-import { archiveSchema, assertShape, headSchema, timelinesSchema } from './schema.ts';
+import {
+  archiveSchema,
+  assertShape,
+  headSchema,
+  leasesSchema,
+  mergeNoteSchema,
+  timelinesSchema,
+} from './schema.ts';
 
 /**
  * Control objects (catalog heads, timelines, snapshot manifests) are JSON under one line that says what they are, so that a
@@ -37,6 +44,8 @@ const SCHEMAS: Partial<Record<DocumentKind, ZodType>> = {
   archive: archiveSchema,
   timelines: timelinesSchema,
   head: headSchema,
+  merge: mergeNoteSchema,
+  leases: leasesSchema,
 };
 
 /** @throws object-corrupt, also when the body does not have the shape of its kind; format-version */

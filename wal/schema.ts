@@ -125,6 +125,8 @@ export const segmentRefsSchema = z.array(segmentRef);
 const lsnRange = { lsnStart: position, lsnEnd: position };
 export const logRangesSchema = z.array(z.object({ stream: name, ...lsnRange }));
 
+const written = z.object({ bytes: count, versions: count });
+
 export const headSchema = z.object({
   archive: name,
   timeline: name,
@@ -147,8 +149,39 @@ export const headSchema = z.object({
   ),
   gaps: z.array(z.object({ ...lsnRange, afterTs: position, untilTs: position, cause: text })),
   marks: z.array(z.object({ name: text, ...at })),
-  retired: z.array(z.object({ names: z.array(name), sinceMs: count })),
+  retired: z.array(z.object({ names: z.array(name), sinceMs: count, leases: z.array(name).nullable() })),
+  written: z.object({ seals: written, merges: written }),
   updatedMs: count,
+});
+
+export const mergeNoteSchema = z.object({
+  archive: name,
+  generation: count,
+  claim: text,
+  merge: z
+    .object({
+      level: count,
+      ...lsnRange,
+      inputs: z.array(name),
+      parts: z.array(z.object({ ref: segmentRef, digest: text })),
+      next: z.object({ namespace: text, partition: count.max(4096) }).nullable(),
+      writing: name.nullable(),
+    })
+    .nullable(),
+});
+
+export const leasesSchema = z.object({
+  archive: name,
+  leases: z.array(
+    z.object({
+      id: name,
+      purpose: text,
+      ttlMs: count,
+      beats: count,
+      begunMs: count,
+      renewedMs: count,
+    }),
+  ),
 });
 
 const segmentHeader = {
@@ -176,6 +209,7 @@ export const segmentPropertiesSchema = z.object({
   ),
   dataBytes: count,
   rawBytes: count,
+  digest: text.nullable(),
   eventsOffset: count,
   eventsBytes: count,
   events: count,

@@ -8,7 +8,7 @@ import { Archive } from '../../wal/archive.ts';
 import { emptyHead, type Head, runOf } from '../../wal/catalog.ts';
 import { encodeDocument } from '../../wal/document.ts';
 import type { Rng } from '../model/rng.ts';
-import { MemoryFiles } from '../wal/memory-files.ts';
+import { errnoError, MemoryFiles } from '../wal/memory-files.ts';
 import { statesAfter } from './power-cut.ts';
 import { type Moment, powerRng, record, STATES_MAX } from './power-support.ts';
 
@@ -227,6 +227,23 @@ test('D3: a power cut after another process has gone on with what a killed one l
   }
   console.log(`archive, killed: ${states} states`);
   assert.ok(states > 500);
+});
+
+test('A2: a head whose sync failed, and which is there when it is read back, is not lost by a power cut', async () => {
+  const files = new MemoryFiles();
+  const archive = await Archive.openOrCreate(storeOn(files), { clock });
+  const tag = await archive.swapHead(undefined, withRun(headOf(archive, 0), 1));
+  let failed = 0;
+  files.before = (operation, path) => {
+    if (operation !== 'syncDir' || !path.endsWith('/main') || failed++ > 0) return;
+    throw errnoError('EIO');
+  };
+  await archive.swapHead(tag, withRun(headOf(archive, 0), 2));
+  assert.ok(failed > 0);
+  for (const content of statesAfter(files.cut(), STATES_MAX, powerRng('failed sync'))) {
+    const again = await Archive.open(storeOn(new MemoryFiles(content, files.cut().dirs)), { clock });
+    assert.equal((await again.head(TIMELINE, 'main'))?.value.frontier.lsn, 2);
+  }
 });
 
 test('D4: the highest number of a swapped object after power cuts at every moment of the swaps that trim', async () => {

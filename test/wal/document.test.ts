@@ -4,7 +4,16 @@ import fc from 'fast-check';
 import { PitrError } from '../../engine/errors.ts';
 import { type DocumentKind, decodeDocument, encodeDocument, openDocument } from '../../wal/document.ts';
 
-const KINDS: readonly DocumentKind[] = ['archive', 'timelines', 'head', 'snapshots', 'snapshot', 'page'];
+const KINDS: readonly DocumentKind[] = [
+  'archive',
+  'timelines',
+  'head',
+  'snapshots',
+  'snapshot',
+  'page',
+  'merge',
+  'leases',
+];
 const BODY = {
   archive: 'a'.repeat(32),
   timelines: [{ id: 'x', createdMs: 1.5e12, parent: null }],

@@ -5,7 +5,7 @@ import { crc32, zstdCompressSync } from 'node:zlib';
 import { isPitrError, PitrError } from '../../engine/errors.ts';
 import { sortKeyOf } from '../../engine/partition.ts';
 import { Block, decodeStored, encodeStored } from '../../wal/block.ts';
-import { decodeEnvelope, encodeEnvelope } from '../../wal/envelope.ts';
+import { decodeEnvelope, encodeEnvelope, unpackBytes } from '../../wal/envelope.ts';
 import type { ArchiveEvent } from '../../wal/event.ts';
 import { FOOTER_BYTES, type SegmentRef } from '../../wal/segment.ts';
 import { SegmentReader } from '../../wal/segment-reader.ts';
@@ -236,6 +236,20 @@ describe('lengths are bounded before anything is allocated', () => {
       why(() => new Block(decodeStored(encodeStored(Buffer.alloc(7)), 'x'))),
       'shorter than its header',
     );
+  });
+
+  test('msgpack that counts 2^25 elements in five bytes, or nests without end', () => {
+    const before = process.memoryUsage().heapUsed;
+    for (const bytes of [
+      Buffer.from('dd01ffffff', 'hex'),
+      Buffer.from('df01ffffff', 'hex'),
+      Buffer.concat([Buffer.alloc(100_000, 0x91), Buffer.of(0xc0)]),
+    ])
+      assert.match(
+        why(() => unpackBytes(bytes, 'x')),
+        /truncated|nested too deep/,
+      );
+    assert.ok(process.memoryUsage().heapUsed - before < 64 * 1024 * 1024);
   });
 
   test('an envelope that claims 4 GiB', () => {
