@@ -41,6 +41,7 @@ export interface SnapshotFigures {
   readonly syntheticSeconds: number;
   readonly syntheticCpuSeconds: number;
   readonly syntheticOneThreadSeconds: number;
+  readonly syntheticOneThreadCpuSeconds: number;
   readonly syntheticMB: number;
 }
 
@@ -202,6 +203,7 @@ export const measureSnapshots = async (options: {
       syntheticSeconds: many.seconds,
       syntheticCpuSeconds: many.cpuSeconds,
       syntheticOneThreadSeconds: one.seconds,
+      syntheticOneThreadCpuSeconds: one.cpuSeconds,
       syntheticMB: bytes / 1e6,
     };
   } finally {
@@ -230,7 +232,8 @@ export const benchSnapshot = async (args: string[]): Promise<void> => {
     `${machine}\n${records} records, ${versions} versions, ${archiveMB.toFixed(0)} MB stored\n` +
       `by reference     ${referenceSeconds.toFixed(3)} s\n` +
       `synthetic full   ${figures.syntheticSeconds.toFixed(2)} s with ${workers} threads, ` +
-      `${figures.syntheticCpuSeconds.toFixed(2)} CPU s; ${figures.syntheticOneThreadSeconds.toFixed(2)} s with one; ` +
+      `${figures.syntheticCpuSeconds.toFixed(2)} CPU s; ${figures.syntheticOneThreadSeconds.toFixed(2)} s with one, ` +
+      `${figures.syntheticOneThreadCpuSeconds.toFixed(2)} CPU s; ` +
       `${syntheticMB.toFixed(0)} MB written and compared with its source\n`,
   );
 };

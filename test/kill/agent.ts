@@ -5,7 +5,7 @@ import { Archiver } from '../../wal/archiver.ts';
 writeSync(1, 'go\n');
 for (const dir of process.argv.slice(2)) {
   const archiver = await Archiver.open(dir, {
-    fanout: 4,
+    fanout: 3,
     onEvent: (event) => {
       if (event.kind === 'archived') writeSync(1, `frontier ${event.frontierTs}\n`);
       if (event.kind === 'adopted') writeSync(1, `adopted ${event.tornBytes}\n`);

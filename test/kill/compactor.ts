@@ -1,4 +1,4 @@
-/** A process that ships what waits and merges runs, small fanout, until it is killed: `node compactor.ts DIR`. Says each merge. */
+/** A process that ships what waits and merges runs, fanout 2, until it is killed: `node compactor.ts DIR`. Says each merge. */
 import { writeSync } from 'node:fs';
 import { isPitrError } from '../../engine/errors.ts';
 import { Archiver } from '../../wal/archiver.ts';
@@ -17,7 +17,7 @@ say('go');
 for (;;) {
   try {
     await archiver.archivePending();
-    await archiver.compact({ fanout: 3 });
+    await archiver.compact({ fanout: 2 });
   } catch (error) {
     say(`error ${isPitrError(error, 'io') ? error.message : String(error)}`);
   }

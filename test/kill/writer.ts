@@ -35,7 +35,7 @@ const opsOf = (n: number): BatchOp[] => {
   return ops;
 };
 
-const engine = await Engine.open({ dir: process.argv[2], sealMs: 60, lockWaitMs: 20_000 });
+const engine = await Engine.open({ dir: process.argv[2], sealMs: 30, lockWaitMs: 20_000 });
 const records = await stateOf(engine);
 let step = Number(records.get('counter') ?? 0);
 const { versions, tornBytes } = engine.report;
