@@ -161,6 +161,12 @@ export class Archiver {
     if (failure) throw failure;
   }
 
+  /** A round without merging, which may take long: what is to be done before {@link close}. */
+  async finish(): Promise<void> {
+    const failure = await this.#enqueue(() => this.#work(true));
+    if (failure) throw failure;
+  }
+
   /** Ships sealed files that the archive does not have. Returns the number of versions. */
   archivePending(): Promise<number> {
     return this.#enqueue(() => this.#shipper.shipAll());

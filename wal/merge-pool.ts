@@ -98,7 +98,8 @@ export class MergePool {
       throw error;
     } finally {
       this.#stop = undefined;
-      worker.removeAllListeners();
+      // by name: without its own listeners a worker hears nothing any more
+      for (const event of ['message', 'error', 'exit']) worker.removeAllListeners(event);
       // an idle thread is no reason to live
       worker.unref();
     }

@@ -83,7 +83,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
       await Promise.all(schedules.map((s) => s.stop()));
       log.info('stopping: shipping what is sealed');
       for (const archiver of archivers.filter((a) => !a.fenced))
-        await archiver.round().catch((error) => {
+        await archiver.finish().catch((error) => {
           if (error !== archiver.fenced) onEvent({ kind: 'error', stream: archiver.identity.stream, error });
         });
     }

@@ -280,6 +280,73 @@ describe('compaction: beside shipping', () => {
   });
 });
 
+describe('compaction: on a thread', () => {
+  for (const namespaces of [['test'], ['a', 'test']])
+    inScratch(
+      `merges of many parts, one after the other, of ${namespaces.length} namespaces`,
+      async (dir) => {
+        const e = join(dir, 'e');
+        await Engine.init(e, { archive: `file:${join(dir, 'archive')}` });
+        const engine = await openEngine(e);
+        const archiver = await Archiver.open(e, { ...LARGE, threadBytes: 0 });
+        let parts = 0;
+        for (let round = 0; round < 2; round++) {
+          for (let r = 0; r < 3; r++) {
+            for (const namespace of namespaces)
+              await engine.batch(
+                Array.from({ length: 80 }, (_, i) => ({
+                  op: 'put' as const,
+                  key: { namespace, set: 's', key: i % 2 ? i : i + 1000 * r },
+                  bins: { r, blob: 'x'.repeat(100 + i) },
+                })),
+              );
+            await engine.seal();
+            await archiver.archivePending();
+          }
+          assert.equal(await archiver.compact({ full: true }), 1);
+          parts += archiver.head.runs[0].segments.length;
+        }
+        assert.ok(parts > 8, `${parts} parts`);
+        assert.equal(archiver.head.runs.length, 1);
+        const { store } = archiver.archive;
+        assert.deepEqual(await lsnsOf(store, archiver.head), dense(engine.lastLsn));
+        const report = await verifyArchive(archiver.archive, { workers: 0, orphans: true });
+        assert.deepEqual(report.anomalies, []);
+        await engine.close();
+        await archiver.close();
+      },
+    );
+
+  inScratch('closing ends a merge that runs there, and the next agent goes on with it', async (dir) => {
+    const e = join(dir, 'e');
+    await Engine.init(e, { archive: `file:${join(dir, 'archive')}` });
+    const engine = await openEngine(e);
+    let archiver = await Archiver.open(e, { ...LARGE, threadBytes: 0 });
+    for (let r = 0; r < 3; r++) {
+      await engine.batch(
+        Array.from({ length: 300 }, (_, key) => ({
+          op: 'put' as const,
+          key: { namespace: 'test', key },
+          bins: { r, blob: 'x'.repeat(200) },
+        })),
+      );
+      await engine.seal();
+      await archiver.archivePending();
+    }
+    let parts = 0;
+    const work = archiver.compact({ full: true, onProgress: () => parts++ });
+    const refused = refuses('interrupted', work);
+    while (parts < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    await archiver.close();
+    await refused;
+    archiver = await Archiver.open(e, { ...LARGE, threadBytes: 0 });
+    assert.equal(await archiver.compact({ full: true }), 1);
+    assert.deepEqual(await lsnsOf(archiver.archive.store, archiver.head), dense(engine.lastLsn));
+    await engine.close();
+    await archiver.close();
+  });
+});
+
 describe('compaction: taken over', () => {
   inScratch(
     'a holder that wakes while its successor looks at the note changes nothing in it',
