@@ -6,13 +6,15 @@ import { dirname } from 'node:path';
 import type { HeldLock, Locks } from '../../engine/directory-lock.ts';
 import type { Files, OpenFile } from '../../engine/files.ts';
 import type { Rng } from '../model/rng.ts';
-import type { Fault, Process } from './scheduler.ts';
+import type { CallOptions, Fault, Process } from './scheduler.ts';
 import { type StoreImage, storeAfterPowerCut } from './store.ts';
 
 interface Inode {
   bytes: Buffer;
-  /** Bytes from the start that a power cut cannot take. */
+  /** Bytes from the start that are durable, or that the system takes for durable. */
   synced: number;
+  /** Ranges of them whose sync has failed: the system does not try again, and a power cut takes them. */
+  dropped?: { readonly start: number; readonly end: number }[];
 }
 
 type Names = Map<string, Inode>;
@@ -79,13 +81,9 @@ export class Disk {
       path: string,
       effect: () => T,
       faults: readonly Fault[],
-      tear?: () => void,
+      options: Pick<CallOptions<T>, 'tear' | 'drop' | 'damage'> = {},
     ): Promise<T> =>
-      process.call(`${op} ${path}`, effect, {
-        faults,
-        error: () => errno('EIO', path),
-        ...(tear ? { tear } : {}),
-      });
+      process.call(`${op} ${path}`, effect, { faults, error: () => errno('EIO', path), ...options });
     const change = (path: string, apply: (names: Names) => void): void => {
       apply(this.#names);
       this.#changes.push({ dir: dirname(path), apply });
@@ -96,13 +94,9 @@ export class Disk {
         const write = (n: number): void => {
           inode.bytes = Buffer.concat([inode.bytes, data.subarray(0, n)]);
         };
-        return call(
-          `append ${data.length} to`,
-          path,
-          () => write(data.length),
-          WRITE_FAULTS,
-          () => write(data.length >>> 1),
-        );
+        return call(`append ${data.length} to`, path, () => write(data.length), WRITE_FAULTS, {
+          tear: () => write(data.length >>> 1),
+        });
       },
       sync: () =>
         call(
@@ -111,7 +105,13 @@ export class Disk {
           () => {
             if (!(this.mutant.syncLies && isOfLog(path))) inode.synced = inode.bytes.length;
           },
-          SYNC_FAULTS,
+          ['before', 'after', 'dropped'],
+          {
+            drop: () => {
+              inode.dropped = [...(inode.dropped ?? []), { start: inode.synced, end: inode.bytes.length }];
+              inode.synced = inode.bytes.length;
+            },
+          },
         ),
       close: () => call('close', path, () => undefined, []),
     });
@@ -239,8 +239,9 @@ export class Disk {
   }
 }
 
-const tornInode = ({ bytes, synced }: Inode, rng: Rng): Inode => {
+const tornInode = ({ bytes, synced, dropped }: Inode, rng: Rng): Inode => {
   const left = Buffer.from(bytes.subarray(0, rng.int(synced, bytes.length)));
+  for (const { start, end } of dropped ?? []) left.fill(0, start, Math.min(end, left.length));
   for (let at = synced; at < left.length; ) {
     const end = Math.min(left.length, (Math.floor(at / SECTOR_BYTES) + 1) * SECTOR_BYTES);
     if (rng.chance(0.1)) left.fill(0, at, end);

@@ -10,8 +10,13 @@ import { quiescent, type Runtime, runIn } from './runtime.ts';
 /** What the simulation found to be wrong with the product. */
 export class Violation extends Error {}
 
-/** Ways in which a call can go. `late`: it fails, and has its effect when nobody expects it any more. */
-export type Fault = 'before' | 'after' | 'late' | 'twice' | 'again' | 'torn' | 'damaged';
+/**
+ * Ways in which a call can go. `late`: it fails, and has its effect when nobody expects it any more. `dropped`: a sync fails, and
+ * the system forgets that there was anything to sync.
+ */
+export type Fault = 'before' | 'after' | 'late' | 'twice' | 'again' | 'torn' | 'dropped' | 'damaged';
+
+const FAILING: ReadonlySet<Fault> = new Set(['before', 'after', 'late', 'torn', 'dropped']);
 
 export interface CallOptions<T> {
   /** Faults that make sense for this call. */
@@ -19,6 +24,7 @@ export interface CallOptions<T> {
   readonly error?: () => Error;
   /** A part of the effect. */
   readonly tear?: () => void;
+  readonly drop?: () => void;
   readonly damage?: (value: T) => T;
   /** What may become of the call when its process is killed meanwhile: it may reach a server later. Default: now or never. */
   readonly remote?: boolean;
@@ -180,9 +186,10 @@ export class Scheduler {
       const tear = (): void => (options.tear ?? (() => undefined))();
       const run = (fault: Fault | undefined): void => {
         if (fault === 'torn') tear();
+        if (fault === 'dropped') options.drop?.();
         if (fault === 'after' || fault === 'twice') attempt();
         if (fault === 'late' || fault === 'again') this.#later(label, attempt);
-        if (fault === 'before' || fault === 'after' || fault === 'late' || fault === 'torn') {
+        if (fault !== undefined && FAILING.has(fault)) {
           fail();
           return;
         }
