@@ -118,6 +118,8 @@ export class Scheduler {
   readonly rng: Rng;
   /** Called before each step: kills, pauses, clock steps. */
   chaos: () => void = () => undefined;
+  /** Decides on faults in place of the random numbers. */
+  decide: ((label: string) => Fault | undefined) | undefined;
   /** Called when nobody has anything to do; false: nothing can be done about it. */
   idle: () => boolean = () => false;
   /** Probabilities that a call to this machine, or to the archive, does not go as it should. */
@@ -305,7 +307,8 @@ export class Scheduler {
     this.#calls.splice(this.#calls.indexOf(call), 1);
     const { faults, remote } = call;
     const rate = remote ? this.faultRates.remote : this.faultRates.local;
-    const fault = faults.length > 0 && this.rng.chance(rate) ? this.rng.pick(faults) : undefined;
+    const random = faults.length > 0 && this.rng.chance(rate) ? this.rng.pick(faults) : undefined;
+    const fault = this.decide ? this.decide(call.label) : random;
     if (fault) this.faults.set(fault, (this.faults.get(fault) ?? 0) + 1);
     this.note(`${call.process?.name ?? 'nobody'}: ${call.label}${fault ? ` ! ${fault}` : ''}`);
     call.run(fault);

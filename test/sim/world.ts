@@ -116,6 +116,7 @@ export class World {
       const stream = `s${i}`;
       const step = 4096 / engines;
       const partitions = PartitionSet.parse(`${i * step}-${(i + 1) * step - 1}`);
+      const fromTs = process.nowMs();
       const identity = newIdentity(
         {
           stream,
@@ -124,12 +125,11 @@ export class World {
           ...(timeline === undefined ? {} : { timeline }),
           archive: { url: this.bucket.direct().url, id: archive.id },
         },
-        process.nowMs(),
+        fromTs,
       );
       timeline = identity.timeline;
       const dir = `/${stream}`;
       await writeIdentity(dir, identity, host.disk.filesOf(process));
-      const fromTs = process.nowMs();
       await archive.updateTimelines((all) => withEngine(all, identity, fromTs));
       this.nodes.push({ stream, dir, host, partitions });
       this.history.addStream(stream, fromTs);
