@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { type Files, nodeFiles } from '../engine/files.ts';
 
 /** What the agent tells the engine: the log up to `lsn`, in files up to `sequence`, is durable in the archive. */
@@ -10,11 +11,15 @@ export interface Archived {
 
 const ARCHIVED_FILE = 'archived.json';
 
+/** A flipped digit must not make the engine trim what is not archived. */
+const crcOf = ({ lsn, sequence }: Archived): number => crc32(`${lsn}/${sequence}`);
+
 /** Missing or unreadable counts as "nothing archived": the engine then keeps its log. */
 export const readArchived = async (dir: string, files: Files = nodeFiles): Promise<Archived> => {
   try {
-    const { lsn, sequence } = JSON.parse((await files.read(join(dir, ARCHIVED_FILE))).toString('utf8'));
-    if (Number.isSafeInteger(lsn) && Number.isSafeInteger(sequence)) return { lsn, sequence };
+    const { lsn, sequence, crc } = JSON.parse((await files.read(join(dir, ARCHIVED_FILE))).toString('utf8'));
+    if (Number.isSafeInteger(lsn) && Number.isSafeInteger(sequence) && crc === crcOf({ lsn, sequence }))
+      return { lsn, sequence };
   } catch {
     // see above
   }
@@ -30,7 +35,7 @@ export const writeArchived = async (
   const temporary = join(dir, `.${ARCHIVED_FILE}.${randomBytes(4).toString('hex')}`);
   const file = await files.createNew(temporary);
   try {
-    await file.append(Buffer.from(JSON.stringify(archived)));
+    await file.append(Buffer.from(JSON.stringify({ ...archived, crc: crcOf(archived) })));
   } finally {
     await file.close();
   }

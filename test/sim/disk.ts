@@ -3,9 +3,11 @@
  * synced names, of later names those of the first few operations, and of later bytes any part, with holes.
  */
 import { dirname } from 'node:path';
+import { crc32 } from 'node:zlib';
 import type { HeldLock, Locks } from '../../engine/directory-lock.ts';
 import type { Files, OpenFile } from '../../engine/files.ts';
 import type { Rng } from '../model/rng.ts';
+import { damaged } from './damage.ts';
 import type { CallOptions, Fault, Process } from './scheduler.ts';
 import { type StoreImage, storeAfterPowerCut } from './store.ts';
 
@@ -31,6 +33,10 @@ const READ_FAULTS: readonly Fault[] = ['before'];
 
 const errno = (code: string, path: string): Error => Object.assign(new Error(`${code}: ${path}`), { code });
 
+const ARCHIVED_LIE = Buffer.from(
+  JSON.stringify({ lsn: 10 ** 9, sequence: 10 ** 9, crc: crc32(`${10 ** 9}/${10 ** 9}`) }),
+);
+
 const isOfLog = (path: string): boolean => path.includes('/log/');
 
 /** Ways in which the disk itself can be broken, to see whether the simulation finds out. */
@@ -49,17 +55,20 @@ export interface DiskMutant {
 export class Disk {
   readonly stores = new Map<string, StoreImage>();
   readonly mutant: DiskMutant;
+  readonly #rng: Rng;
   readonly #locks = new Map<string, Process>();
   #names: Names = new Map();
   #durable: Names = new Map();
   #changes: NameChange[] = [];
 
-  constructor(mutant: DiskMutant = {}) {
+  constructor(rng: Rng, mutant: DiskMutant = {}) {
+    this.#rng = rng;
     this.mutant = mutant;
   }
 
   /** The machine has lost power and is on again; its processes are dead already. */
-  powerCut(rng: Rng): void {
+  powerCut(): void {
+    const rng = this.#rng;
     for (const change of this.#changes.slice(0, rng.int(0, this.#changes.length)))
       change.apply(this.#durable);
     this.#changes = [];
@@ -135,9 +144,11 @@ export class Disk {
           path,
           () =>
             this.mutant.archivedLies && path.endsWith('archived.json')
-              ? Buffer.from('{"lsn":1000000000,"sequence":1000000000}')
+              ? ARCHIVED_LIE
               : Buffer.from(this.#inode(path).bytes),
-          READ_FAULTS,
+          // an unsealed file's last frame cannot be told from an unfinished one, and engine.json has no checksum
+          /\.wal$|archived\.json$/.test(path) ? ['before', 'damaged'] : READ_FAULTS,
+          { damage: (bytes) => damaged(bytes, this.#rng) },
         ),
       list: (dir) =>
         call(

@@ -30,7 +30,7 @@ test('S2: a log file whose name the dead writer could not sync is there after a 
 test('S2: what a sync that failed has dropped is not built upon (seed 6)', async () => {
   ownRuntime();
   const scheduler = new Scheduler(new Rng(1), 1_750_000_000_000);
-  const disk = new Disk();
+  const disk = new Disk(new Rng(2));
   const during = async <T>(name: string, work: (process: Process) => Promise<T>): Promise<T> => {
     let result: { value: T } | undefined;
     const process = new Process(scheduler, name, { skewMs: 0 });
@@ -55,7 +55,7 @@ test('S2: what a sync that failed has dropped is not built upon (seed 6)', async
     log.append([version(3)]);
     await log.sync();
   });
-  disk.powerCut(new Rng(2));
+  disk.powerCut();
   const { entries } = await during('third', (process) => openLog(disk.filesOf(process)));
   assert.deepEqual(entries, versionsOf([version(1), version(2), version(3)]));
 });

@@ -97,6 +97,11 @@ const run = async (world: World, steps: number): Promise<SimulationResult> => {
   const judge = world.process(setup, 'judge');
   const look = new Look(world, new Rng(rng.int(0, 2 ** 31)), cast.readings, () => judge.nowMs());
   await runIn(judge, () => look.at(world.bucket.direct(), 12));
+  scheduler.note(`rot of ${world.bucket.rot()}`);
+  await runIn(judge, () => look.at(world.bucket.direct(), 6)).catch((error) => {
+    judge.damaged++;
+    world.tolerate(error, judge, []);
+  });
   scheduler.note('end');
   return {
     trace: scheduler.trace,

@@ -33,6 +33,9 @@ export interface Node {
   readonly partitions: PartitionSet;
 }
 
+/** How a damaged answer is refused. */
+const CORRUPT: ReadonlySet<string> = new Set<ErrorId>(['object-corrupt', 'format-version', 'log-corrupt']);
+
 const START_MS = 1_750_000_000_000;
 
 export class World {
@@ -76,7 +79,12 @@ export class World {
   }
 
   addHost(name: string): Host {
-    const host = { name, disk: new Disk(this.#mutant), clock: { skewMs: 0 }, processes: new Set<Process>() };
+    const host = {
+      name,
+      disk: new Disk(this.rng, this.#mutant),
+      clock: { skewMs: 0 },
+      processes: new Set<Process>(),
+    };
     this.hosts.push(host);
     return host;
   }
@@ -146,7 +154,7 @@ export class World {
     if (isInjected(error)) return;
     // a request that arrived twice: the first one made the object
     if (id === 'object-exists' && this.scheduler.faultRates.remote > 0) return;
-    if ((id === 'object-corrupt' || id === 'format-version') && process.damaged > 0) return;
+    if (id !== undefined && CORRUPT.has(id) && process.damaged > 0) return;
     if (id !== undefined && ids.includes(id)) return;
     throw new Violation(`${process.name}: ${id ?? ''} ${(error as Error)?.stack ?? error}`, { cause: error });
   }
@@ -160,6 +168,6 @@ export class World {
     this.scheduler.note(`power cut of ${host.name}`);
     for (const process of host.processes) this.scheduler.kill(process);
     host.processes.clear();
-    host.disk.powerCut(this.rng);
+    host.disk.powerCut();
   }
 }
