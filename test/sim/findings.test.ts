@@ -2,6 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
 import { PartitionSet } from '../../engine/partition.ts';
+import { readArchived, writeArchived } from '../../wal/archived.ts';
 import { Engine } from '../../wal/engine.ts';
 import { Rng } from '../model/rng.ts';
 import { clock, openLog, version, versionsOf } from '../wal/log-support.ts';
@@ -95,4 +96,18 @@ test('F1: an engine writes nothing before it owned its partitions, though the cl
   });
   await runIn(setup, () => world.scheduler.run(() => ts !== undefined, 1_000));
   assert(ts !== undefined && ts >= world.history.fromTsOf('s0'), `${ts}`);
+});
+
+test('a flipped bit in archived.json never lets the engine trim more than is archived', async () => {
+  const files = new MemoryFiles();
+  await writeArchived('/engine', { lsn: 123, sequence: 4 }, files);
+  assert.deepEqual(await readArchived('/engine', files), { lsn: 123, sequence: 4 });
+  const bytes = files.bytesOf('/engine/archived.json');
+  for (let bit = 0; bit < bytes.length * 8; bit++) {
+    const flipped = Buffer.from(bytes);
+    flipped[bit >> 3] ^= 1 << (bit & 7);
+    files.put('/engine/archived.json', flipped);
+    const { lsn, sequence } = await readArchived('/engine', files);
+    assert(lsn === 0 || (lsn === 123 && sequence === 4), `bit ${bit}: ${lsn}`);
+  }
 });
