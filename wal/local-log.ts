@@ -302,11 +302,7 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
         sequenceNext = sequence;
         break;
       }
-      if (!sealed) {
-        await syncFile(files, path);
-        // its name, too: the writer may have died before it could
-        await files.syncDir(dir);
-      }
+      if (!sealed) await copyDurably(files, dir, name, bytes);
       // before anything of it is replayed: what a foreign or misplaced file says must not reach the store
       checkIdentity(decodeLogHeader(bytes, path).body, options, path, sequence, chain);
       const content = scanLogFile(bytes, path, !sealed, replay);
@@ -359,14 +355,24 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
   };
 };
 
-/** What a dead writer left unsynced is durable before store, file name or archiver build on it. */
-const syncFile = async (files: Files, path: string): Promise<void> => {
-  const file = await files.openAppend(path);
+/**
+ * What a dead writer left is durable, with its name, before store, file name or archiver build on it. A copy takes its place: after
+ * a sync that failed the system may take pages for written that are not, and a second sync would find nothing to do.
+ */
+const copyDurably = async (files: Files, dir: string, name: string, bytes: Buffer): Promise<void> => {
+  const copy = join(dir, `${name}.copy`);
+  await files.remove(copy).catch((cause) => {
+    if (cause.code !== 'ENOENT') throw cause;
+  });
+  const file = await files.createNew(copy);
   try {
+    await file.append(bytes);
     await file.sync();
   } finally {
     await file.close();
   }
+  await files.rename(copy, join(dir, name));
+  await files.syncDir(dir);
 };
 
 /** No readable header and no intact frame: the file's first sync never finished, nothing in it was acknowledged. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { readIdentity, writeIdentity } from '../../engine/identity.ts';
+import { IDENTITY_FILE, readIdentity, writeIdentity } from '../../engine/identity.ts';
 import { Engine } from '../../wal/engine.ts';
 import { MemoryFiles } from '../wal/memory-files.ts';
 import { statesAfter } from './power-cut.ts';
@@ -36,6 +36,7 @@ test('S2 S3 E1 E6: an engine over its log after power cuts: the state after some
       archive: { url: 'file:/nowhere', id: 'a'.repeat(32) },
     });
     const files = new MemoryFiles();
+    files.put(join(alive, IDENTITY_FILE), await readFile(join(alive, IDENTITY_FILE)));
     const engine = await Engine.open({ dir: alive, files, sealMs: 0, door: false });
     const states: State[] = [new Map()];
     let acknowledged = 0;
@@ -87,7 +88,6 @@ test('S2 S3 E1 E6: an engine over its log after power cuts: the state after some
         const content = rng.pick(possible);
         const again = join(dir, `again-${tried++}`);
         await mkdir(again);
-        await copyFile(join(alive, 'engine.json'), join(again, 'engine.json'));
         const moved = new Map([...content].map(([path, bytes]) => [path.replace(alive, again), bytes]));
         const recovered = await Engine.open({
           dir: again,

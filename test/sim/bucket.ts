@@ -6,6 +6,7 @@ import { crc32 } from 'node:zlib';
 import { PitrError } from '../../engine/errors.ts';
 import type { ObjectStore } from '../../engine/object-store.ts';
 import type { Rng } from '../model/rng.ts';
+import { damaged } from './damage.ts';
 import type { CallOptions, Fault, Process } from './scheduler.ts';
 
 const WRITE_FAULTS: readonly Fault[] = ['before', 'before', 'after', 'late', 'twice', 'again'];
@@ -77,14 +78,17 @@ export class Bucket {
     return tag;
   }
 
-  /** A copy in which a bit is flipped, or which ends too early. */
+  /** An answer as it comes back damaged. */
   damaged(bytes: Buffer): Buffer<ArrayBuffer> {
-    const copy = Buffer.from(bytes);
-    if (bytes.length === 0) return copy;
-    const at = this.#rng.int(0, bytes.length - 1);
-    if (this.#rng.chance(0.3)) return copy.subarray(0, at);
-    copy[at] ^= 1 << this.#rng.int(0, 7);
-    return copy;
+    return damaged(bytes, this.#rng);
+  }
+
+  /** A bit of some object flips for good; returns its name. */
+  rot(): string {
+    const names = [...this.objects.keys()].filter((n) => n !== 'archive');
+    const name = this.#rng.pick(names);
+    this.objects.set(name, damaged(this.objects.get(name) as Buffer, this.#rng));
+    return name;
   }
 }
 

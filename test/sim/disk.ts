@@ -7,14 +7,17 @@ import type { HeldLock, Locks } from '../../engine/directory-lock.ts';
 import type { FileStat, Files, OpenFile, ReadableFile } from '../../engine/files.ts';
 import { encodeArchived } from '../../wal/archived.ts';
 import type { Rng } from '../model/rng.ts';
-import type { Fault, Process } from './scheduler.ts';
+import { damaged } from './damage.ts';
+import type { CallOptions, Fault, Process } from './scheduler.ts';
 import { type StoreImage, storeAfterPowerCut } from './store.ts';
 
 interface Inode {
   readonly id: number;
   bytes: Buffer;
-  /** Bytes from the start that a power cut cannot take. */
+  /** Bytes from the start that are durable, or that the system takes for durable. */
   synced: number;
+  /** Ranges of them whose sync has failed: the system does not try again, and a power cut takes them. */
+  dropped?: { readonly start: number; readonly end: number }[];
 }
 
 type Names = Map<string, Inode>;
@@ -49,18 +52,21 @@ export interface DiskMutant {
 export class Disk {
   readonly stores = new Map<string, StoreImage>();
   readonly mutant: DiskMutant;
+  readonly #rng: Rng;
   readonly #locks = new Map<string, Process>();
   #names: Names = new Map();
   #durable: Names = new Map();
   #changes: NameChange[] = [];
   #inodes = 0;
 
-  constructor(mutant: DiskMutant = {}) {
+  constructor(rng: Rng, mutant: DiskMutant = {}) {
+    this.#rng = rng;
     this.mutant = mutant;
   }
 
   /** The machine has lost power and is on again; its processes are dead already. */
-  powerCut(rng: Rng): void {
+  powerCut(): void {
+    const rng = this.#rng;
     for (const change of this.#changes.slice(0, rng.int(0, this.#changes.length)))
       change.apply(this.#durable);
     this.#changes = [];
@@ -82,13 +88,9 @@ export class Disk {
       path: string,
       effect: () => T,
       faults: readonly Fault[],
-      tear?: () => void,
+      options: Pick<CallOptions<T>, 'tear' | 'drop' | 'damage'> = {},
     ): Promise<T> =>
-      process.call(`${op} ${path}`, effect, {
-        faults,
-        error: () => errno('EIO', path),
-        ...(tear ? { tear } : {}),
-      });
+      process.call(`${op} ${path}`, effect, { faults, error: () => errno('EIO', path), ...options });
     const change = (path: string, apply: (names: Names) => void): void => {
       apply(this.#names);
       this.#changes.push({ dir: dirname(path), apply });
@@ -99,13 +101,9 @@ export class Disk {
         const write = (n: number): void => {
           inode.bytes = Buffer.concat([inode.bytes, data.subarray(0, n)]);
         };
-        return call(
-          `append ${data.length} to`,
-          path,
-          () => write(data.length),
-          WRITE_FAULTS,
-          () => write(data.length >>> 1),
-        );
+        return call(`append ${data.length} to`, path, () => write(data.length), WRITE_FAULTS, {
+          tear: () => write(data.length >>> 1),
+        });
       },
       sync: () =>
         call(
@@ -114,7 +112,13 @@ export class Disk {
           () => {
             if (!(this.mutant.syncLies && isOfLog(path))) inode.synced = inode.bytes.length;
           },
-          SYNC_FAULTS,
+          ['before', 'after', 'dropped'],
+          {
+            drop: () => {
+              inode.dropped = [...(inode.dropped ?? []), { start: inode.synced, end: inode.bytes.length }];
+              inode.synced = inode.bytes.length;
+            },
+          },
         ),
       close: () => call('close', path, () => undefined, []),
     });
@@ -147,7 +151,9 @@ export class Disk {
             this.mutant.archivedLies && path.endsWith('archived.json')
               ? Buffer.from(encodeArchived({ lsn: 1e9, sequence: 1e9 }))
               : Buffer.from(this.#inode(path).bytes),
-          READ_FAULTS,
+          // an unsealed file's last frame cannot be told from an unfinished one
+          /\.wal$|archived\.json$/.test(path) ? ['before', 'damaged'] : READ_FAULTS,
+          { damage: (bytes) => damaged(bytes, this.#rng) },
         ),
       openRead: (path) => call('open', path, () => readable(this.#inode(path), path), READ_FAULTS),
       stat: (path) => call('stat', path, () => this.#stat(path), READ_FAULTS),
@@ -266,8 +272,9 @@ const fileStat = (inode: Inode): FileStat => ({
   id: String(inode.id),
 });
 
-const tornInode = ({ id, bytes, synced }: Inode, rng: Rng): Inode => {
+const tornInode = ({ id, bytes, synced, dropped }: Inode, rng: Rng): Inode => {
   const left = Buffer.from(bytes.subarray(0, rng.int(synced, bytes.length)));
+  for (const { start, end } of dropped ?? []) left.fill(0, start, Math.min(end, left.length));
   for (let at = synced; at < left.length; ) {
     const end = Math.min(left.length, (Math.floor(at / SECTOR_BYTES) + 1) * SECTOR_BYTES);
     if (rng.chance(0.1)) left.fill(0, at, end);

@@ -167,6 +167,10 @@ export class History {
     stream.published = { ...frontier };
   }
 
+  fromTsOf(stream: string): number {
+    return this.#stream(stream).fromTs;
+  }
+
   publishedOf(stream: string): { ts: number; lsn: number } {
     return this.#stream(stream).published;
   }

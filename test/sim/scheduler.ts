@@ -10,8 +10,13 @@ import { quiescent, type Runtime, runIn } from './runtime.ts';
 /** What the simulation found to be wrong with the product. */
 export class Violation extends Error {}
 
-/** Ways in which a call can go. `late`: it fails, and has its effect when nobody expects it any more. */
-export type Fault = 'before' | 'after' | 'late' | 'twice' | 'again' | 'torn' | 'damaged';
+/**
+ * Ways in which a call can go. `late`: it fails, and has its effect when nobody expects it any more. `dropped`: a sync fails, and
+ * the system forgets that there was anything to sync.
+ */
+export type Fault = 'before' | 'after' | 'late' | 'twice' | 'again' | 'torn' | 'dropped' | 'damaged';
+
+const FAILING: ReadonlySet<Fault> = new Set(['before', 'after', 'late', 'torn', 'dropped']);
 
 export interface CallOptions<T> {
   /** Faults that make sense for this call. */
@@ -19,6 +24,7 @@ export interface CallOptions<T> {
   readonly error?: () => Error;
   /** A part of the effect. */
   readonly tear?: () => void;
+  readonly drop?: () => void;
   readonly damage?: (value: T) => T;
   /** What may become of the call when its process is killed meanwhile: it may reach a server later. Default: now or never. */
   readonly remote?: boolean;
@@ -112,6 +118,8 @@ export class Scheduler {
   readonly rng: Rng;
   /** Called before each step: kills, pauses, clock steps. */
   chaos: () => void = () => undefined;
+  /** Decides on faults in place of the random numbers. */
+  decide: ((label: string) => Fault | undefined) | undefined;
   /** Called when nobody has anything to do; false: nothing can be done about it. */
   idle: () => boolean = () => false;
   /** Probabilities that a call to this machine, or to the archive, does not go as it should. */
@@ -180,9 +188,10 @@ export class Scheduler {
       const tear = (): void => (options.tear ?? (() => undefined))();
       const run = (fault: Fault | undefined): void => {
         if (fault === 'torn') tear();
+        if (fault === 'dropped') options.drop?.();
         if (fault === 'after' || fault === 'twice') attempt();
         if (fault === 'late' || fault === 'again') this.#later(label, attempt);
-        if (fault === 'before' || fault === 'after' || fault === 'late' || fault === 'torn') {
+        if (fault !== undefined && FAILING.has(fault)) {
           fail();
           return;
         }
@@ -298,7 +307,8 @@ export class Scheduler {
     this.#calls.splice(this.#calls.indexOf(call), 1);
     const { faults, remote } = call;
     const rate = remote ? this.faultRates.remote : this.faultRates.local;
-    const fault = faults.length > 0 && this.rng.chance(rate) ? this.rng.pick(faults) : undefined;
+    const random = faults.length > 0 && this.rng.chance(rate) ? this.rng.pick(faults) : undefined;
+    const fault = this.decide ? this.decide(call.label) : random;
     if (fault) this.faults.set(fault, (this.faults.get(fault) ?? 0) + 1);
     this.note(`${call.process?.name ?? 'nobody'}: ${call.label}${fault ? ` ! ${fault}` : ''}`);
     call.run(fault);

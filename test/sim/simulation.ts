@@ -11,6 +11,8 @@ export interface SimulationOptions {
   /** Steps with faults. Default 700. */
   readonly steps?: number;
   readonly mutant?: Mutant;
+  /** Looks at the world when everything is archived, in the real runtime. */
+  readonly atEnd?: (world: World) => Promise<void>;
   /** Prints each step. */
   readonly echo?: boolean;
 }
@@ -41,7 +43,7 @@ export const simulate = async (seed: number, options: SimulationOptions = {}): P
   ownRuntime();
   const world = new World(seed, options.mutant ?? {}, options.echo ?? false);
   try {
-    return await run(world, options.steps ?? 700);
+    return await run(world, options);
   } catch (error) {
     const { stack } = error as Error;
     const lines = world.scheduler.lines.slice(-LINES_SHOWN).join('\n  ');
@@ -52,7 +54,8 @@ export const simulate = async (seed: number, options: SimulationOptions = {}): P
   }
 };
 
-const run = async (world: World, steps: number): Promise<SimulationResult> => {
+const run = async (world: World, options: SimulationOptions): Promise<SimulationResult> => {
+  const steps = options.steps ?? 700;
   const { scheduler, history, rng } = world;
   const setup = world.addHost('setup');
   const init = world.process(setup, 'init');
@@ -97,6 +100,12 @@ const run = async (world: World, steps: number): Promise<SimulationResult> => {
   const judge = world.process(setup, 'judge');
   const look = new Look(world, new Rng(rng.int(0, 2 ** 31)), cast.readings, () => judge.nowMs());
   await runIn(judge, () => look.at(world.bucket.direct(), 12));
+  await options.atEnd?.(world);
+  scheduler.note(`rot of ${world.bucket.rot()}`);
+  await runIn(judge, () => look.at(world.bucket.direct(), 6)).catch((error) => {
+    judge.damaged++;
+    world.tolerate(error, judge, []);
+  });
   scheduler.note('end');
   return {
     trace: scheduler.trace,

@@ -74,8 +74,10 @@ export class SimStore implements RecordStore {
   }
 
   apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
-    return this.#process.call(`apply ${changes.length} up to ${meta.appliedLsn}`, () =>
-      this.applySync(changes, meta),
+    return this.#process.call(
+      `apply ${changes.length} up to ${meta.appliedLsn}`,
+      () => this.applySync(changes, meta),
+      { faults: ['before', 'after'] },
     );
   }
 
@@ -86,11 +88,15 @@ export class SimStore implements RecordStore {
   }
 
   flushed(): Promise<void> {
-    return this.#process.call('flush', () => {
-      if (this.#flushLies) return;
-      for (const t of this.#image.unflushed) applyTo(this.#image.durable, t);
-      this.#image.unflushed = [];
-    });
+    return this.#process.call(
+      'flush',
+      () => {
+        if (this.#flushLies) return;
+        for (const t of this.#image.unflushed) applyTo(this.#image.durable, t);
+        this.#image.unflushed = [];
+      },
+      { faults: ['before'] },
+    );
   }
 
   *scan(

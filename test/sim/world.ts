@@ -33,6 +33,9 @@ export interface Node {
   readonly partitions: PartitionSet;
 }
 
+/** How a damaged answer is refused. */
+const CORRUPT: ReadonlySet<string> = new Set<ErrorId>(['object-corrupt', 'format-version', 'log-corrupt']);
+
 const START_MS = 1_750_000_000_000;
 
 export class World {
@@ -76,7 +79,12 @@ export class World {
   }
 
   addHost(name: string): Host {
-    const host = { name, disk: new Disk(this.#mutant), clock: { skewMs: 0 }, processes: new Set<Process>() };
+    const host = {
+      name,
+      disk: new Disk(this.rng, this.#mutant),
+      clock: { skewMs: 0 },
+      processes: new Set<Process>(),
+    };
     this.hosts.push(host);
     return host;
   }
@@ -116,6 +124,7 @@ export class World {
       const stream = `s${i}`;
       const step = 4096 / engines;
       const partitions = PartitionSet.parse(`${i * step}-${(i + 1) * step - 1}`);
+      const fromTs = process.nowMs();
       const identity = newIdentity(
         {
           stream,
@@ -124,12 +133,11 @@ export class World {
           ...(timeline === undefined ? {} : { timeline }),
           archive: { url: this.bucket.direct().url, id: archive.id },
         },
-        process.nowMs(),
+        fromTs,
       );
       timeline = identity.timeline;
       const dir = `/${stream}`;
       await writeIdentity(dir, identity, host.disk.filesOf(process));
-      const fromTs = process.nowMs();
       await archive.updateTimelines((all) => withEngine(all, identity, fromTs));
       this.nodes.push({ stream, dir, host, partitions });
       this.history.addStream(stream, fromTs);
@@ -146,7 +154,7 @@ export class World {
     if (isInjected(error)) return;
     // a request that arrived twice: the first one made the object
     if (id === 'object-exists' && this.scheduler.faultRates.remote > 0) return;
-    if ((id === 'object-corrupt' || id === 'format-version') && process.damaged > 0) return;
+    if (id !== undefined && CORRUPT.has(id) && process.damaged > 0) return;
     if (id !== undefined && ids.includes(id)) return;
     throw new Violation(`${process.name}: ${id ?? ''} ${(error as Error)?.stack ?? error}`, { cause: error });
   }
@@ -160,6 +168,6 @@ export class World {
     this.scheduler.note(`power cut of ${host.name}`);
     for (const process of host.processes) this.scheduler.kill(process);
     host.processes.clear();
-    host.disk.powerCut(this.rng);
+    host.disk.powerCut();
   }
 }
