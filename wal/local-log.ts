@@ -9,6 +9,7 @@ import type {
 } from '../engine/commit-log.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles, type OpenFile } from '../engine/files.ts';
+import { LOG_DIR } from '../engine/identity.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
 import { decodeLogHeader, logFileName, logFilesIn, scanLogFile } from './log-file.ts';
 import {
@@ -43,8 +44,7 @@ interface ActiveFile {
   syncedBytes: number;
 }
 
-/** Folder of the log within an engine directory. */
-export const LOG_DIR = 'log';
+export { LOG_DIR } from '../engine/identity.ts';
 
 /**
  * The local write-ahead log (README.md, section "Log"). One writer, under the engine's directory lock. Calls to
@@ -161,8 +161,9 @@ export class LocalLog implements CommitLog {
     let removed = 0;
     // a file ends where its successor starts; the newest sealed file always stays: it holds the last clock frame
     while (this.#sealed.length > 1 && this.#sealed[1].lsnFirst - 1 <= lsn) {
-      await this.#files.remove(join(this.#dir, logFileName(this.#sealed[0].sequence, true)));
-      this.#sealed.shift();
+      // taken before the wait: a seal by time and one on request may trim at once, and each file goes once
+      const [oldest] = this.#sealed.splice(0, 1);
+      await this.#files.remove(join(this.#dir, logFileName(oldest.sequence, true)));
       removed++;
     }
     if (removed > 0) await this.#files.syncDir(this.#dir);
