@@ -24,6 +24,8 @@ export const EXTENSION_BYTES = 28;
 
 const PREFIX_BYTES = 16;
 const STORED_HEADER_BYTES = 16;
+/** Least piece of output that the decoder accepts. */
+const CHUNK_BYTES_MIN = 64;
 /** Bytes that a row takes outside the heap: twelve u32 columns and three u16 columns. */
 export const ROW_BYTES = 12 * 4 + 3 * 2;
 /** Raw size at which a block is closed; one version that is larger gets a block of its own. */
@@ -324,7 +326,9 @@ export const decodeStored = (stored: Uint8Array, name: string): Uint8Array => {
   if (crc32(packed) !== head.getUint32(8, true)) throw corrupt('checksum of the stored bytes');
   let raw: Buffer;
   try {
-    raw = zstdDecompressSync(packed, { maxOutputLength: Math.max(rawBytes, 1) });
+    // one piece of output instead of many that are put together; one byte more, or it would look for another piece
+    const chunkSize = Math.max(rawBytes + 1, CHUNK_BYTES_MIN);
+    raw = zstdDecompressSync(packed, { chunkSize, maxOutputLength: Math.max(rawBytes, 1) });
   } catch (cause) {
     throw corrupt('zstd frame', cause);
   }
