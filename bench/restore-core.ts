@@ -44,11 +44,13 @@ export const measureRestore = async (
       stdio: ['ignore', 'pipe', 'inherit'],
     },
   );
-  const peak = { anon: Number.NaN, file: Number.NaN };
+  let anon = Number.NaN;
+  let file = Number.NaN;
   const timer = setInterval(() => {
     const now = residentMiB(child.pid as number);
-    peak.anon = Math.max(now.anon, peak.anon || 0);
-    peak.file = Math.max(now.file, peak.file || 0);
+    // the process may have just ended, and NaN compares as false
+    if (!(now.anon <= anon)) anon = now.anon || anon;
+    if (!(now.file <= file)) file = now.file || file;
   }, SAMPLE_MS);
   let said = '';
   child.stdout.on('data', (text) => {
@@ -67,9 +69,9 @@ export const measureRestore = async (
   if (result.verification.source !== 'equal') throw new Error('not compared with the source');
   if (options.verify && result.verification.target !== 'equal')
     throw new Error('the target was not read back');
-  if (peak.anon > RSS_ANON_MAX_MIB)
-    throw new Error(`RssAnon of ${peak.anon.toFixed(0)} MiB is above ${RSS_ANON_MAX_MIB}`);
-  return { ...result, wallSeconds, rssAnonMiB: peak.anon, rssFileMiB: peak.file };
+  if (anon > RSS_ANON_MAX_MIB)
+    throw new Error(`RssAnon of ${anon.toFixed(0)} MiB is above ${RSS_ANON_MAX_MIB}`);
+  return { ...result, wallSeconds, rssAnonMiB: anon, rssFileMiB: file };
 };
 
 const residentMiB = (pid: number): { anon: number; file: number } => {

@@ -1,5 +1,5 @@
 /** One restore in a process of its own, as `restore-core.ts` starts it: `restore-once.ts '{"archive":…,"dir":…}'`. */
-import { restoreEngine } from '../restore/restore.ts';
+import { enableCompileCache } from 'node:module';
 
 export interface RestoreOnce {
   readonly archive: string;
@@ -19,6 +19,9 @@ export interface RestoreOnceResult {
 }
 
 const { archive, target, dir, verify, workers } = JSON.parse(process.argv[2]) as RestoreOnce;
+// as the command line does
+enableCompileCache();
+const { restoreEngine } = await import('../restore/restore.ts');
 const started = performance.now();
 const report = await restoreEngine(dir, undefined, { archive, target, verify, workers });
 const { user, system } = process.cpuUsage();
