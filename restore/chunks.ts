@@ -5,9 +5,12 @@ export const CHUNK_BYTES = 1024 * 1024;
 const spare: ArrayBuffer[] = [];
 const SPARE_MAX = 8;
 
-/** Takes back the buffer of a chunk that nobody needs any more. */
+export const isReusable = (buffer: ArrayBuffer): boolean => buffer.byteLength === CHUNK_BYTES;
+
+/** Takes back the buffer of a chunk that nobody needs any more; one that is of no use is given back to the system now. */
 export const reuse = (buffer: ArrayBuffer): void => {
-  if (buffer.byteLength === CHUNK_BYTES && spare.length < SPARE_MAX) spare.push(buffer);
+  if (isReusable(buffer) && spare.length < SPARE_MAX) spare.push(buffer);
+  else buffer.transfer(0);
 };
 
 /** Output as chunks. Its public fields are for who writes into the chunk directly: bytes from `used` on, up to what was reserved. */

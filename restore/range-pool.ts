@@ -4,11 +4,12 @@ import { PitrError } from '../engine/errors.ts';
 import { PARTITIONS, type PartitionRange, type PartitionSet } from '../engine/partition.ts';
 import type { Store } from '../engine/store.ts';
 import type { Archive } from '../wal/archive.ts';
+import { isReusable, reuse } from './chunks.ts';
 import { type RangeResult, type RestoreJob, runRange } from './range-job.ts';
 import type { FromWorker, ToWorker, WorkerInput } from './worker.ts';
 
 export interface RangeHandlers {
-  /** Takes a chunk; chunks of one range come in order. The buffer is overwritten after it. */
+  /** Takes a chunk; chunks of one range come in order. Its memory is used again after it. */
   readonly onChunk: (chunk: Buffer, index: number) => Promise<void> | void;
   readonly onRange: (index: number, result: RangeResult) => Promise<void> | void;
 }
@@ -58,9 +59,11 @@ export class RangePool {
   async merge(job: RestoreJob, ranges: readonly PartitionRange[], handlers: RangeHandlers): Promise<void> {
     if (this.#threads.length === 0 || ranges.length <= 1) {
       for (const [index, range] of ranges.entries()) {
-        const result = await runRange(this.#archive, job, range, async (chunk) =>
-          handlers.onChunk(chunk, index),
-        );
+        const result = await runRange(this.#archive, job, range, async (chunk) => {
+          await handlers.onChunk(chunk, index);
+          // text may still be on its way out
+          if (job.output === 'store') reuse(chunk.buffer as ArrayBuffer);
+        });
         await handlers.onRange(index, result);
       }
       return;
@@ -70,8 +73,7 @@ export class RangePool {
     await this.#share(tasks, async (message, thread) => {
       switch (message.kind) {
         case 'chunk':
-          await handlers.onChunk(Buffer.from(message.buffer, 0, message.bytes), message.index);
-          thread.postMessage({ kind: 'taken', buffer: message.buffer } satisfies ToWorker, [message.buffer]);
+          await this.#take(job, message, thread, handlers);
           return false;
         case 'done':
           await handlers.onRange(message.index, message.result);
@@ -80,6 +82,23 @@ export class RangePool {
           return false;
       }
     });
+  }
+
+  async #take(
+    { output }: RestoreJob,
+    { buffer, bytes, index }: FromWorker & { kind: 'chunk' },
+    thread: Worker,
+    { onChunk }: RangeHandlers,
+  ): Promise<void> {
+    const taken = { kind: 'taken', bytes: buffer.byteLength } as const;
+    await onChunk(Buffer.from(buffer, 0, bytes), index);
+    // text may still be on its way out
+    if (output === 'json') thread.postMessage(taken satisfies ToWorker);
+    else if (isReusable(buffer)) thread.postMessage({ ...taken, buffer } satisfies ToWorker, [buffer]);
+    else {
+      reuse(buffer);
+      thread.postMessage(taken satisfies ToWorker);
+    }
   }
 
   /** The digest of everything in a store, read back; other processes' and threads' view of it. */

@@ -16,7 +16,7 @@ export interface WorkerInput {
 export type ToWorker =
   | { readonly kind: 'job'; readonly job: RestoreJob }
   | { readonly kind: 'range'; readonly index: number; readonly start: number; readonly end: number }
-  | { readonly kind: 'taken'; readonly buffer: ArrayBuffer }
+  | { readonly kind: 'taken'; readonly bytes: number; readonly buffer?: ArrayBuffer }
   | {
       readonly kind: 'digest';
       readonly dir: string;
@@ -58,8 +58,8 @@ if (port) {
         job = message.job;
         return undefined;
       case 'taken':
-        ahead -= message.buffer.byteLength;
-        reuse(message.buffer);
+        ahead -= message.bytes;
+        if (message.buffer) reuse(message.buffer);
         taken?.();
         return undefined;
       case 'range': {
