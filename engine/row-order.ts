@@ -68,7 +68,7 @@ export class PageWalk {
  * Rows that lie beside the pages and entries of pages as one sequence in key order: a row, or the walk standing on an entry. A row hides
  * the entry of the same key; without value it is a tombstone and says only that.
  */
-export function* inKeyOrder(rows: Iterator<Row>, pages: PageWalk): Generator<Row | PageWalk> {
+export function* rowsAndPages(rows: Iterator<Row>, pages: PageWalk): Generator<Row | PageWalk> {
   try {
     let row = rows.next();
     let paged = pages.next();

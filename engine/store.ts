@@ -7,7 +7,7 @@ import { PitrError } from './errors.ts';
 import { findInPage, PAGES_VERSION, pageOfWord } from './page.ts';
 import { PARTITIONS, type PartitionRange } from './partition.ts';
 import { entriesOfChunk } from './record-file.ts';
-import { inKeyOrder, PageWalk, type Row } from './row-order.ts';
+import { PageWalk, type Row, rowsAndPages } from './row-order.ts';
 import { hashInto, ScopeSeeds } from './state-digest.ts';
 import { state, stateKey } from './state-record.ts';
 import type { Transfer } from './transfer.ts';
@@ -39,6 +39,8 @@ const META_KEY = 'meta';
 const LAYOUT_KEY = 'layout';
 /** What stands beside a page for a record of it that has been deleted since. */
 const TOMBSTONE = Buffer.alloc(0);
+/** LMDB's page in a store that a bulk load makes. */
+const BULK_PAGE_BYTES = 4096;
 /** Bytes of a bulk load after which the disk begins to write: at the end little is left to wait for. */
 const SYNC_BYTES = 32 * 1024 * 1024;
 
@@ -118,6 +120,8 @@ export class Store {
         encoding: 'binary',
         readOnly: options.readOnly ?? false,
         maxDbs: 4,
+        // pages (page.ts) are cut for it: LMDB keeps them in whole pages of its own
+        ...(options.bulk ? { pageSize: BULK_PAGE_BYTES } : {}),
         // a bulk load is worth nothing before its end, so only the end is synced: see flushed
         noSync: options.bulk ?? false,
       });
@@ -145,12 +149,18 @@ export class Store {
 
   /** The value under a store key, a copy. */
   get(key: Buffer): Buffer | undefined {
-    const value = this.#records.getBinary(key);
-    if (this.#perPartition === 0) return value;
-    if (value) return value.length > 0 ? value : undefined;
+    const value = this.peek(key);
+    return value && Buffer.from(value);
+  }
+
+  /** The same without a copy: the next read of this store overwrites it. */
+  peek(key: Buffer): Buffer | undefined {
+    const shared = this.#records.getBinaryFast(key) as Buffer | undefined;
+    if (shared && shared.length > 0) return shared.subarray(0, shared.length);
+    if (this.#perPartition === 0 || shared) return undefined;
     const page = this.#pageOf(key);
     const at = page ? findInPage(page, page.length, key) : -1;
-    return page && at >= 0 ? Buffer.from(page.subarray(at, at + page.readUInt32LE(at - 4))) : undefined;
+    return page && at >= 0 ? page.subarray(at, at + page.readUInt32LE(at - 4)) : undefined;
   }
 
   /** Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}. */
@@ -332,7 +342,7 @@ export class Store {
     const records = this.#records.getRange(rows) as Iterable<Row>;
     if (this.#perPartition === 0) return records;
     const walk = new PageWalk((this.#pages.getRange(pages) as Iterable<Row>)[Symbol.iterator](), this.dir);
-    return inKeyOrder(records[Symbol.iterator](), walk);
+    return rowsAndPages(records[Symbol.iterator](), walk);
   }
 
   #isPaged(key: Buffer): boolean {

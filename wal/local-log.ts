@@ -161,9 +161,8 @@ export class LocalLog implements CommitLog {
     let removed = 0;
     // a file ends where its successor starts; the newest sealed file always stays: it holds the last clock frame
     while (this.#sealed.length > 1 && this.#sealed[1].lsnFirst - 1 <= lsn) {
-      // taken before the wait: a seal by time and one on request may trim at once, and each file goes once
-      const [oldest] = this.#sealed.splice(0, 1);
-      await this.#files.remove(join(this.#dir, logFileName(oldest.sequence, true)));
+      await this.#files.remove(join(this.#dir, logFileName(this.#sealed[0].sequence, true)));
+      this.#sealed.shift();
       removed++;
     }
     if (removed > 0) await this.#files.syncDir(this.#dir);
