@@ -198,6 +198,14 @@ function parseSettings(source: string, name: string): ReadonlyMap<SettingPath, G
   const [syntax] = document.errors;
   if (syntax) throw refuse(syntax.pos[0], syntax.message);
 
+  const plain = (node: Node, offset: number | undefined): unknown => {
+    try {
+      return node.toJS(document);
+    } catch (error) {
+      // an alias of an anchor that is not there
+      throw refuse(offset, (error as Error).message);
+    }
+  };
   const found = new Map<SettingPath, Given>();
   const readMap = (map: YAMLMap, section: string): void => {
     for (const { key, value } of map.items as { key: Node; value: Node | null }[]) {
@@ -206,7 +214,7 @@ function parseSettings(source: string, name: string): ReadonlyMap<SettingPath, G
       const isEmpty = value === null || (isScalar(value) && value.value === null);
       if (isSetting(path)) {
         // A key whose value is commented out is not set.
-        if (!isEmpty) found.set(path, { value: value.toJS(document), origin: at(offset) });
+        if (!isEmpty) found.set(path, { value: plain(value, offset), origin: at(offset) });
       } else if (SECTIONS.has(path)) {
         if (isMap(value)) readMap(value, `${path}.`);
         else if (!isEmpty) throw refuse(offset, `${path} must be a section with ${keysOf(path)}`);

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import { PitrError } from '../engine/errors.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
+import { absoluteUrl } from '../engine/open-object-store.ts';
 import { Archive } from '../wal/archive.ts';
-import { absoluteUrl } from '../wal/engine.ts';
 import { currentTimeline } from '../wal/timeline.ts';
 import type { Session } from './session.ts';
 

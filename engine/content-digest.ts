@@ -12,8 +12,22 @@ import { PARTITIONS } from './partition.ts';
 
 const scratch = new Uint32Array(4);
 
-/** 32 bits that stand for a namespace and a set; cache it for each pair. */
-export const scopeSeed = (namespace: string, set: string): number => crc32(`${namespace}\0${set}`) >>> 0;
+/** The bytes that were hashed last, as words: a merge or a scan hashes many records of one array. */
+let viewed: Uint8Array = new Uint8Array(0);
+let view = new DataView(viewed.buffer);
+
+const seeds = new Map<string, number>();
+
+/** 32 bits that stand for a namespace and a set; remembered, because a hot loop asks for each record. */
+export const seedOf = (namespace: string, set: string): number => {
+  const id = `${namespace}\0${set}`;
+  let seed = seeds.get(id);
+  if (seed === undefined) {
+    seed = crc32(id) >>> 0;
+    if (seeds.size < 65536) seeds.set(id, seed);
+  }
+  return seed;
+};
 
 /**
  * Content hash of one record as four u32, in a shared array that the next call overwrites.
@@ -45,6 +59,11 @@ export const murmur3x128 = (
   const c2 = 0xab0e9789;
   const c3 = 0x38b34ae5;
   const c4 = 0xa1e38b93;
+  if (bytes !== viewed) {
+    viewed = bytes;
+    view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+  const words = view;
   let h1 = s1 | 0;
   let h2 = s2 | 0;
   let h3 = s3 | 0;
@@ -52,25 +71,25 @@ export const murmur3x128 = (
   let k = 0;
   let i = start;
   for (const last = end - 16; i <= last; i += 16) {
-    k = bytes[i] | (bytes[i + 1] << 8) | (bytes[i + 2] << 16) | (bytes[i + 3] << 24);
+    k = words.getInt32(i, true);
     k = Math.imul(k, c1);
     k = (k << 15) | (k >>> 17);
     h1 ^= Math.imul(k, c2);
     h1 = (h1 << 19) | (h1 >>> 13);
     h1 = (Math.imul(h1 + h2, 5) + 0x561ccd1b) | 0;
-    k = bytes[i + 4] | (bytes[i + 5] << 8) | (bytes[i + 6] << 16) | (bytes[i + 7] << 24);
+    k = words.getInt32(i + 4, true);
     k = Math.imul(k, c2);
     k = (k << 16) | (k >>> 16);
     h2 ^= Math.imul(k, c3);
     h2 = (h2 << 17) | (h2 >>> 15);
     h2 = (Math.imul(h2 + h3, 5) + 0x0bcaa747) | 0;
-    k = bytes[i + 8] | (bytes[i + 9] << 8) | (bytes[i + 10] << 16) | (bytes[i + 11] << 24);
+    k = words.getInt32(i + 8, true);
     k = Math.imul(k, c3);
     k = (k << 17) | (k >>> 15);
     h3 ^= Math.imul(k, c4);
     h3 = (h3 << 15) | (h3 >>> 17);
     h3 = (Math.imul(h3 + h4, 5) + 0x96cd1c35) | 0;
-    k = bytes[i + 12] | (bytes[i + 13] << 8) | (bytes[i + 14] << 16) | (bytes[i + 15] << 24);
+    k = words.getInt32(i + 12, true);
     k = Math.imul(k, c4);
     k = (k << 18) | (k >>> 14);
     h4 ^= Math.imul(k, c1);
@@ -176,7 +195,12 @@ export class ContentDigest {
   /** Adds (`sign` 1) or subtracts (-1) a record whose hash is `hash`. */
   apply(partition: number, hash: Uint32Array, sign: 1 | -1): void {
     const shard = this.shardOf(partition);
-    for (let lane = 0; lane < 4; lane++) this.#sums[shard * 4 + lane] += sign * hash[lane];
+    const sums = this.#sums;
+    const at = shard * 4;
+    sums[at] += sign * hash[0];
+    sums[at + 1] += sign * hash[1];
+    sums[at + 2] += sign * hash[2];
+    sums[at + 3] += sign * hash[3];
     this.#records[shard] += sign;
   }
 

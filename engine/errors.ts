@@ -183,6 +183,11 @@ export const ERRORS = {
     (f) => `restore target ${f.dir} is not empty`,
     () => 'restore into a new directory; a restore never overwrites',
   ),
+  'target-begun': kind(
+    34,
+    (f) => `${f.dir} holds another restore that was begun: ${f.begun}`,
+    () => 'give that instant and those options to finish it, or restore into a new directory',
+  ),
   'verification-failed': kind(
     35,
     (f) => `verification failed: ${f.what}`,

@@ -9,6 +9,8 @@ import { PartitionSet } from './partition.ts';
 /** File in an engine directory that says what it is. Written once, replaced only as a whole. Ends with the crc32 of the rest. */
 export const IDENTITY_FILE = 'engine.json';
 export const IDENTITY_VERSION = 2;
+/** Directory of the local log in an engine directory. */
+export const LOG_DIR = 'log';
 
 /** The history that an engine's own log continues. Positions are the last LSN of each stream that counts. */
 export interface ForkPoint {

@@ -23,3 +23,9 @@ function directoryOf(url: string): string {
   }
   throw new PitrError('archive-url', { url });
 }
+
+/** `file:` URLs are kept absolute: an agent may be started elsewhere. */
+export const absoluteUrl = (url: string): string => {
+  const m = /^file:(?!\/\/)(.*)$/.exec(url);
+  return m ? `file:${resolve(m[1])}` : url;
+};

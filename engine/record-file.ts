@@ -3,27 +3,34 @@ import { crc32 } from 'node:zlib';
 import { PitrError } from './errors.ts';
 import type { StoreChange } from './store.ts';
 
+/** Set in the key's length: the entry is a page (page.ts), not a record. */
+export const PAGE_FLAG = 0x80000000;
+/** Bytes in front of an entry's key. */
+export const ENTRY_HEADER_BYTES = 8;
+
 /**
- * Records on their way into a store: `u32 key bytes, u32 value bytes, key, value` after one another, little endian. In a file
- * each chunk of them is preceded by `u32 bytes, u32 crc32`, and an empty chunk says that the file is complete.
+ * Records and pages on their way into a store: `u32 key bytes (top bit: a page), u32 value bytes, key, value` after one another,
+ * little endian. In a file, which has no pages, each chunk of them is preceded by `u32 bytes, u32 crc32`, and an empty chunk says that
+ * the file is complete.
  */
-/** @throws object-corrupt when a record reaches past the chunk */
-export function* recordsOfChunk(chunk: Buffer): Generator<{ key: Buffer; value: Buffer }> {
+/** @throws object-corrupt when an entry reaches past the chunk */
+export function* entriesOfChunk(chunk: Buffer): Generator<{ key: Buffer; value: Buffer; isPage: boolean }> {
   const need = (end: number): void => {
     if (end > chunk.length)
       throw new PitrError('object-corrupt', { name: 'records', why: 'one reaches past its chunk' });
   };
   for (let at = 0; at < chunk.length; ) {
-    need(at + 8);
-    const keyBytes = chunk.readUInt32LE(at);
-    const valueBytes = chunk.readUInt32LE(at + 4);
-    at += 8;
-    need(at + keyBytes + valueBytes);
+    need(at + ENTRY_HEADER_BYTES);
+    const lengths = chunk.readUInt32LE(at);
+    const keyEnd = at + ENTRY_HEADER_BYTES + (lengths & ~PAGE_FLAG);
+    const valueEnd = keyEnd + chunk.readUInt32LE(at + 4);
+    need(valueEnd);
     yield {
-      key: chunk.subarray(at, at + keyBytes),
-      value: chunk.subarray(at + keyBytes, at + keyBytes + valueBytes),
+      key: chunk.subarray(at + ENTRY_HEADER_BYTES, keyEnd),
+      value: chunk.subarray(keyEnd, valueEnd),
+      isPage: lengths >= PAGE_FLAG,
     };
-    at += keyBytes + valueBytes;
+    at = valueEnd;
   }
 }
 
@@ -51,7 +58,7 @@ export async function* readRecordFile(path: string): AsyncGenerator<readonly Sto
       const chunk = Buffer.alloc(bytes);
       await file.read(chunk, 0, bytes, at + 8);
       if (crc32(chunk) !== head.readUInt32LE(4)) throw corrupt('checksum of a chunk');
-      yield [...recordsOfChunk(chunk)];
+      yield [...entriesOfChunk(chunk)];
       at += 8 + bytes;
     }
   } finally {

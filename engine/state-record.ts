@@ -16,7 +16,7 @@ export interface StateHeader {
   readonly lut: number;
 }
 
-const HEADER_BYTES = 25;
+export const HEADER_BYTES = 25;
 
 export const stateKey = (namespace: string, sortKey: Uint8Array): Buffer => {
   const bytes = Buffer.byteLength(namespace, 'utf8');

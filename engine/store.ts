@@ -2,10 +2,14 @@ import { mkdirSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
-import { ContentDigest, contentHash, type ShardDigest, scopeSeed } from './content-digest.ts';
+import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
-import { PARTITIONS, type PartitionRange, partitionOfWord } from './partition.ts';
-import { splitStateKey, state, stateKey } from './state-record.ts';
+import { findInPage, PAGES_VERSION, pageOfWord } from './page.ts';
+import { PARTITIONS, type PartitionRange } from './partition.ts';
+import { entriesOfChunk } from './record-file.ts';
+import { PageWalk, type Row, rowsAndPages } from './row-order.ts';
+import { hashInto, ScopeSeeds } from './state-digest.ts';
+import { state, stateKey } from './state-record.ts';
 import type { Transfer } from './transfer.ts';
 
 /** What the store says of itself, written in the same transaction as the records it is about. */
@@ -28,8 +32,27 @@ export interface StoreChange {
   readonly value: Buffer | undefined;
 }
 
+export { addToDigest, partitionOfKey } from './state-digest.ts';
+
 export const STORE_DIR = 'store';
 const META_KEY = 'meta';
+const LAYOUT_KEY = 'layout';
+/** What stands beside a page for a record of it that has been deleted since. */
+const TOMBSTONE = Buffer.alloc(0);
+/** LMDB's page in a store that a bulk load makes. */
+const BULK_PAGE_BYTES = 4096;
+/** Bytes of a bulk load after which the disk begins to write: at the end little is left to wait for. */
+const SYNC_BYTES = 32 * 1024 * 1024;
+
+/** What a bulk load says of the store that it makes. */
+interface Layout {
+  /** Of the pages. */
+  readonly version: number;
+  /** Pages in each partition; 0: none. */
+  readonly perPartition: number;
+  /** Which load it was, so that what is recorded of it elsewhere is not taken for another one's. */
+  readonly load: string;
+}
 
 /**
  * Stores that are open in this process. LMDB gives everybody who opens a path the environment of the first: a writer that gets
@@ -37,43 +60,58 @@ const META_KEY = 'meta';
  */
 const environments = new Map<string, { users: number; readonly readOnly: boolean }>();
 
+type Binary = RootDatabase<Buffer, Buffer>;
+
 /**
  * The current state of the records, in LMDB. The log is the truth and this may lag behind it; it is never ahead, because a
  * change comes here only after the log has synced it. Readers in other processes see whole transactions.
+ *
+ * A restored store has **pages** (page.ts), which never change. Every later change is a row of its own beside them, which hides what a
+ * page says of that record.
  */
 export class Store {
   readonly dir: string;
   /** Only closing this one gives map, descriptors and reader slots back. */
-  readonly #root: RootDatabase<Buffer, Buffer>;
-  readonly #env: RootDatabase<Buffer, Buffer>;
-  readonly #meta: Database<StoreMeta, string>;
+  readonly #root: Binary;
+  readonly #records: Binary;
+  readonly #pages: Binary;
+  readonly #meta: Database<unknown, string>;
+  #perPartition: number;
 
   readonly #bulk: boolean;
+  #unsyncedBytes = 0;
+  #syncing: Promise<void> | undefined;
   #closed = false;
 
   private constructor(
     dir: string,
-    root: RootDatabase<Buffer, Buffer>,
-    env: RootDatabase<Buffer, Buffer>,
-    meta: Database<StoreMeta, string>,
+    root: Binary,
+    records: Binary,
+    pages: Binary,
+    meta: Database<unknown, string>,
     bulk: boolean,
   ) {
     this.dir = dir;
     this.#bulk = bulk;
     this.#root = root;
-    this.#env = env;
+    this.#records = records;
+    this.#pages = pages;
     this.#meta = meta;
+    const { version, perPartition } = this.#layout ?? { version: PAGES_VERSION, perPartition: 0 };
+    if (version !== PAGES_VERSION)
+      throw new PitrError('format-version', { what: dir, version, supported: PAGES_VERSION });
+    this.#perPartition = perPartition;
   }
 
   /**
-   * Opens or creates the store below an engine directory.
-   * @throws store-corrupt; engine-busy when this process reads it and the caller wants to write
+   * Opens or creates the store below an engine directory. `bulk`: nothing is synced before {@link flushed}.
+   * @throws store-corrupt, format-version; engine-busy when this process reads it and the caller wants to write
    */
   static open(engineDir: string, options: { readOnly?: boolean; bulk?: boolean } = {}): Store {
     const dir = resolve(engineDir, STORE_DIR);
     const environment = environments.get(dir) ?? { users: 0, readOnly: options.readOnly ?? false };
     if (environment.readOnly && !options.readOnly) throw new PitrError('engine-busy', { dir: engineDir });
-    let root: RootDatabase<Buffer, Buffer> | undefined;
+    let root: Binary | undefined;
     try {
       if (!options.readOnly) mkdirSync(dir, { recursive: true });
       const env = open<Buffer, Buffer>({
@@ -82,64 +120,127 @@ export class Store {
         encoding: 'binary',
         readOnly: options.readOnly ?? false,
         maxDbs: 4,
+        // pages (page.ts) are cut for it: LMDB keeps them in whole pages of its own
+        ...(options.bulk ? { pageSize: BULK_PAGE_BYTES } : {}),
         // a bulk load is worth nothing before its end, so only the end is synced: see flushed
         noSync: options.bulk ?? false,
       });
       root = env;
-      const meta = env.openDB<StoreMeta, string>('meta', {
+      const meta = env.openDB<unknown, string>('meta', {
         encoding: 'msgpack',
         keyEncoding: 'ordered-binary',
       });
-      const records = env.openDB('records', { keyEncoding: 'binary', encoding: 'binary' }) as typeof env;
-      const store = new Store(dir, env, records, meta, options.bulk ?? false);
+      const binary = (name: string) =>
+        env.openDB(name, { keyEncoding: 'binary', encoding: 'binary' }) as Binary;
+      const store = new Store(dir, env, binary('records'), binary('pages'), meta, options.bulk ?? false);
       environment.users++;
       environments.set(dir, environment);
       return store;
     } catch (cause) {
       void root?.close();
+      if (cause instanceof PitrError) throw cause;
       throw new PitrError('store-corrupt', { dir, why: String((cause as Error).message) }, { cause });
     }
   }
 
   meta(): StoreMeta | undefined {
-    return this.#meta.get(META_KEY);
+    return this.#meta.get(META_KEY) as StoreMeta | undefined;
   }
 
   /** The value under a store key, a copy. */
   get(key: Buffer): Buffer | undefined {
-    return this.#env.getBinary(key);
+    const value = this.peek(key);
+    return value && Buffer.from(value);
+  }
+
+  /** The same without a copy: the next read of this store overwrites it. */
+  peek(key: Buffer): Buffer | undefined {
+    const shared = this.#records.getBinaryFast(key) as Buffer | undefined;
+    if (shared && shared.length > 0) return shared.subarray(0, shared.length);
+    if (this.#perPartition === 0 || shared) return undefined;
+    const page = this.#pageOf(key);
+    const at = page ? findInPage(page, page.length, key) : -1;
+    return page && at >= 0 ? page.subarray(at, at + page.readUInt32LE(at - 4)) : undefined;
   }
 
   /** Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}. */
   async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
-    await this.#env.batch(() => {
+    await this.#records.batch(() => {
       for (const { key, value } of changes) {
-        if (value) this.#env.put(key, value);
-        else this.#env.remove(key);
+        if (value) this.#records.put(key, value);
+        else if (this.#isPaged(key)) this.#records.put(key, TOMBSTONE);
+        else this.#records.remove(key);
       }
       this.#meta.put(META_KEY, meta);
     });
-    this.#env.resetReadTxn();
+    this.#records.resetReadTxn();
   }
 
   /** The same, at once: for start-up and bulk loads. */
   applySync(changes: readonly StoreChange[], meta: StoreMeta | undefined): void {
-    this.#env.transactionSync(() => {
+    this.#records.transactionSync(() => {
       for (const { key, value } of changes) {
-        if (value) this.#env.putSync(key, value);
-        else this.#env.removeSync(key);
+        if (value) this.#records.putSync(key, value);
+        else if (this.#isPaged(key)) this.#records.putSync(key, TOMBSTONE);
+        else this.#records.removeSync(key);
       }
       if (meta) this.#meta.putSync(META_KEY, meta);
     });
   }
 
+  /** Begins a bulk load into an empty store; `load` names it. The rest comes with {@link load}. */
+  beginLoad(load: string, perPartition: number): void {
+    this.#meta.putSync(LAYOUT_KEY, { version: PAGES_VERSION, perPartition, load } satisfies Layout);
+    this.#perPartition = perPartition;
+  }
+
+  get #layout(): Layout | undefined {
+    return this.#meta.get(LAYOUT_KEY) as Layout | undefined;
+  }
+
+  /** Pages in each partition; 0: this store has none. */
+  get perPartition(): number {
+    return this.#perPartition;
+  }
+
+  /** Rows beside the pages: records and tombstones. */
+  get rowsBesidePages(): number {
+    return this.#records.getKeysCount();
+  }
+
+  /** Name of the bulk load that made it. */
+  get loadName(): string | undefined {
+    return this.#layout?.load;
+  }
+
+  /** Takes a chunk of pages and records (record-file.ts) in one transaction. Only for a bulk load. */
+  load(chunk: Buffer): void {
+    this.#records.transactionSync(() => {
+      for (const { key, value, isPage } of entriesOfChunk(chunk))
+        (isPage ? this.#pages : this.#records).putSync(key, value);
+    });
+    this.#unsyncedBytes += chunk.length;
+    if (this.#unsyncedBytes < SYNC_BYTES || this.#syncing) return;
+    this.#unsyncedBytes = 0;
+    this.#syncing = this.#sync().finally(() => {
+      this.#syncing = undefined;
+    });
+    // it fails again, or is found out, in flushed
+    this.#syncing.catch(() => undefined);
+  }
+
   /** Resolves when everything applied before the call is on disk. */
   async flushed(): Promise<void> {
-    await this.#env.flushed;
+    await this.#records.flushed;
     if (!this.#bulk) return;
+    await this.#syncing;
+    await this.#sync();
+  }
+
+  async #sync(): Promise<void> {
     const file = await fs.open(join(this.dir, 'data.mdb'), 'r');
     try {
-      await file.sync();
+      await file.datasync();
     } finally {
       await file.close();
     }
@@ -149,108 +250,154 @@ export class Store {
    * Records in key order from one snapshot of the store, taken at the first step: of all namespaces, or of one and a range
    * of its partitions. Keys and values are copies.
    */
-  *scan(
-    namespace?: string,
-    range: PartitionRange = { start: 0, end: PARTITIONS },
-  ): Generator<{ key: Buffer; value: Buffer }> {
-    const bound = (partition: number): Buffer => {
-      const sortKey = Buffer.alloc(20);
-      sortKey.writeUInt32BE((partition << 20) >>> 0, 0);
-      return stateKey(namespace as string, sortKey);
-    };
-    const options =
-      namespace === undefined
-        ? { snapshot: true }
-        : {
-            snapshot: true,
-            start: bound(range.start),
-            end:
-              range.end === PARTITIONS
-                ? Buffer.concat([Buffer.from(namespace), Buffer.of(1)])
-                : bound(range.end),
-          };
-    for (const { key, value } of this.#env.getRange(options)) {
-      state.check(value, this.dir);
-      yield { key: Buffer.from(key), value };
+  *scan(namespace?: string, range: PartitionRange = { start: 0, end: PARTITIONS }): Generator<Row> {
+    for (const item of this.#walk(namespace, range)) {
+      if (item instanceof PageWalk) {
+        yield item.row();
+        continue;
+      }
+      state.check(item.value, this.dir);
+      yield { key: Buffer.from(item.key), value: item.value };
     }
   }
 
   /** Namespaces that have records, in key order. */
   namespaces(): string[] {
     const names: string[] = [];
-    let start: Buffer | undefined;
-    for (;;) {
-      const [key] = [...this.#env.getKeys({ ...(start ? { start } : {}), limit: 1 })];
-      if (!key) return names;
-      const { namespace } = splitStateKey(key);
-      names.push(namespace);
-      start = Buffer.concat([Buffer.from(namespace), Buffer.of(1)]);
+    for (let start: Buffer | undefined; ; ) {
+      const found = [this.#records, this.#pages].flatMap((db) => [
+        ...db.getKeys({ ...(start ? { start } : {}), limit: 1 }),
+      ]);
+      const [first] = found.map(namespaceOfKey).sort(Buffer.compare);
+      if (!first) return names;
+      const name = first.toString('utf8');
+      // what is left of a namespace may be tombstones only
+      const rows = this.scan(name);
+      if (!rows.next().done) names.push(name);
+      rows.return(undefined);
+      start = Buffer.concat([first, Buffer.of(1)]);
     }
   }
 
-  /** State and LSN from one read transaction: the base copy (DESIGN 5). Ends the transaction when the scan ends. */
-  snapshot(): {
-    meta: StoreMeta | undefined;
-    records: Iterable<{ key: Buffer; value: Buffer }>;
-    done: () => void;
-  } {
-    this.#env.resetReadTxn();
-    const transaction = this.#env.useReadTransaction();
-    const meta = this.#meta.get(META_KEY, { transaction });
-    return {
-      meta,
-      records: this.#env.getRange({ transaction } as never) as Iterable<{ key: Buffer; value: Buffer }>,
-      done: () => transaction.done(),
-    };
+  /** State and LSN from one read transaction: the base copy (DESIGN 5). `done` ends the transaction. */
+  snapshot(): { meta: StoreMeta | undefined; records: Iterable<Row>; done: () => void } {
+    this.#records.resetReadTxn();
+    const transaction = this.#records.useReadTransaction();
+    const meta = this.#meta.get(META_KEY, { transaction }) as StoreMeta | undefined;
+    return { meta, records: this.#rows(transaction), done: () => transaction.done() };
   }
 
-  /** The digest computed from the records themselves, by reading them all: what a target is verified with. */
-  contentDigest(shards: number): ContentDigest {
+  *#rows(transaction: Transaction): Generator<Row> {
+    for (const item of this.#items({ transaction }, { transaction }))
+      yield item instanceof PageWalk ? item.row() : item;
+  }
+
+  /**
+   * The digest computed from the records themselves, by reading them all or a range of partitions: what a target is verified
+   * with.
+   */
+  contentDigest(shards: number, range: PartitionRange = { start: 0, end: PARTITIONS }): ContentDigest {
     const digest = new ContentDigest(shards);
-    for (const { key, value } of this.scan()) addToDigest(digest, key, value, 1);
+    for (const namespace of this.namespaces()) {
+      const scope = new ScopeSeeds(namespace);
+      for (const item of this.#walk(namespace, range)) {
+        if (item instanceof PageWalk)
+          hashInto(digest, scope, item.page, item.at, item.page, item.valueStart, item.end, 1);
+        else {
+          state.check(item.value, this.dir);
+          hashInto(digest, scope, item.key, item.key.length - 20, item.value, 0, item.value.length, 1);
+        }
+      }
+    }
     return digest;
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    await this.#syncing?.catch(() => undefined);
     await this.#root.close();
     const environment = environments.get(this.dir);
     if (environment && --environment.users === 0) environments.delete(this.dir);
   }
+
+  *#walk(namespace: string | undefined, range: PartitionRange): Generator<Row | PageWalk> {
+    if (this.#perPartition === 0) {
+      yield* this.#records.getRange({ snapshot: true, ...rowBounds(namespace, range) }) as Iterable<Row>;
+      return;
+    }
+    // both in one transaction, or a record that is written meanwhile could be missed in both
+    const transaction = this.#records.useReadTransaction();
+    try {
+      yield* this.#items(
+        { transaction, ...rowBounds(namespace, range) },
+        { transaction, ...pageBounds(namespace, range, this.#perPartition) },
+      );
+    } finally {
+      transaction.done();
+    }
+  }
+
+  #items(rows: object, pages: object): Iterable<Row | PageWalk> {
+    const records = this.#records.getRange(rows) as Iterable<Row>;
+    if (this.#perPartition === 0) return records;
+    const walk = new PageWalk((this.#pages.getRange(pages) as Iterable<Row>)[Symbol.iterator](), this.dir);
+    return rowsAndPages(records[Symbol.iterator](), walk);
+  }
+
+  #isPaged(key: Buffer): boolean {
+    if (this.#perPartition === 0) return false;
+    const page = this.#pageOf(key);
+    return page !== undefined && findInPage(page, page.length, key) >= 0;
+  }
+
+  /** The page in which a record would be; valid until the next read. */
+  #pageOf(key: Buffer): Buffer | undefined {
+    return this.#pages.getBinaryFast(pageKey(key, this.#perPartition));
+  }
 }
 
-const seeds = new Map<string, number>();
+type Transaction = ReturnType<Binary['useReadTransaction']>;
 
-/** Seed of a namespace and set, cached. */
-export const seedOf = (namespace: string, set: string): number => {
-  const id = `${namespace}\0${set}`;
-  let seed = seeds.get(id);
-  if (seed === undefined) {
-    seed = scopeSeed(namespace, set);
-    if (seeds.size < 65536) seeds.set(id, seed);
-  }
-  return seed;
+/** Key of the page for a store key: namespace, 0, u32 number of the page (big-endian). */
+const pageKey = (key: Buffer, perPartition: number): Buffer => {
+  const split = key.length - 20;
+  const page = Buffer.allocUnsafe(split + 4);
+  key.copy(page, 0, 0, split);
+  page.writeUInt32BE(pageOfWord(key.readUInt32BE(split), perPartition), split);
+  return page;
 };
 
-/** Partition in a store key. */
-export const partitionOfKey = (key: Buffer): number =>
-  (key[key.length - 20] << 4) | (key[key.length - 19] >> 4);
+/** The namespace at the front of the key of a row or a page. */
+const namespaceOfKey = (key: Buffer): Buffer => Buffer.from(key.subarray(0, key.indexOf(0)));
 
-/** Adds or subtracts a stored record. */
-export const addToDigest = (digest: ContentDigest, key: Buffer, value: Buffer, sign: 1 | -1): void => {
-  const { namespace, sortKey } = splitStateKey(key);
-  const w0 = sortKey.readUInt32BE(0);
-  const hash = contentHash(
-    seedOf(namespace, state.set(value)),
-    w0,
-    sortKey.readUInt32BE(4),
-    sortKey.readUInt32BE(8),
-    sortKey.readUInt32BE(12),
-    sortKey.readUInt32BE(16),
-    value,
-    state.imageStart(value),
-    value.length,
-  );
-  digest.apply(partitionOfWord(w0), hash, sign);
+type Bounds = { readonly start?: Buffer; readonly end?: Buffer };
+
+const rowBounds = (namespace: string | undefined, range: PartitionRange): Bounds =>
+  boundsOf(namespace, range, (partition) => {
+    const sortKey = Buffer.alloc(20);
+    sortKey.writeUInt32BE((partition << 20) >>> 0, 0);
+    return sortKey;
+  });
+
+const pageBounds = (namespace: string | undefined, range: PartitionRange, perPartition: number): Bounds =>
+  boundsOf(namespace, range, (partition) => {
+    const number = Buffer.alloc(4);
+    number.writeUInt32BE(partition * perPartition, 0);
+    return number;
+  });
+
+const boundsOf = (
+  namespace: string | undefined,
+  range: PartitionRange,
+  startOf: (partition: number) => Buffer,
+): Bounds => {
+  if (namespace === undefined) return {};
+  return {
+    start: stateKey(namespace, startOf(range.start)),
+    end:
+      range.end === PARTITIONS
+        ? Buffer.concat([Buffer.from(namespace), Buffer.of(1)])
+        : stateKey(namespace, startOf(range.end)),
+  };
 };

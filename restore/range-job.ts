@@ -1,4 +1,4 @@
-import { ContentDigest, type ShardDigest } from '../engine/content-digest.ts';
+import { ContentDigest, contentHash, type ShardDigest, seedOf } from '../engine/content-digest.ts';
 import type { TtlShift } from '../engine/identity.ts';
 import { decodeImage } from '../engine/image.ts';
 import {
@@ -6,20 +6,19 @@ import {
   digestOfSortKey,
   type PartitionRange,
   PartitionSet,
+  partitionOfWord,
   sortKeyOf,
 } from '../engine/partition.ts';
-import { encodeState, stateKey } from '../engine/state-record.ts';
-import { addToDigest } from '../engine/store.ts';
-import { toJson } from '../engine/value.ts';
+import { encodeState, type StateHeader, stateKey } from '../engine/state-record.ts';
 import type { StatePlan } from '../snapshot/state-plan.ts';
 import type { Archive } from '../wal/archive.ts';
 import { Merge } from '../wal/merge.ts';
 import type { RunCursor } from '../wal/run-cursor.ts';
 import { StateAt } from '../wal/state-at.ts';
-import { type Selection, selectBins } from './selection.ts';
-
-/** Bytes of output handed over at once. */
-const CHUNK_BYTES = 1024 * 1024;
+import { Chunks } from './chunks.ts';
+import { jsonLine } from './json-line.ts';
+import { isRenaming, type Selection, selectBins } from './selection.ts';
+import { StoreChunks } from './store-chunks.ts';
 
 /** What a restore writes: plain data, the same for every range. */
 export interface RestoreJob {
@@ -28,11 +27,13 @@ export interface RestoreJob {
   readonly ttl: TtlShift;
   readonly output: 'store' | 'json';
   readonly shards: number;
+  /** Pages in each partition of the store (engine/page.ts). Default 0: records only. */
+  readonly perPartition?: number;
   /** Also records that are expired at T: an engine that takes partitions over gets all that its predecessor counted. */
   readonly keepExpired?: boolean;
 }
 
-/** What one range came to. Digests are of its records only and add up over ranges. */
+/** What ranges came to. Digests are of their records only; everything adds up over ranges. */
 export interface RangeResult {
   /** Of what was written. */
   readonly digest: readonly ShardDigest[];
@@ -50,8 +51,8 @@ export interface RangeResult {
 }
 
 /**
- * Produces the records of a range of partitions at the target, as chunks: for a store `u32 key bytes, u32 value bytes, key,
- * value` after one another (little endian), for JSON lines of text.
+ * Produces the records of a range of partitions at the target, as chunks: for a store as engine/record-file.ts says, for JSON
+ * lines of text.
  */
 export const runRange = async (
   archive: Archive,
@@ -70,7 +71,7 @@ export const runRange = async (
     ),
   );
   const merge = new Merge(runs, range);
-  const writer = new ChunkWriter(job);
+  const writer = new RangeWriter(job);
   const state = new StateAt({
     merge,
     limits: plan.runs.map((r) => r.limits),
@@ -79,7 +80,7 @@ export const runRange = async (
     shards: job.shards,
     keepExpired: job.keepExpired ?? false,
     ...('missing' in plan.source ? {} : { clockTs: Float64Array.from(plan.source.clockTs) }),
-    sink: (cursor, voidTime) => writer.record(cursor, voidTime),
+    sink: (cursor, voidTime, hash) => writer.record(cursor, voidTime, hash),
     drain: async () => {
       for (const chunk of writer.take(false)) await emit(chunk);
     },
@@ -100,18 +101,23 @@ export const runRange = async (
   };
 };
 
-class ChunkWriter {
+/** Void times are u32 seconds: 2106. */
+const VOID_TIME_MAX = 0xffffffff;
+
+/** Takes what is selected, under its new names, into chunks. */
+class RangeWriter {
   readonly digest: ContentDigest;
   records = 0;
   /** Records of a renamed set that have no stored key and so keep their digest. */
   withoutKey = 0;
   readonly #job: RestoreJob;
+  readonly #store: StoreChunks;
+  readonly #text = new Chunks();
   readonly #partitions: Uint8Array | undefined;
   readonly #digests: ReadonlySet<string> | undefined;
   readonly #bins: ReadonlySet<string> | undefined;
-  #chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES + 64 * 1024);
-  #used = 0;
-  #full: Buffer[] = [];
+  /** Every record goes out with its own name, key and bytes. */
+  readonly #isCopy: boolean;
 
   constructor(job: RestoreJob) {
     this.#job = job;
@@ -120,50 +126,64 @@ class ChunkWriter {
     this.#partitions = partitions === undefined ? undefined : PartitionSet.parse(partitions).toMask();
     this.#digests = digests && new Set(digests);
     this.#bins = bins && new Set(bins);
+    this.#isCopy = job.output === 'store' && !bins && !isRenaming(job.selection);
+    this.#store = new StoreChunks(job.perPartition ?? 0);
   }
 
-  record(cursor: RunCursor, voidTime: number): boolean {
-    const { block, row, reader } = cursor;
-    const { selection, ttl } = this.#job;
-    const namespace = reader.properties.namespaces[block.namespace];
-    const set = reader.properties.sets[block.set[row]];
-    if (selection.namespaces && !selection.namespaces.includes(namespace)) return false;
-    if (selection.sets && !selection.sets.includes(set)) return false;
+  record(cursor: RunCursor, voidTime: number, hash: Uint32Array): boolean {
+    if (!this.#isSelected(cursor)) return false;
+    if (!this.#isCopy) return this.#changed(cursor, this.#shifted(voidTime));
+    this.records++;
+    this.digest.apply(partitionOfWord(cursor.block.w0[cursor.row]), hash, 1);
+    return this.#store.row(cursor, this.#shifted(voidTime));
+  }
+
+  take(rest: boolean): Buffer[] {
+    return this.#job.output === 'json' ? this.#text.take(rest) : this.#store.take(rest);
+  }
+
+  #isSelected({ block, row, reader }: RunCursor): boolean {
+    const { namespaces, sets } = this.#job.selection;
+    if (namespaces && !namespaces.includes(reader.properties.namespaces[block.namespace])) return false;
+    if (sets && !sets.includes(reader.properties.sets[block.set[row]])) return false;
     if (this.#partitions && !this.#partitions[block.w0[row] >>> 20]) return false;
-    const sortKey = block.sortKey(row);
-    if (this.#digests && !this.#digests.has(digestOfSortKey(sortKey).toString('hex'))) return false;
+    return !this.#digests || this.#digests.has(digestOfSortKey(block.sortKey(row)).toString('hex'));
+  }
+
+  #shifted(voidTime: number): number {
+    const { mode, seconds } = this.#job.ttl;
+    if (voidTime === 0 || mode === 'never') return 0;
+    return Math.min(VOID_TIME_MAX, mode === 'absolute' ? voidTime : voidTime + seconds);
+  }
+
+  /** A record with other bins, other names or as text. */
+  #changed(cursor: RunCursor, voidTime: number): boolean {
+    const { block, row, reader } = cursor;
+    const { renameNamespaces, renameSets } = this.#job.selection;
     let image: Uint8Array | undefined = block.heap.subarray(block.imageStart(row), block.heapEnd[row]);
     if (this.#bins) image = selectBins(image, this.#bins);
     if (!image) return false;
-    const outNamespace = renamed(selection.renameNamespaces, namespace);
-    const outSet = renamed(selection.renameSets, set);
-    const outVoid =
-      voidTime === 0 || ttl.mode === 'absolute'
-        ? voidTime
-        : ttl.mode === 'never'
-          ? 0
-          : voidTime + ttl.seconds;
-    const header = {
+    const namespace = renamed(renameNamespaces, reader.properties.namespaces[block.namespace]);
+    const inSet = reader.properties.sets[block.set[row]];
+    const set = renamed(renameSets, inSet);
+    const sortKey = set === inSet ? block.sortKey(row) : this.#rekey(set, image, block.sortKey(row));
+    const header: StateHeader = {
       generation: block.generation[row],
-      voidTime: outVoid,
+      voidTime,
       ts: block.ts(row),
       lsn: block.lsn(row),
       lut: block.lut(row),
     };
-    const outKey = outSet === set ? sortKey : this.#rekey(outSet, image, sortKey);
     this.records++;
     if (this.#job.output === 'json') {
-      this.#append(Buffer.from(`${jsonLine(outNamespace, outSet, outKey, header, image)}\n`));
-      return this.#full.length > 0;
+      this.#text.append(Buffer.from(`${jsonLine(namespace, set, sortKey, header, image)}\n`));
+      return this.#text.isDue;
     }
-    const key = stateKey(outNamespace, outKey);
-    const value = encodeState(header, outSet, image);
-    addToDigest(this.digest, key, value, 1);
-    const lengths = Buffer.allocUnsafe(8);
-    lengths.writeUInt32LE(key.length, 0);
-    lengths.writeUInt32LE(value.length, 4);
-    this.#append(lengths, key, value);
-    return this.#full.length > 0;
+    const words = [0, 4, 8, 12, 16].map((at) => sortKey.readUInt32BE(at));
+    const [w0, w1, w2, w3, w4] = words;
+    const hash = contentHash(seedOf(namespace, set), w0, w1, w2, w3, w4, image, 0, image.length);
+    this.digest.apply(partitionOfWord(w0), hash, 1);
+    return this.#store.record(stateKey(namespace, sortKey), encodeState(header, set, image));
   }
 
   /** The digest depends on the set: with a stored key it is made anew, so that the record is found under its new name. */
@@ -173,53 +193,7 @@ class ChunkWriter {
     this.withoutKey++;
     return sortKey;
   }
-
-  take(rest: boolean): Buffer[] {
-    if (rest) this.#close();
-    return this.#full.splice(0);
-  }
-
-  #append(...parts: Buffer[]): void {
-    const bytes = parts.reduce((n, p) => n + p.length, 0);
-    if (this.#used + bytes > this.#chunk.length) {
-      this.#close();
-      if (bytes > this.#chunk.length) this.#chunk = Buffer.allocUnsafeSlow(bytes);
-    }
-    for (const part of parts) {
-      part.copy(this.#chunk, this.#used);
-      this.#used += part.length;
-    }
-    if (this.#used >= CHUNK_BYTES) this.#close();
-  }
-
-  #close(): void {
-    if (this.#used === 0) return;
-    this.#full.push(this.#chunk.subarray(0, this.#used));
-    this.#chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES + 64 * 1024);
-    this.#used = 0;
-  }
 }
 
 const renamed = (names: Readonly<Record<string, string>> | undefined, name: string): string =>
   names && Object.hasOwn(names, name) ? names[name] : name;
-
-/** One record as a line of JSON: nothing is lost, `bins` as engine/value.ts writes particles. */
-const jsonLine = (
-  namespace: string,
-  set: string,
-  sortKey: Buffer,
-  header: { generation: number; voidTime: number; lut: number },
-  image: Uint8Array,
-): string => {
-  const { key, bins } = decodeImage(image);
-  return JSON.stringify({
-    namespace,
-    set,
-    digest: digestOfSortKey(sortKey).toString('hex'),
-    ...(key ? { key: toJson(key) } : {}),
-    generation: header.generation,
-    lastUpdate: new Date(header.lut).toISOString(),
-    expires: header.voidTime === 0 ? null : new Date(header.voidTime * 1000).toISOString(),
-    bins: Object.fromEntries([...bins].map(([name, p]) => [name, toJson(p)])),
-  });
-};

@@ -1,32 +1,31 @@
 import { Worker } from 'node:worker_threads';
-import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
-import { PARTITIONS, type PartitionRange, PartitionSet } from '../engine/partition.ts';
+import { ContentDigest } from '../engine/content-digest.ts';
+import { PitrError } from '../engine/errors.ts';
+import { PARTITIONS, type PartitionRange, type PartitionSet } from '../engine/partition.ts';
+import type { Store } from '../engine/store.ts';
 import type { Archive } from '../wal/archive.ts';
+import { isReusable, reuse } from './chunks.ts';
 import { type RangeResult, type RestoreJob, runRange } from './range-job.ts';
-import type { ToWorker, WorkerInput } from './worker.ts';
+import type { FromWorker, ToWorker, WorkerInput } from './worker.ts';
 
-export interface PoolOptions {
-  /** Worker threads; 0 = this thread does the work. */
-  readonly workers: number;
-  /** Takes a chunk; chunks of one range come in order. */
+export interface RangeHandlers {
+  /** Takes a chunk; chunks of one range come in order. Its memory is used again after it. */
   readonly onChunk: (chunk: Buffer, index: number) => Promise<void> | void;
-  readonly onRange?: (index: number, result: RangeResult) => Promise<void> | void;
+  readonly onRange: (index: number, result: RangeResult) => Promise<void> | void;
 }
-
-type FromWorker =
-  | { readonly kind: 'chunk'; readonly index: number; readonly bytes: ArrayBuffer }
-  | { readonly kind: 'done'; readonly index: number; readonly result: RangeResult }
-  | { readonly kind: 'failed'; readonly id: ErrorId; readonly facts: Facts };
 
 /** Stored bytes that one range should read at most: bounds what waits in front of a slow target. */
 const RANGE_BYTES = 8 * 1024 * 1024;
 
-/** Cuts the selected partitions into ranges of about equal work. */
-export const rangesFor = (job: RestoreJob, workers: number): PartitionRange[] => {
-  const wanted = PartitionSet.parse(job.selection.partitions ?? 'all');
+/** Cuts partitions into ranges of about equal work. */
+export const rangesFor = (
+  plan: RestoreJob['plan'],
+  wanted: PartitionSet,
+  workers: number,
+): PartitionRange[] => {
   const count = Math.min(
     PARTITIONS,
-    Math.max(workers > 1 ? workers * 4 : 1, Math.ceil(job.plan.bytes / RANGE_BYTES)),
+    Math.max(workers > 1 ? workers * 4 : 1, Math.ceil(plan.bytes / RANGE_BYTES)),
   );
   const step = Math.ceil(PARTITIONS / count);
   const ranges: PartitionRange[] = [];
@@ -35,69 +34,127 @@ export const rangesFor = (job: RestoreJob, workers: number): PartitionRange[] =>
   return ranges;
 };
 
-/** Runs all ranges, each once, on worker threads; the first failure ends everything. Results are in the order of the ranges. */
-export const runRanges = async (
-  archive: Archive,
-  job: RestoreJob,
-  ranges: readonly PartitionRange[],
-  options: PoolOptions,
-): Promise<RangeResult[]> => {
-  const results: RangeResult[] = [];
-  if (options.workers === 0 || ranges.length <= 1) {
-    for (const [index, range] of ranges.entries()) {
-      results[index] = await runRange(archive, job, range, async (chunk) => options.onChunk(chunk, index));
-      await options.onRange?.(index, results[index]);
-    }
-    return results;
+/**
+ * Threads that work on ranges of partitions. They start with the pool, so that they are up when the plan is; without threads, and
+ * for a single range, the caller's thread does the work.
+ */
+export class RangePool {
+  readonly #archive: Archive;
+  readonly #threads: Worker[];
+
+  /** `workers`: threads, 0 = none. */
+  constructor(archive: Archive, workers: number) {
+    this.#archive = archive;
+    const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
+    const workerData: WorkerInput = { url: archive.url };
+    this.#threads = Array.from({ length: workers }, () => {
+      const thread = new Worker(new URL(file, import.meta.url), { workerData });
+      // one that fails before it is given anything to do says so then
+      thread.on('error', () => undefined);
+      return thread;
+    });
   }
-  const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
-  const workerData: WorkerInput = { url: archive.url, job };
-  const workers = Array.from(
-    { length: Math.min(options.workers, ranges.length) },
-    () => new Worker(new URL(file, import.meta.url), { workerData }),
-  );
-  try {
+
+  /** Merges all ranges, each once; the first failure ends everything. */
+  async merge(job: RestoreJob, ranges: readonly PartitionRange[], handlers: RangeHandlers): Promise<void> {
+    if (this.#threads.length === 0 || ranges.length <= 1) {
+      for (const [index, range] of ranges.entries()) {
+        const result = await runRange(this.#archive, job, range, async (chunk) => {
+          await handlers.onChunk(chunk, index);
+          // text may still be on its way out
+          if (job.output === 'store') reuse(chunk.buffer as ArrayBuffer);
+        });
+        await handlers.onRange(index, result);
+      }
+      return;
+    }
+    for (const thread of this.#threads) thread.postMessage({ kind: 'job', job } satisfies ToWorker);
+    const tasks = ranges.map((range, index): ToWorker => ({ kind: 'range', index, ...range }));
+    await this.#share(tasks, async (message, thread) => {
+      switch (message.kind) {
+        case 'chunk':
+          await this.#take(job, message, thread, handlers);
+          return false;
+        case 'done':
+          await handlers.onRange(message.index, message.result);
+          return true;
+        default:
+          return false;
+      }
+    });
+  }
+
+  async #take(
+    { output }: RestoreJob,
+    { buffer, bytes, index }: FromWorker & { kind: 'chunk' },
+    thread: Worker,
+    { onChunk }: RangeHandlers,
+  ): Promise<void> {
+    const taken = { kind: 'taken', bytes: buffer.byteLength } as const;
+    await onChunk(Buffer.from(buffer, 0, bytes), index);
+    // text may still be on its way out
+    if (output === 'json') thread.postMessage(taken satisfies ToWorker);
+    else if (isReusable(buffer)) thread.postMessage({ ...taken, buffer } satisfies ToWorker, [buffer]);
+    else {
+      reuse(buffer);
+      thread.postMessage(taken satisfies ToWorker);
+    }
+  }
+
+  /** The digest of everything in a store, read back; other processes' and threads' view of it. */
+  async digest(dir: string, store: Store, shards: number): Promise<ContentDigest> {
+    if (this.#threads.length === 0) return store.contentDigest(shards);
+    const digest = new ContentDigest(shards);
+    const count = this.#threads.length;
+    const startOf = (i: number): number => Math.floor((PARTITIONS * i) / count);
+    const tasks = this.#threads.map(
+      (_, i): ToWorker => ({ kind: 'digest', dir, shards, start: startOf(i), end: startOf(i + 1) }),
+    );
+    await this.#share(tasks, async (message) => {
+      if (message.kind !== 'digest') return false;
+      digest.add(ContentDigest.from(message.digest));
+      return true;
+    });
+    return digest;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.terminate()));
+  }
+
+  /** Gives each thread a task, and the next one when `handle` says that it is done. */
+  async #share(
+    tasks: readonly ToWorker[],
+    handle: (message: FromWorker, thread: Worker) => Promise<boolean>,
+  ): Promise<void> {
     let next = 0;
     await Promise.all(
-      workers.map(
-        (worker) =>
+      this.#threads.map(
+        (thread) =>
           new Promise<void>((resolve, reject) => {
             // messages are handled one after the other: a chunk is taken before the next is looked at
             let handling: Promise<void> = Promise.resolve();
             const assign = (): void => {
-              const index = next++;
-              if (index >= ranges.length) resolve();
-              else worker.postMessage({ kind: 'range', index, ...ranges[index] } satisfies ToWorker);
+              const task = tasks[next++];
+              if (task) thread.postMessage(task);
+              else resolve();
             };
-            const handle = async (message: FromWorker): Promise<void> => {
-              switch (message.kind) {
-                case 'chunk':
-                  await options.onChunk(Buffer.from(message.bytes), message.index);
-                  worker.postMessage({ kind: 'taken' } satisfies ToWorker);
-                  return;
-                case 'done':
-                  results[message.index] = message.result;
-                  await options.onRange?.(message.index, message.result);
-                  assign();
-                  return;
-                case 'failed':
-                  throw new PitrError(message.id, message.facts);
-                default:
-                  message satisfies never;
-              }
-            };
-            worker.on('message', (message: FromWorker) => {
-              handling = handling.then(() => handle(message)).catch(reject);
+            thread.removeAllListeners();
+            thread.on('message', (message: FromWorker) => {
+              handling = handling
+                .then(async () => {
+                  if (message.kind === 'failed') throw new PitrError(message.id, message.facts);
+                  if (await handle(message, thread)) assign();
+                })
+                .catch(reject);
             });
-            worker.on('error', (cause) =>
+            thread.on('error', (cause) =>
               reject(new PitrError('internal', { what: String(cause) }, { cause })),
             );
+            thread.on('exit', () => reject(new PitrError('internal', { what: 'a worker thread ended' })));
             assign();
           }),
       ),
     );
-    return results;
-  } finally {
-    await Promise.all(workers.map((w) => w.terminate()));
   }
-};
+}

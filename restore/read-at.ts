@@ -1,6 +1,6 @@
 import { EngineRecord } from '../engine/engine-record.ts';
 import { sortKeyOf } from '../engine/partition.ts';
-import { recordsOfChunk } from '../engine/record-file.ts';
+import { entriesOfChunk } from '../engine/record-file.ts';
 import { type RecordKey, resolveKey } from '../engine/record-key.ts';
 import { stateKey } from '../engine/state-record.ts';
 import type { PlannedRun, StatePlan } from '../snapshot/state-plan.ts';
@@ -44,7 +44,7 @@ export const readAt = async (
     },
     { start: id.partition, end: id.partition + 1 },
     async (chunk) => {
-      for (const record of recordsOfChunk(chunk))
+      for (const record of entriesOfChunk(chunk))
         if (record.key.equals(wanted)) found = EngineRecord.ofStore(record.key, Buffer.from(record.value));
     },
   );

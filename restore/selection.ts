@@ -19,6 +19,10 @@ export interface Selection {
 export const isPartial = (s: Selection): boolean =>
   Object.values(s).some((v) => v !== undefined && (typeof v === 'string' || Object.keys(v).length > 0));
 
+/** True when records get new names: they come in another order than they were in. */
+export const isRenaming = ({ renameNamespaces, renameSets }: Selection): boolean =>
+  Object.keys(renameNamespaces ?? {}).length + Object.keys(renameSets ?? {}).length > 0;
+
 /** `from=to` pairs as given on the command line. @throws usage */
 export const parseRenames = (pairs: readonly string[]): Record<string, string> =>
   Object.fromEntries(

@@ -1,5 +1,6 @@
 import { ContentDigest } from '../engine/content-digest.ts';
 import { PitrError } from '../engine/errors.ts';
+import { PartitionSet } from '../engine/partition.ts';
 import { listBegun, snapshotFolder } from '../snapshot/begun.ts';
 import { listSnapshots, readSnapshot } from '../snapshot/snapshots.ts';
 import { planState } from '../snapshot/state-plan.ts';
@@ -10,7 +11,7 @@ import { withLease } from '../wal/lease.ts';
 import type { Run, SegmentRef } from '../wal/segment.ts';
 import type { SegmentReader } from '../wal/segment-reader.ts';
 import type { RestoreJob } from './range-job.ts';
-import { rangesFor, runRanges } from './range-pool.ts';
+import { RangePool, rangesFor } from './range-pool.ts';
 
 /** One thing that is wrong. `class`: what kind of wrong. */
 export interface Anomaly {
@@ -220,12 +221,16 @@ const checkState = async (
     output: 'store',
     shards,
   };
-  const results = await runRanges(archive, job, rangesFor(job, workers), {
-    workers,
-    onChunk: () => undefined,
-  });
   const mine = new ContentDigest(shards);
-  for (const r of results) mine.add(ContentDigest.from(r.clockDigest));
+  const pool = new RangePool(archive, workers);
+  try {
+    await pool.merge(job, rangesFor(plan, PartitionSet.all, workers), {
+      onChunk: () => undefined,
+      onRange: (_, { clockDigest }) => mine.add(ContentDigest.from(clockDigest)),
+    });
+  } finally {
+    await pool.close();
+  }
   const wrong = mine.difference(ContentDigest.from(plan.source.digests));
   if (wrong.length > 0)
     add(

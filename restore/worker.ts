@@ -1,54 +1,99 @@
-/** Worker thread of a restore: runs range after range and sends chunks, a few at a time. */
+/** Worker thread of a restore: works on range after range and sends chunks, a few at a time. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { PitrError } from '../engine/errors.ts';
+import type { ShardDigest } from '../engine/content-digest.ts';
+import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
 import { Archive } from '../wal/archive.ts';
-import { type RestoreJob, runRange } from './range-job.ts';
+import { reuse } from './chunks.ts';
+import { type RangeResult, type RestoreJob, runRange } from './range-job.ts';
 
-/** Chunks that may be on their way to the main thread. */
-const CHUNKS_AHEAD_MAX = 8;
+/** Bytes that may be on their way to the main thread; a chunk goes whatever its size when nothing else does. */
+const AHEAD_BYTES_MAX = 4 * 1024 * 1024;
 
 export interface WorkerInput {
   readonly url: string;
-  readonly job: RestoreJob;
 }
 
 export type ToWorker =
+  | { readonly kind: 'job'; readonly job: RestoreJob }
   | { readonly kind: 'range'; readonly index: number; readonly start: number; readonly end: number }
-  | { readonly kind: 'taken' };
+  | { readonly kind: 'taken'; readonly bytes: number; readonly buffer?: ArrayBuffer }
+  | {
+      readonly kind: 'digest';
+      readonly dir: string;
+      readonly shards: number;
+      readonly start: number;
+      readonly end: number;
+    };
+
+export type FromWorker =
+  | { readonly kind: 'chunk'; readonly index: number; readonly buffer: ArrayBuffer; readonly bytes: number }
+  | { readonly kind: 'done'; readonly index: number; readonly result: RangeResult }
+  | { readonly kind: 'digest'; readonly digest: readonly ShardDigest[] }
+  | { readonly kind: 'failed'; readonly id: ErrorId; readonly facts: Facts };
 
 const port = parentPort;
 if (port) {
-  const { url, job } = workerData as WorkerInput;
+  const { url } = workerData as WorkerInput;
   const archive = Archive.open(url);
   archive.catch(() => undefined);
+  let job: RestoreJob | undefined;
   let ahead = 0;
   let taken: (() => void) | undefined;
-  port.on('message', async (message: ToWorker) => {
-    if (message.kind === 'taken') {
-      ahead--;
-      taken?.();
-      return;
-    }
-    const { index, start, end } = message;
-    try {
-      const result = await runRange(await archive, job, { start, end }, async (chunk) => {
-        // a chunk's buffer is its own, so it can be moved instead of copied
-        const bytes = chunk.buffer.slice(chunk.byteOffset, chunk.byteOffset + chunk.length) as ArrayBuffer;
-        port.postMessage({ kind: 'chunk', index, bytes }, [bytes]);
-        ahead++;
-        while (ahead >= CHUNKS_AHEAD_MAX)
-          await new Promise<void>((resolve) => {
-            taken = resolve;
-          });
+
+  const emit = async (index: number, chunk: Buffer): Promise<void> => {
+    const buffer = chunk.buffer as ArrayBuffer;
+    const bytes = chunk.length;
+    while (ahead > 0 && ahead + buffer.byteLength > AHEAD_BYTES_MAX)
+      await new Promise<void>((resolve) => {
+        taken = resolve;
       });
-      port.postMessage({ kind: 'done', index, result });
+    ahead += buffer.byteLength;
+    // a chunk's buffer is its own, so it can be moved instead of copied
+    port.postMessage({ kind: 'chunk', index, buffer, bytes } satisfies FromWorker, [buffer]);
+  };
+
+  const work = async (message: ToWorker): Promise<FromWorker | undefined> => {
+    switch (message.kind) {
+      case 'job':
+        job = message.job;
+        return undefined;
+      case 'taken':
+        ahead -= message.bytes;
+        if (message.buffer) reuse(message.buffer);
+        taken?.();
+        return undefined;
+      case 'range': {
+        const { index } = message;
+        const result = await runRange(await archive, job as RestoreJob, message, (chunk) =>
+          emit(index, chunk),
+        );
+        return { kind: 'done', index, result };
+      }
+      case 'digest': {
+        const { Store } = await import('../engine/store.ts');
+        const store = Store.open(message.dir, { readOnly: true });
+        try {
+          return { kind: 'digest', digest: store.contentDigest(message.shards, message).toShards() };
+        } finally {
+          await store.close();
+        }
+      }
+      default:
+        return message satisfies never;
+    }
+  };
+
+  port.on('message', async (message: ToWorker) => {
+    try {
+      const answer = await work(message);
+      if (answer) port.postMessage(answer);
     } catch (error) {
       const known = error instanceof PitrError;
       port.postMessage({
         kind: 'failed',
         id: known ? error.id : 'internal',
         facts: known ? error.facts : { what: String((error as Error).stack ?? error) },
-      });
+      } satisfies FromWorker);
     }
   });
 }

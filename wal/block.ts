@@ -24,6 +24,10 @@ export const EXTENSION_BYTES = 28;
 
 const PREFIX_BYTES = 16;
 const STORED_HEADER_BYTES = 16;
+/** Most bytes that are taken for a block before any of it is decompressed. */
+const CHUNK_BYTES_MAX = 1024 * 1024;
+/** Least piece of output that the decoder accepts. */
+const CHUNK_BYTES_MIN = 64;
 /** Bytes that a row takes outside the heap: twelve u32 columns and three u16 columns. */
 export const ROW_BYTES = 12 * 4 + 3 * 2;
 /** Raw size at which a block is closed; one version that is larger gets a block of its own. */
@@ -119,6 +123,17 @@ export class Block {
       start = heapEnd[i];
     }
     return undefined;
+  }
+
+  /**
+   * Gives the memory back now: a merge decodes blocks faster than the garbage collector notices that they are gone. Every view on this
+   * block is empty afterwards.
+   */
+  release(): void {
+    const buffer = this.heap.buffer as ArrayBuffer;
+    // a small block may lie in the pool of all small buffers
+    const bytes = PREFIX_BYTES + this.rows * ROW_BYTES + this.heap.length;
+    if (buffer.byteLength <= bytes + CHUNK_BYTES_MIN) buffer.transfer(0);
   }
 
   heapStart(i: number): number {
@@ -343,7 +358,10 @@ export const decodeStored = (stored: Uint8Array, name: string): Uint8Array => {
   if (crc32(packed) !== head.getUint32(8, true)) throw corrupt('checksum of the stored bytes');
   let raw: Buffer;
   try {
-    raw = zstdDecompressSync(packed, { maxOutputLength: Math.max(rawBytes, 1) });
+    // one piece of output instead of many that are put together; one byte more, or it would look for another piece. A length that
+    // is not true must not cost more memory than a usual block
+    const chunkSize = Math.min(Math.max(rawBytes + 1, CHUNK_BYTES_MIN), CHUNK_BYTES_MAX);
+    raw = zstdDecompressSync(packed, { chunkSize, maxOutputLength: Math.max(rawBytes, 1) });
   } catch (cause) {
     throw corrupt('zstd frame', cause);
   }

@@ -13,6 +13,7 @@ import {
   writeIdentity,
 } from '../engine/identity.ts';
 import { openEngineParts } from '../engine/open-engine.ts';
+import { absoluteUrl } from '../engine/open-object-store.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { Archive } from './archive.ts';
 import { readArchived } from './archived.ts';
@@ -211,12 +212,6 @@ const removeIncoming = async (dir: string, names: readonly string[]): Promise<vo
       .then(({ mtimeMs }) => (Date.now() - mtimeMs > INCOMING_MS ? fs.unlink(path) : undefined))
       .catch(() => undefined);
   }
-};
-
-/** `file:` URLs are kept absolute: an agent may be started elsewhere. */
-export const absoluteUrl = (url: string): string => {
-  const m = /^file:(?!\/\/)(.*)$/.exec(url);
-  return m ? `file:${resolve(m[1])}` : url;
 };
 
 const ownerIn = async (identity: EngineIdentity, partition: number): Promise<string | undefined> => {

@@ -9,6 +9,7 @@ import type {
 } from '../engine/commit-log.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles, type OpenFile } from '../engine/files.ts';
+import { LOG_DIR } from '../engine/identity.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
 import { decodeLogHeader, logFileName, logFilesIn, scanLogFile } from './log-file.ts';
 import {
@@ -43,8 +44,7 @@ interface ActiveFile {
   syncedBytes: number;
 }
 
-/** Folder of the log within an engine directory. */
-export const LOG_DIR = 'log';
+export { LOG_DIR } from '../engine/identity.ts';
 
 /**
  * The local write-ahead log (README.md, section "Log"). One writer, under the engine's directory lock. Calls to

@@ -13,7 +13,8 @@ interface Fetch {
 
 /**
  * Walks the rows of a sorted run, limited to a range of partitions, block by block. The merge reads its public fields: the
- * current block and row, and `rank`, a number that orders rows by (namespace, first 44 bits of the sort key).
+ * current block and row, valid until the cursor leaves the block, and `rank`, a number that orders rows by (namespace, first 44 bits
+ * of the sort key).
  */
 export class RunCursor {
   block!: Block;
@@ -34,6 +35,7 @@ export class RunCursor {
   #nextReader = 0;
   #stored: { reader: SegmentReader; bytes: Buffer }[] = [];
   #namespaces: Uint32Array = new Uint32Array(0);
+  #decoded: Block | undefined;
 
   constructor(
     index: number,
@@ -74,7 +76,8 @@ export class RunCursor {
         this.sources = this.#sourceOrdinals(stored.reader);
         this.#namespaces = this.#namespaceOrdinals(stored.reader);
       }
-      this.block = stored.reader.decode(stored.bytes);
+      this.#decoded?.release();
+      this.block = this.#decoded = stored.reader.decode(stored.bytes);
       this.namespace = this.#namespaces[this.block.namespace];
       this.row = 0;
       while (this.row < this.block.rows && partitionOfWord(this.block.w0[this.row]) < this.#range.start)

@@ -1,7 +1,6 @@
-import { ContentDigest, contentHash } from '../engine/content-digest.ts';
+import { ContentDigest, contentHash, seedOf } from '../engine/content-digest.ts';
 import type { TtlShift } from '../engine/identity.ts';
 import { PartitionSet } from '../engine/partition.ts';
-import { seedOf } from '../engine/store.ts';
 import { FLAG } from './block.ts';
 import type { TruncateEvent } from './event.ts';
 import type { Merge, MergeVisitor } from './merge.ts';
@@ -24,8 +23,11 @@ export interface RunLimits {
   readonly ttl: readonly TtlStep[];
 }
 
-/** Receives each record that exists at the target. May say (true) that it wants to be drained. */
-export type StateSink = (cursor: RunCursor, voidTime: number) => boolean;
+/**
+ * Receives each record that exists at the target, with its content hash, which the next one overwrites (zeros when no digests are computed).
+ * May say (true) that it wants to be drained.
+ */
+export type StateSink = (cursor: RunCursor, voidTime: number, hash: Uint32Array) => boolean;
 
 export interface StateAtOptions {
   readonly merge: Merge;
@@ -115,8 +117,10 @@ export class StateAt implements MergeVisitor {
       return false;
     }
     this.records++;
-    if (this.#options.shards > 0) this.digest.apply(partition, hash ?? hashRow(cursor), 1);
-    return this.#options.sink(cursor, voidTime);
+    if (this.#options.shards === 0) return this.#options.sink(cursor, voidTime, NO_HASH);
+    hash ??= hashRow(cursor);
+    this.digest.apply(partition, hash, 1);
+    return this.#options.sink(cursor, voidTime, hash);
   }
 
   async drain(): Promise<void> {
@@ -153,6 +157,8 @@ const carriedVoidTime = (voidTime: number, steps: readonly TtlStep[]): number =>
   }
   return v;
 };
+
+const NO_HASH = new Uint32Array(4);
 
 const seedCache = new WeakMap<SegmentReader, Map<number, number>>();
 

@@ -88,6 +88,12 @@ export const renderReport = (
     ],
     ['Records', formatCount(records)],
     [
+      'Resumed',
+      report.resumed
+        ? `an interrupted restore: ${formatCount(report.resumed.records)} records in ${plural(report.resumed.ranges, 'range')} were there`
+        : undefined,
+    ],
+    [
       'Merged',
       `${formatCount(versions)} versions: ${formatCount(deleted)} deleted, ${formatCount(expired)} expired, ` +
         `${formatCount(truncated)} truncated by then`,

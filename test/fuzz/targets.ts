@@ -26,7 +26,7 @@ import { PitrError } from '../../engine/errors.ts';
 import { decodeIdentity, encodeIdentity, newIdentity } from '../../engine/identity.ts';
 import { decodeImage, encodeImage } from '../../engine/image.ts';
 import { PartitionSet } from '../../engine/partition.ts';
-import { readRecordFile, recordsOfChunk } from '../../engine/record-file.ts';
+import { entriesOfChunk, readRecordFile } from '../../engine/record-file.ts';
 import { encodeState, state } from '../../engine/state-record.ts';
 import { fromJson, fromParticle, type JsonValue, toJson } from '../../engine/value.ts';
 import { parseTarget } from '../../restore/target.ts';
@@ -266,7 +266,9 @@ export const TARGETS: readonly Target[] = [
         throw new PitrError('usage', { what: 'not JSON' });
       }
       const particle = fromJson(value);
-      assert.deepEqual(fromJson(toJson(particle)), particle);
+      const again = fromJson(toJson(particle));
+      assert.equal(again.type, particle.type);
+      assert.deepEqual(Buffer.from(again.bytes), Buffer.from(particle.bytes));
     },
   },
   {
@@ -287,7 +289,7 @@ export const TARGETS: readonly Target[] = [
     refusals: ['object-corrupt'],
     run: (input) => {
       let bytes = 0;
-      for (const { key, value } of recordsOfChunk(input)) bytes += 8 + key.length + value.length;
+      for (const { key, value } of entriesOfChunk(input)) bytes += 8 + key.length + value.length;
       assert.equal(bytes, input.length);
     },
   },

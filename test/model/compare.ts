@@ -4,7 +4,7 @@ import { ManualClock } from '../../engine/clock.ts';
 import { EngineRecord } from '../../engine/engine-record.ts';
 import type { ObjectStore } from '../../engine/object-store.ts';
 import { openObjectStore } from '../../engine/open-object-store.ts';
-import { recordsOfChunk } from '../../engine/record-file.ts';
+import { entriesOfChunk } from '../../engine/record-file.ts';
 import { runRange } from '../../restore/range-job.ts';
 import { type RestoreReport, restoreEngine } from '../../restore/restore.ts';
 import { resolveTarget } from '../../restore/target.ts';
@@ -63,7 +63,7 @@ export const mergedLines = async (archive: Archive, plan: StatePlan): Promise<St
     { plan, selection: {}, ttl: { mode: 'absolute', seconds: 0 }, output: 'store', shards },
     { start: 0, end: 4096 },
     async (chunk) => {
-      for (const { key, value } of recordsOfChunk(chunk)) {
+      for (const { key, value } of entriesOfChunk(chunk)) {
         const r = EngineRecord.ofStore(key, value);
         const id = idOf({ namespace: r.namespace, digest: r.digest.toString('hex') });
         assert(!lines.has(id), `${id} was written twice`);
