@@ -1,5 +1,6 @@
 /** `npm run bench -- [NAME] [options]`: every benchmark, or the one named. */
 const BENCHES: Readonly<Record<string, () => Promise<(args: string[]) => Promise<void>>>> = {
+  commits: async () => (await import('./commits.ts')).benchCommits,
   merge: async () => (await import('./merge.ts')).benchMerge,
 };
 

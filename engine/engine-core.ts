@@ -57,6 +57,7 @@ export class EngineCore {
   #gate: Promise<void> | undefined;
   #sealTimer: NodeJS.Timeout | undefined;
   #sealing: Promise<void> | undefined;
+  #trimming: Promise<void> = Promise.resolve();
   #closed = false;
 
   protected constructor(parts: EngineParts) {
@@ -581,7 +582,14 @@ export class EngineCore {
     return new PitrError('partition-not-owned', { partition, stream: this.identity.stream, owner });
   }
 
-  async #trim(): Promise<void> {
+  /** One at a time: a seal of the timer and one on request may end together. */
+  #trim(): Promise<void> {
+    const trimmed = this.#trimming.then(() => this.#trimNow());
+    this.#trimming = trimmed.catch(() => undefined);
+    return trimmed;
+  }
+
+  async #trimNow(): Promise<void> {
     const applied = this.#loop.appliedLsn;
     await this.#store.flushed();
     const archived = this.#options.archivedLsn ? await this.#options.archivedLsn() : Number.POSITIVE_INFINITY;

@@ -27,9 +27,18 @@ export interface LogFileHeader {
   readonly chain: number;
 }
 
-/** Collects frames of one write. crc32 runs over the chain so far, so no frame fits anywhere but where it was written. */
+const BUFFER_BYTES = 64 * 1024;
+/** A buffer that one large write has made larger than this is not kept. */
+const KEPT_BYTES_MAX = 8 * 1024 * 1024;
+
+/**
+ * Collects frames of one write. crc32 runs over the chain so far, so no frame fits anywhere but where it was written.
+ * Two buffers take turns: while the bytes of one are being written, the other collects. A new one for each write would be
+ * garbage outside the heap, which the collector pays for with many times the cost of the write.
+ */
 export class FrameBuffer {
-  #bytes = Buffer.allocUnsafeSlow(64 * 1024);
+  #bytes = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #other = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   #used = 0;
   #frameStart = -1;
   readonly #seed: number;
@@ -44,10 +53,12 @@ export class FrameBuffer {
     return this.#used;
   }
 
-  /** Bytes collected so far; the buffer is empty afterwards and must not be reused before they are written. */
+  /** Bytes collected so far; the buffer is empty afterwards. They stay as they are until the next call. */
   take(): Buffer {
-    const bytes = this.#bytes.subarray(0, this.#used);
-    this.#bytes = Buffer.allocUnsafeSlow(Math.max(64 * 1024, Math.min(this.#bytes.length, 4 * 1024 * 1024)));
+    const full = this.#bytes;
+    const bytes = full.subarray(0, this.#used);
+    this.#bytes = this.#other;
+    this.#other = full.length > KEPT_BYTES_MAX ? Buffer.allocUnsafeSlow(BUFFER_BYTES) : full;
     this.#used = 0;
     return bytes;
   }

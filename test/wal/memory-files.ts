@@ -3,13 +3,20 @@
  * can be made the last one, so that a test stops a writer between any two.
  */
 import { dirname, join } from 'node:path';
-import type { Files, OpenFile } from '../../engine/files.ts';
+import type { Files, OpenFile, SyncedFile } from '../../engine/files.ts';
 
 interface Inode {
   bytes: Buffer;
   /** Bytes that a power cut cannot take. */
   synced: number;
+  /** Length that it cannot take: what is beyond the content are zeros that were written ahead. */
+  grown?: number;
+  /** Where the content of a file with zeros ahead ends. */
+  content?: number;
 }
+
+/** Zeros that are written ahead, as the real file layer does it, only fewer. */
+const AHEAD_BYTES = 100;
 
 const failure = (code: string): Error => Object.assign(new Error(code), { code });
 
@@ -20,6 +27,7 @@ export type Operation =
   | 'sync'
   | 'close'
   | 'openAppend'
+  | 'openSynced'
   | 'rename'
   | 'link'
   | 'remove'
@@ -45,7 +53,7 @@ export class MemoryFiles implements Files {
     const copy = (inode: Inode): Inode => {
       let it = copies.get(inode);
       if (!it) {
-        it = { bytes: Buffer.from(inode.bytes), synced: inode.synced };
+        it = { ...inode, bytes: Buffer.from(inode.bytes) };
         copies.set(inode, it);
       }
       return it;
@@ -59,8 +67,9 @@ export class MemoryFiles implements Files {
   /** What a power cut leaves: durable names, and of each file at least its synced bytes; `keep` chooses how many of the rest. */
   afterPowerCut(keep: (unsynced: number) => number): MemoryFiles {
     const names = new Map<string, Inode>();
-    for (const [path, { bytes, synced }] of this.#durable) {
-      const left = Buffer.from(bytes.subarray(0, synced + keep(bytes.length - synced)));
+    for (const [path, { bytes, synced, grown = 0 }] of this.#durable) {
+      const kept = bytes.subarray(0, synced + keep(bytes.length - synced));
+      const left = Buffer.concat([kept, Buffer.alloc(Math.max(0, grown - kept.length))]);
       names.set(path, { bytes: left, synced: left.length });
     }
     return new MemoryFiles(names);
@@ -76,6 +85,12 @@ export class MemoryFiles implements Files {
 
   bytesOf(path: string): Buffer {
     return this.#inode(path).bytes;
+  }
+
+  /** Bytes of a file without the zeros that were written ahead of it. */
+  contentOf(path: string): Buffer {
+    const { bytes, content } = this.#inode(path);
+    return bytes.subarray(0, content);
   }
 
   put(path: string, bytes: Buffer): void {
@@ -107,6 +122,36 @@ export class MemoryFiles implements Files {
   async openAppend(path: string): Promise<OpenFile> {
     this.#step('openAppend', path);
     return this.#open(this.#inode(path), path);
+  }
+
+  async openSynced(path: string, start: number): Promise<SyncedFile> {
+    this.#step('openSynced', path);
+    const inode = this.#inode(path);
+    let end = start;
+    return {
+      append: async (bytes) => {
+        this.#step('append', path);
+        const before = inode.bytes;
+        const ahead =
+          end + bytes.length > before.length
+            ? Buffer.alloc(AHEAD_BYTES)
+            : before.subarray(end + bytes.length);
+        inode.bytes = Buffer.concat([before.subarray(0, end), bytes, ahead]);
+        inode.synced = end;
+        inode.grown = before.length;
+        this.#step('sync', path);
+        end += bytes.length;
+        inode.content = end;
+        inode.synced = inode.bytes.length;
+      },
+      close: async () => {
+        this.#step('truncate', path);
+        inode.bytes = inode.bytes.subarray(0, end);
+        inode.synced = end;
+        inode.grown = 0;
+        this.#step('close', path);
+      },
+    };
   }
 
   async read(path: string): Promise<Buffer> {
