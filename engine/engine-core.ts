@@ -1,5 +1,6 @@
+import { Change } from './change.ts';
 import { systemClock } from './clock.ts';
-import type { CommitLog, LogEvent, LogOwnership, LogVersion } from './commit-log.ts';
+import type { CommitLog, LogEvent, LogOwnership } from './commit-log.ts';
 import { CommitLoop, type Frontier } from './commit-loop.ts';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import type { DirectoryLock } from './directory-lock.ts';
@@ -22,8 +23,8 @@ import { IMAGE_BYTES_MAX } from './image.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
 import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
-import { encodeState, isExpired, state } from './state-record.ts';
-import { addToDigest, partitionOfKey, type Store, type StoreMeta } from './store.ts';
+import { isExpired, state } from './state-record.ts';
+import { addSeeded, addToDigest, partitionOfKey, type Store, type StoreMeta, seedOf } from './store.ts';
 import { inOneShard, type Transfer, withTransfer } from './transfer.ts';
 import { toParticle } from './value.ts';
 import { applyOp, type WriteOp, type WriteOptions } from './write-op.ts';
@@ -137,7 +138,7 @@ export class EngineCore {
     this.#check();
     const id = resolveKey(key);
     if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
-    const value = this.#loop.durable(id.storeKey.toString('latin1'), id.storeKey);
+    const value = this.#loop.durable(id);
     if (!value || isExpired(state.voidTime(value), this.#nowMs())) return undefined;
     return new EngineRecord(id.namespace, id.digest, value);
   }
@@ -461,56 +462,42 @@ export class EngineCore {
     if (ops.length === 0) return [];
     const ts = loop.nextTs();
     // first everything is decided, then everything is staged: an operation that is refused leaves no trace of the others
-    const staged = new Map<string, Buffer | undefined>();
-    const steps = ops.map((op) => {
-      const mapKey = op.id.storeKey.toString('latin1');
-      const before = staged.has(mapKey) ? staged.get(mapKey) : loop.newest(mapKey, op.id.storeKey);
-      const result = applyOp(op, before, ts);
-      const after =
-        result.image &&
-        encodeState(
-          { generation: result.generation, voidTime: result.voidTime, ts, lsn: 0, lut: ts },
-          op.id.set,
-          result.image,
-        );
-      if (!result.nothing) staged.set(mapKey, after);
-      return { id: op.id, mapKey, before, after, result };
-    });
-    const changing = steps.filter((s) => !s.result.nothing);
-    const bytes = changing.reduce((n, s) => n + VERSION_BYTES_MAX + (s.result.image?.length ?? 0), 0);
+    const decided = ops.length > 1 ? new Map<string, Buffer | undefined>() : undefined;
+    const steps: Step[] = [];
+    let last: Change | undefined;
+    let bytes = 0;
+    for (const op of ops) {
+      const { id } = op;
+      const before = decided?.has(id.mapKey) ? decided.get(id.mapKey) : loop.newest(id);
+      const { value, found, nothing } = applyOp(op, before, ts);
+      const change = nothing ? undefined : new Change(id, ts, value);
+      steps.push({ before, change, found });
+      if (!change) continue;
+      decided?.set(id.mapKey, value);
+      bytes += VERSION_BYTES_MAX + (value?.length ?? 0);
+      if (last) last.batchMore = true;
+      last = change;
+    }
     if (bytes > BATCH_BYTES_MAX)
       throw new PitrError('bad-record', {
         what: `a batch of ${bytes} bytes is over the limit of ${BATCH_BYTES_MAX}`,
         hint: 'split it: a batch is one frame of the log',
       });
-    changing.forEach((step, i) => {
-      const { id, mapKey, before, after, result } = step;
-      const lsn = loop.nextLsn();
-      if (after) after.writeUIntLE(lsn, 12, 6);
-      if (before) addToDigest(loop.digest, id.storeKey, before, -1);
-      if (after) addToDigest(loop.digest, id.storeKey, after, 1);
-      const version: LogVersion = {
-        lsn,
-        ts,
-        namespace: id.namespace,
-        set: id.set,
-        digest: id.digest,
-        generation: result.generation,
-        voidTime: result.voidTime,
-        image: result.image,
-        batchMore: i + 1 < changing.length,
-      };
-      loop.stage(version, mapKey, id.storeKey, after);
-    });
-    const lastLsn = loop.lastLsn;
-    if (changing.length > 0) await loop.commit();
-    let lsn = lastLsn - changing.length;
-    return steps.map(({ before, result }) => ({
-      lsn: result.nothing ? lsn : ++lsn,
-      ts,
-      generation: result.generation,
-      found: before !== undefined && !isExpired(state.voidTime(before), ts),
-    }));
+    const outcomes: WriteOutcome[] = [];
+    for (const { before, change, found } of steps) {
+      if (change) {
+        const { id, value } = change;
+        change.lsn = loop.nextLsn();
+        if (value) state.setLsn(value, change.lsn);
+        const seed = seedOf(id.namespace, id.set);
+        if (before) addSeeded(loop.digest, seed, id.storeKey, before, -1);
+        if (value) addSeeded(loop.digest, seed, id.storeKey, value, 1);
+        loop.stage(change);
+      }
+      outcomes.push({ lsn: loop.lastLsn, ts, generation: change?.generation ?? 0, found });
+    }
+    if (last) await loop.commit();
+    return outcomes;
   }
 
   /** Keys of matching records and their part of the digest; changes nothing. */
@@ -534,7 +521,7 @@ export class EngineCore {
   async #commitRemoval(gone: { keys: Buffer[]; digest: ContentDigest }, event: LogEvent): Promise<void> {
     this.#loop.digest.add(gone.digest, -1);
     this.#loop.stageEvent(event);
-    for (const key of gone.keys) this.#loop.stageRemoval(key, event.lsn);
+    for (const key of gone.keys) this.#loop.stageRemoval(key);
     await this.#loop.commit();
     await this.#loop.drain();
   }
@@ -599,6 +586,13 @@ export class EngineCore {
   #nowMs(): number {
     return (this.#options.clock ?? systemClock).nowMs();
   }
+}
+
+/** One operation of a write, decided: the value before it, and what it changes; undefined: nothing. */
+interface Step {
+  readonly before: Buffer | undefined;
+  readonly change: Change | undefined;
+  readonly found: boolean;
 }
 
 const assertSome = (partitions: PartitionSet): void => {

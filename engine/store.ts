@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { ContentDigest, contentHash, type ShardDigest, scopeSeed } from './content-digest.ts';
 import { PitrError } from './errors.ts';
-import { PARTITIONS, type PartitionRange, partitionOfWord } from './partition.ts';
+import { DIGEST_BYTES, PARTITIONS, type PartitionRange, partitionOfWord } from './partition.ts';
 import { splitStateKey, state, stateKey } from './state-record.ts';
 import type { Transfer } from './transfer.ts';
 
@@ -220,15 +220,18 @@ export class Store {
   }
 }
 
-const seeds = new Map<string, number>();
+const seeds = new Map<string, Map<string, number>>();
+const SEEDS_MAX = 65536;
+let seedCount = 0;
 
 /** Seed of a namespace and set, cached. */
 export const seedOf = (namespace: string, set: string): number => {
-  const id = `${namespace}\0${set}`;
-  let seed = seeds.get(id);
-  if (seed === undefined) {
-    seed = scopeSeed(namespace, set);
-    if (seeds.size < 65536) seeds.set(id, seed);
+  const known = seeds.get(namespace)?.get(set);
+  if (known !== undefined) return known;
+  const seed = scopeSeed(namespace, set);
+  if (seedCount++ < SEEDS_MAX) {
+    if (!seeds.has(namespace)) seeds.set(namespace, new Map());
+    seeds.get(namespace)?.set(set, seed);
   }
   return seed;
 };
@@ -238,19 +241,32 @@ export const partitionOfKey = (key: Buffer): number =>
   (key[key.length - 20] << 4) | (key[key.length - 19] >> 4);
 
 /** Adds or subtracts a stored record. */
-export const addToDigest = (digest: ContentDigest, key: Buffer, value: Buffer, sign: 1 | -1): void => {
-  const { namespace, sortKey } = splitStateKey(key);
-  const w0 = sortKey.readUInt32BE(0);
+export const addToDigest = (digest: ContentDigest, key: Buffer, value: Buffer, sign: 1 | -1): void =>
+  addSeeded(digest, seedOf(splitStateKey(key).namespace, state.set(value)), key, value, sign);
+
+/** The same when the {@link seedOf} its namespace and set is at hand. */
+export const addSeeded = (
+  digest: ContentDigest,
+  seed: number,
+  key: Buffer,
+  value: Buffer,
+  sign: 1 | -1,
+): void => {
+  const at = key.length - DIGEST_BYTES;
+  const w0 = wordAt(key, at);
   const hash = contentHash(
-    seedOf(namespace, state.set(value)),
+    seed,
     w0,
-    sortKey.readUInt32BE(4),
-    sortKey.readUInt32BE(8),
-    sortKey.readUInt32BE(12),
-    sortKey.readUInt32BE(16),
+    wordAt(key, at + 4),
+    wordAt(key, at + 8),
+    wordAt(key, at + 12),
+    wordAt(key, at + 16),
     value,
     state.imageStart(value),
     value.length,
   );
   digest.apply(partitionOfWord(w0), hash, sign);
 };
+
+const wordAt = (b: Buffer, at: number): number =>
+  ((b[at] << 24) | (b[at + 1] << 16) | (b[at + 2] << 8) | b[at + 3]) >>> 0;

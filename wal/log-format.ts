@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 import type { LogClock, LogEntry, LogEvent, LogVersion } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
 import { IMAGE_BYTES_MAX } from '../engine/image.ts';
+import { writeU48 } from '../engine/state-record.ts';
 import { unpackBytes } from './envelope.ts';
 
 /** Bytes of the local log; the layout is in README.md (wal), section "Log". */
@@ -27,6 +28,20 @@ export interface LogFileHeader {
   readonly chain: number;
 }
 
+/** The bytes of a text that is mostly the same as the one before. */
+class LastText {
+  #text = '';
+  #bytes = Buffer.alloc(0);
+
+  of(text: string): Buffer {
+    if (text !== this.#text) {
+      this.#bytes = Buffer.from(text, 'utf8');
+      this.#text = text;
+    }
+    return this.#bytes;
+  }
+}
+
 const BUFFER_BYTES = 64 * 1024;
 /** A buffer that one large write has made larger than this is not kept. */
 const KEPT_BYTES_MAX = 8 * 1024 * 1024;
@@ -41,6 +56,8 @@ export class FrameBuffer {
   #other = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   #used = 0;
   #frameStart = -1;
+  readonly #namespace = new LastText();
+  readonly #set = new LastText();
   readonly #seed: number;
   chain: number;
 
@@ -73,15 +90,15 @@ export class FrameBuffer {
   }
 
   version(v: LogVersion): void {
-    const namespace = Buffer.from(v.namespace, 'utf8');
-    const set = Buffer.from(v.set, 'utf8');
+    const namespace = this.#namespace.of(v.namespace);
+    const set = this.#set.of(v.set);
     const image = v.image;
     this.#need(55 + namespace.length + set.length + (image?.length ?? 0));
     const b = this.#bytes;
     let at = this.#used;
     b[at++] = (image === undefined ? 1 : 0) | (v.batchMore ? 2 : 0);
-    at = b.writeUIntLE(v.lsn, at, 6);
-    at = b.writeUIntLE(v.ts, at, 6);
+    at = writeU48(b, v.lsn, at);
+    at = writeU48(b, v.ts, at);
     at = b.writeUInt16LE(v.generation, at);
     at = b.writeUInt32LE(v.voidTime, at);
     b.set(v.digest, at);
