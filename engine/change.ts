@@ -1,6 +1,7 @@
 import type { LogVersion } from './commit-log.ts';
+import { digestOfSortKey } from './partition.ts';
 import type { RecordId } from './record-key.ts';
-import { state } from './state-record.ts';
+import { sortKeyStart, state } from './state-record.ts';
 import type { StoreChange } from './store.ts';
 
 /**
@@ -8,7 +9,11 @@ import type { StoreChange } from './store.ts';
  * overlay holds until the store has it, and what the store applies.
  */
 export class Change implements LogVersion, StoreChange {
-  readonly id: RecordId;
+  readonly namespace: string;
+  readonly set: string;
+  /** The record's key in the store, and the same as a string for maps. */
+  readonly key: Buffer;
+  readonly mapKey: string;
   readonly ts: number;
   /** The record afterwards, as the store holds it; undefined: it is gone. */
   readonly value: Buffer | undefined;
@@ -18,25 +23,17 @@ export class Change implements LogVersion, StoreChange {
   previous: Change | undefined = undefined;
 
   constructor(id: RecordId, ts: number, value: Buffer | undefined) {
-    this.id = id;
+    // not the id itself: it would keep the caller's key and the digest until the store has the change
+    this.namespace = id.namespace;
+    this.set = id.set;
+    this.key = id.storeKey;
+    this.mapKey = id.mapKey;
     this.ts = ts;
     this.value = value;
   }
 
-  get key(): Buffer {
-    return this.id.storeKey;
-  }
-
-  get namespace(): string {
-    return this.id.namespace;
-  }
-
-  get set(): string {
-    return this.id.set;
-  }
-
   get digest(): Buffer {
-    return this.id.digest;
+    return digestOfSortKey(this.key, sortKeyStart(this.key));
   }
 
   get generation(): number {

@@ -153,10 +153,10 @@ export class CommitLoop {
     return ++this.#lastLsn;
   }
 
-  /** The newest value, durable or not. Undefined: absent. */
+  /** The newest value, durable or not, to be looked at before the next read: see {@link Store.peek}. Undefined: absent. */
   newest(id: RecordId): Buffer | undefined {
     const change = this.#overlay.get(id.mapKey);
-    return change ? change.value : this.#store.get(id.storeKey);
+    return change ? change.value : this.#store.peek(id.storeKey);
   }
 
   /** The newest durable value. */
@@ -180,7 +180,7 @@ export class CommitLoop {
     this.#pending.push(change);
     this.#pendingBytes += change.bytes;
     this.#pendingChanges.push(change);
-    const { mapKey } = change.id;
+    const { mapKey } = change;
     const previous = this.#overlay.get(mapKey);
     // readers see what is durable: nobody asks for what was there before that
     if (previous && previous.lsn <= this.#durableLsn) previous.previous = undefined;
@@ -353,8 +353,7 @@ export class CommitLoop {
         this.#drainWaiters = this.#drainWaiters.filter((w) => w.lsn > last.lastLsn);
         for (const change of changes) {
           if (!(change instanceof Change)) continue;
-          const { mapKey } = change.id;
-          if (this.#overlay.get(mapKey) === change) this.#overlay.delete(mapKey);
+          if (this.#overlay.get(change.mapKey) === change) this.#overlay.delete(change.mapKey);
         }
       }
     } catch (error) {

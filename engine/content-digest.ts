@@ -169,6 +169,11 @@ export class ContentDigest {
     return it;
   }
 
+  clear(): void {
+    this.#sums.fill(0);
+    this.#records.fill(0);
+  }
+
   shardOf(partition: number): number {
     return Math.floor((partition * this.shards) / PARTITIONS);
   }

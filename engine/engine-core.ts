@@ -49,6 +49,8 @@ export class EngineCore {
   readonly #log: CommitLog;
   readonly #lock: DirectoryLock;
   readonly #loop: CommitLoop;
+  /** What the write that is being decided changes of the digest. */
+  readonly #delta: ContentDigest;
   #door: DoorServer | undefined;
   #partitions: PartitionSet;
   #owned: Uint8Array;
@@ -72,6 +74,7 @@ export class EngineCore {
     this.#partitions = parts.partitions;
     this.#owned = parts.partitions.toMask();
     this.#transfers = parts.transfers;
+    this.#delta = new ContentDigest(parts.digest.shards);
     this.#loop = new CommitLoop({
       log: parts.log,
       store: parts.store,
@@ -464,15 +467,20 @@ export class EngineCore {
     // first everything is decided, then everything is staged: an operation that is refused leaves no trace of the others
     const decided = ops.length > 1 ? new Map<string, Buffer | undefined>() : undefined;
     const steps: Step[] = [];
+    this.#delta.clear();
     let last: Change | undefined;
     let bytes = 0;
     for (const op of ops) {
       const { id } = op;
+      // valid until the next read
       const before = decided?.has(id.mapKey) ? decided.get(id.mapKey) : loop.newest(id);
       const { value, found, nothing } = applyOp(op, before, ts);
       const change = nothing ? undefined : new Change(id, ts, value);
-      steps.push({ before, change, found });
+      steps.push({ change, found });
       if (!change) continue;
+      const seed = seedOf(id.namespace, id.set);
+      if (before) addSeeded(this.#delta, seed, id.storeKey, before, -1);
+      if (value) addSeeded(this.#delta, seed, id.storeKey, value, 1);
       decided?.set(id.mapKey, value);
       bytes += VERSION_BYTES_MAX + (value?.length ?? 0);
       if (last) last.batchMore = true;
@@ -484,14 +492,11 @@ export class EngineCore {
         hint: 'split it: a batch is one frame of the log',
       });
     const outcomes: WriteOutcome[] = [];
-    for (const { before, change, found } of steps) {
+    loop.digest.add(this.#delta);
+    for (const { change, found } of steps) {
       if (change) {
-        const { id, value } = change;
         change.lsn = loop.nextLsn();
-        if (value) state.setLsn(value, change.lsn);
-        const seed = seedOf(id.namespace, id.set);
-        if (before) addSeeded(loop.digest, seed, id.storeKey, before, -1);
-        if (value) addSeeded(loop.digest, seed, id.storeKey, value, 1);
+        if (change.value) state.setLsn(change.value, change.lsn);
         loop.stage(change);
       }
       outcomes.push({ lsn: loop.lastLsn, ts, generation: change?.generation ?? 0, found });
@@ -588,9 +593,8 @@ export class EngineCore {
   }
 }
 
-/** One operation of a write, decided: the value before it, and what it changes; undefined: nothing. */
+/** One operation of a write, decided. Change undefined: nothing was there and nothing is. */
 interface Step {
-  readonly before: Buffer | undefined;
   readonly change: Change | undefined;
   readonly found: boolean;
 }

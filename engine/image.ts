@@ -99,7 +99,9 @@ export const hasSameBins = (
     if (bytes[at++] !== name.length) return false;
     for (let i = 0; i < name.length; i++) if (bytes[at++] !== name[i]) return false;
     at++;
-    at += varint();
+    // not +=, which would take the old `at`
+    const valueBytes = varint();
+    at += valueBytes;
   }
   return at === bytes.length;
 };

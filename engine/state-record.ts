@@ -37,6 +37,9 @@ export const stateKeyOf = (namespace: string, digest: Uint8Array): Buffer => {
   return sortKeyOf(digest, key, bytes + 1);
 };
 
+/** Where the sort key begins in a store key. */
+export const sortKeyStart = (key: Buffer): number => key.length - DIGEST_BYTES;
+
 /** Splits a store key; the sort key is a view. */
 export const splitStateKey = (key: Buffer): { namespace: string; sortKey: Buffer } => ({
   namespace: key.toString('utf8', 0, key.length - 21),

@@ -4,8 +4,8 @@ import { join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { ContentDigest, contentHash, type ShardDigest, scopeSeed } from './content-digest.ts';
 import { PitrError } from './errors.ts';
-import { DIGEST_BYTES, PARTITIONS, type PartitionRange, partitionOfWord } from './partition.ts';
-import { splitStateKey, state, stateKey } from './state-record.ts';
+import { PARTITIONS, type PartitionRange, partitionOfWord } from './partition.ts';
+import { sortKeyStart, splitStateKey, state, stateKey } from './state-record.ts';
 import type { Transfer } from './transfer.ts';
 
 /** What the store says of itself, written in the same transaction as the records it is about. */
@@ -108,6 +108,13 @@ export class Store {
   /** The value under a store key, a copy. */
   get(key: Buffer): Buffer | undefined {
     return this.#env.getBinary(key);
+  }
+
+  /** The same without a copy: the next read of this store overwrites it. */
+  peek(key: Buffer): Buffer | undefined {
+    const shared = this.#env.getBinaryFast(key) as Buffer | undefined;
+    // its length is a property that says how much of it counts; methods of Buffer go by its real one
+    return shared?.subarray(0, shared.length);
   }
 
   /** Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}. */
@@ -252,7 +259,7 @@ export const addSeeded = (
   value: Buffer,
   sign: 1 | -1,
 ): void => {
-  const at = key.length - DIGEST_BYTES;
+  const at = sortKeyStart(key);
   const w0 = wordAt(key, at);
   const hash = contentHash(
     seed,
