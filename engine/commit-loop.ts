@@ -11,7 +11,7 @@ const FRAME_VERSIONS = 4096;
 /** And bytes: many large writes at once must not add up to a frame over the log's limit. */
 const FRAME_CONTENT_BYTES = 4 * 1024 * 1024;
 /** Changes rest in the overlay this long, so that the store commits few large transactions beside the log's many small ones. */
-const APPLY_DELAY_MS = 50;
+const APPLY_DELAY_MS = 250;
 /** As many bytes of changes are applied at once, without that delay. */
 const APPLY_AT_ONCE_BYTES = 16 * 1024 * 1024;
 /** Bytes of changes waiting for the store beyond which writers wait too: bounds memory, with as many being applied. */

@@ -8,7 +8,9 @@ const particle = fc.record({
   type: fc.constantFrom<number>(ParticleType.blob, ParticleType.string),
   bytes: fc.uint8Array({ maxLength: 400 }),
 }) satisfies fc.Arbitrary<Particle>;
-const names = fc.uniqueArray(fc.constantFrom('a', 'b', 'ab', 'é', 'name', 'a-long-bin-name'), { maxLength: 4 });
+const names = fc.uniqueArray(fc.constantFrom('a', 'b', 'ab', 'é', 'name', 'a-long-bin-name'), {
+  maxLength: 4,
+});
 const binsOf = (list: readonly string[]) =>
   fc.tuple(...list.map(() => particle)).map((all) => new Map(list.map((name, i) => [name, all[i]])));
 
