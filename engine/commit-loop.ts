@@ -15,7 +15,7 @@ const APPLY_DELAY_MS = 250;
 /** As many bytes of changes are applied at once, without that delay. */
 const APPLY_AT_ONCE_BYTES = 16 * 1024 * 1024;
 /** Bytes of changes waiting for the store beyond which writers wait too: bounds memory, with as many being applied. */
-const APPLY_QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+const APPLY_QUEUE_BYTES_MAX = 48 * 1024 * 1024;
 
 /** Bytes handed over and not yet taken into the log beyond which writers wait: bounds one write, and so one file. */
 const PENDING_BYTES_MAX = 64 * 1024 * 1024;
@@ -84,6 +84,7 @@ export class CommitLoop {
   #applying: Promise<void> | undefined;
   #applyQueue: AppliedGroup[] = [];
   #applyQueuedBytes = 0;
+  #queueShorter: PromiseWithResolvers<void> | undefined;
   #applyTimer: NodeJS.Timeout | undefined;
   #pendingBytes = 0;
   #roomPromise: Promise<void> | undefined;
@@ -248,8 +249,11 @@ export class CommitLoop {
     await Promise.resolve();
     while (this.#pending.length > 0 || this.#group || this.#sealWaiters.length > 0) {
       while (this.#applyQueuedBytes > APPLY_QUEUE_BYTES_MAX && !this.#failure) {
+        // not for the store to catch up: it works on what it took while the queue fills again
+        this.#queueShorter ??= Promise.withResolvers<void>();
+        const shorter = this.#queueShorter.promise;
         this.#applyNow();
-        await this.#applying;
+        await shorter;
       }
       const group = this.#group;
       const sealWaiters = this.#sealWaiters;
@@ -342,9 +346,7 @@ export class CommitLoop {
   async #apply(): Promise<void> {
     try {
       while (this.#applyQueue.length > 0) {
-        const groups = this.#applyQueue;
-        this.#applyQueue = [];
-        this.#applyQueuedBytes = 0;
+        const groups = this.#takeGroups();
         const last = groups[groups.length - 1];
         const changes = ([] as StoreChange[]).concat(...groups.map((g) => g.changes));
         await this.#store.apply(changes, this.#metaOf(last.lastLsn, last.lastTs, last.digest));
@@ -362,6 +364,25 @@ export class CommitLoop {
     this.#applying = undefined;
   }
 
+  /** The oldest groups of the queue: as many as one transaction of the store takes, at least one. */
+  #takeGroups(): AppliedGroup[] {
+    const changesMax = this.#store.changesMax;
+    let changes = 0;
+    let n = 0;
+    while (n < this.#applyQueue.length && changes < changesMax) {
+      const group = this.#applyQueue[n++];
+      changes += group.changes.length;
+      this.#applyQueuedBytes -= group.bytes;
+    }
+    this.#saysShorter();
+    return this.#applyQueue.splice(0, n);
+  }
+
+  #saysShorter(): void {
+    this.#queueShorter?.resolve();
+    this.#queueShorter = undefined;
+  }
+
   #fail(error: unknown, waiters: readonly Pick<Waiter, 'reject'>[]): void {
     this.#failure ??=
       error instanceof PitrError
@@ -370,6 +391,7 @@ export class CommitLoop {
     for (const w of [...waiters, ...this.#sealWaiters, ...this.#drainWaiters]) w.reject(this.#failure);
     this.#group?.reject(this.#failure);
     this.#makeRoom();
+    this.#saysShorter();
     this.#group = undefined;
     this.#sealWaiters = [];
     this.#drainWaiters = [];

@@ -35,6 +35,8 @@ const META_KEY = 'meta';
  * square: with fewer, larger pages a large transaction of random keys costs half (docs/performance-commits.md).
  */
 const PAGE_BYTES = 16 * 1024;
+/** Pages that a transaction may have changed, about: 256 MiB of memory. */
+const DIRTY_PAGES_MAX = 16 * 1024;
 
 /**
  * Stores that are open in this process. LMDB gives everybody who opens a path the environment of the first: a writer that gets
@@ -121,6 +123,20 @@ export class Store {
     const shared = this.#env.getBinaryFast(key) as Buffer | undefined;
     // its length is a property that says how much of it counts; methods of Buffer go by its real one
     return shared?.subarray(0, shared.length);
+  }
+
+  /**
+   * Changes that one transaction should have at most: it keeps a copy of every page that it changes in memory until its end,
+   * and in the worst case each change is in another page. A store with few pages has no such limit.
+   */
+  get changesMax(): number {
+    const { treeLeafPageCount, treeBranchPageCount } = this.#env.getStats() as {
+      treeLeafPageCount: number;
+      treeBranchPageCount: number;
+    };
+    return treeLeafPageCount + treeBranchPageCount <= DIRTY_PAGES_MAX
+      ? Number.POSITIVE_INFINITY
+      : DIRTY_PAGES_MAX;
   }
 
   /** Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}. */

@@ -131,6 +131,8 @@ export class MemoryFiles implements Files {
     return {
       append: async (bytes) => {
         this.#step('append', path);
+        // a real write reads the buffer later
+        await Promise.resolve();
         const before = inode.bytes;
         const ahead =
           end + bytes.length > before.length
