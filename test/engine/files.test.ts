@@ -23,11 +23,11 @@ inScratch(
   async (path) => {
     const file = await nodeFiles.openSynced(path, 6);
     let expected = Buffer.from('header');
-    for (let i = 1; i <= 300; i++) {
-      const more = Buffer.alloc(i * 7, i);
+    for (let i = 1; i <= 60; i++) {
+      const more = Buffer.alloc(i * 35, i);
       await file.append(more);
       expected = Buffer.concat([expected, more]);
-      if (i % 50 !== 1) continue;
+      if (i % 20 !== 1) continue;
       const bytes = await fs.readFile(path);
       assert.ok(bytes.length > expected.length);
       assert.deepEqual(bytes.subarray(0, expected.length), expected);
