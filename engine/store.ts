@@ -120,9 +120,9 @@ export class Store {
 
   /** The same without a copy: the next read of this store overwrites it. */
   peek(key: Buffer): Buffer | undefined {
-    const shared = this.#env.getBinaryFast(key) as Buffer | undefined;
-    // its length is a property that says how much of it counts; methods of Buffer go by its real one
-    return shared?.subarray(0, shared.length);
+    const shared = this.#env.getBinaryFast(key) as Uint8Array | undefined;
+    // its length is a property that says how much of it counts, methods go by the real one; large values are no Buffer
+    return shared && Buffer.from(shared.buffer, shared.byteOffset, shared.length);
   }
 
   /**

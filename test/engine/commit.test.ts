@@ -92,6 +92,19 @@ inScratch('an update keeps the bins that it does not name, whatever was read in 
   await engine.batch(Array.from({ length: 20 }, (_, n): BatchOp => ({ op: 'touch', key: keyOf(n) })));
   for (let n = 0; n < 20; n++)
     assert.deepEqual((await engine.get(keyOf(n)))?.bins, { ...bins, b: n + 100, n });
+  // LMDB gives small and large values in different buffers
+  for (const size of [1000, 5000, 20_000, 70_000, 3_000_000]) {
+    const large = new Uint8Array(size).fill(size);
+    await engine.put(keyOf(size), { large, n: 1 });
+    await engine.sealApplied();
+    await engine.batch([
+      { op: 'put', key: keyOf(size), bins: { n: 2 } },
+      { op: 'touch', key: keyOf(size) },
+    ]);
+    const record = await engine.get(keyOf(size));
+    assert.deepEqual([record?.generation, record?.bins.n], [3, 2]);
+    assert.equal(Buffer.compare(record?.bins.large as Uint8Array, large), 0, `${size} bytes`);
+  }
   await engine.put(keyOf(0), { c: null, b: null, n: null });
   assert.deepEqual((await engine.get(keyOf(0)))?.bins, { a: bins.a });
   await engine.close();
