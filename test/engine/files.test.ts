@@ -65,3 +65,11 @@ inScratch(
     assert.equal(await fs.readFile(path, 'utf8'), 'headeronetwo');
   },
 );
+
+inScratch('a synced file that was deleted says so at the next append', async (path) => {
+  const file = await nodeFiles.openSynced(path, 6);
+  await file.append(Buffer.from('one'));
+  await fs.unlink(path);
+  await assert.rejects(file.append(Buffer.from('two')), { code: 'ENOENT' });
+  await file.close();
+});
