@@ -10,6 +10,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   'log-length': async () => (await import('./log-length.ts')).benchLogLength,
   report: async () => (await import('./report.ts')).benchReport,
   archiver: async () => (await import('./archiver.ts')).benchArchiver,
+  commits: async () => (await import('./commits.ts')).benchCommits,
   merge: async () => (await import('./merge.ts')).benchMerge,
   snapshot: async () => (await import('./snapshot.ts')).benchSnapshot,
   postgres: async () => (await import('./peers/postgres.ts')).benchPostgres,

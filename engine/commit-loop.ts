@@ -1,25 +1,27 @@
+import { Change } from './change.ts';
 import type { Clock } from './clock.ts';
-import type { CommitLog, LogClock, LogEvent, LogVersion } from './commit-log.ts';
+import type { CommitLog, LogClock, LogEvent } from './commit-log.ts';
 import type { ContentDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
 import type { RecordStore } from './machine.ts';
-import type { StoreChange, StoreMeta } from './store.ts';
+import type { RecordId } from './record-key.ts';
+import type { Store, StoreChange, StoreMeta } from './store.ts';
 
 /** Versions of one frame; a larger group is written as several frames, never cutting a batch. */
 const FRAME_VERSIONS = 4096;
-/** And bytes of images: many large writes at once must not add up to a frame over the log's limit. */
-const FRAME_IMAGE_BYTES = 4 * 1024 * 1024;
+/** And bytes: many large writes at once must not add up to a frame over the log's limit. */
+const FRAME_CONTENT_BYTES = 4 * 1024 * 1024;
 /** Changes rest in the overlay this long, so that the store commits few large transactions beside the log's many small ones. */
-const APPLY_DELAY_MS = 50;
-/** As many changes are applied at once, without that delay. */
-const APPLY_AT_ONCE = 5000;
-/** Changes waiting for the store beyond which writers wait too: bounds memory. */
-const APPLY_QUEUE_MAX = 100_000;
+const APPLY_DELAY_MS = 250;
+/** As many bytes of changes are applied at once, without that delay. */
+const APPLY_AT_ONCE_BYTES = 16 * 1024 * 1024;
+/** Bytes of changes waiting for the store beyond which writers wait too: bounds memory, with as many being applied. */
+const APPLY_QUEUE_BYTES_MAX = 48 * 1024 * 1024;
 
-/** Image bytes handed over and not yet taken into the log beyond which writers wait: bounds one write, and so one file. */
+/** Bytes handed over and not yet taken into the log beyond which writers wait: bounds one write, and so one file. */
 const PENDING_BYTES_MAX = 64 * 1024 * 1024;
 
-type Item = { readonly version: LogVersion } | { readonly event: LogEvent } | { readonly clock: LogClock };
+type Item = Change | { readonly event: LogEvent } | { readonly clock: LogClock };
 
 interface Waiter {
   readonly resolve: () => void;
@@ -37,17 +39,15 @@ export interface Frontier {
   readonly ts: number;
 }
 
-/** The newest value of a record that is not in the store yet; `previous` is what was the newest before it. */
-interface Overlay {
-  readonly lsn: number;
-  readonly value: Buffer | undefined;
-  readonly previous: Overlay | undefined;
+/** Writers who wait for the same sync. */
+interface Group extends Waiter {
+  readonly promise: Promise<void>;
 }
 
+/** What one sync made durable and the store lacks. */
 interface AppliedGroup {
-  readonly keys: string[];
-  readonly changes: StoreChange[];
-  readonly lsns: number[];
+  readonly changes: readonly StoreChange[];
+  readonly bytes: number;
   readonly lastLsn: number;
   readonly lastTs: number;
   readonly digest: ContentDigest;
@@ -78,22 +78,22 @@ export class CommitLoop {
   #durableLsn: number;
   #appliedLsn: number;
   #pending: Item[] = [];
-  #waiters: Waiter[] = [];
+  #group: Group | undefined;
   #sealWaiters: SealWaiter[] = [];
   #drainWaiters: (Waiter & { readonly lsn: number })[] = [];
   #pumping: Promise<void> | undefined;
   #applying: Promise<void> | undefined;
   #applyQueue: AppliedGroup[] = [];
-  #applyQueued = 0;
+  #applyQueuedBytes = 0;
+  #queueShorter: PromiseWithResolvers<void> | undefined;
   #applyTimer: NodeJS.Timeout | undefined;
   #pendingBytes = 0;
   #roomPromise: Promise<void> | undefined;
   #roomMade: (() => void) | undefined;
-  #pendingKeys: string[] = [];
   #pendingChanges: StoreChange[] = [];
-  #pendingLsns: number[] = [];
   #failure: unknown;
-  readonly #overlay = new Map<string, Overlay>();
+  /** The newest change of each record that is not in the store yet. */
+  readonly #overlay = new Map<string, Change>();
 
   constructor(options: {
     log: CommitLog;
@@ -155,17 +155,17 @@ export class CommitLoop {
     return ++this.#lastLsn;
   }
 
-  /** The newest value, durable or not. Undefined: absent. */
-  newest(mapKey: string, storeKey: Buffer): Buffer | undefined {
-    const entry = this.#overlay.get(mapKey);
-    return entry ? entry.value : this.#store.get(storeKey);
+  /** The newest value, durable or not, to be looked at before the next read: see {@link Store.peek}. Undefined: absent. */
+  newest(id: RecordId): Buffer | undefined {
+    const change = this.#overlay.get(id.mapKey);
+    return change ? change.value : this.#store.peek(id.storeKey);
   }
 
   /** The newest durable value. */
-  durable(mapKey: string, storeKey: Buffer): Buffer | undefined {
-    let entry = this.#overlay.get(mapKey);
-    while (entry && entry.lsn > this.#durableLsn) entry = entry.previous;
-    return entry ? entry.value : this.#store.get(storeKey);
+  durable(id: RecordId): Buffer | undefined {
+    let change = this.#overlay.get(id.mapKey);
+    while (change && change.lsn > this.#durableLsn) change = change.previous;
+    return change ? change.value : this.#store.get(id.storeKey);
   }
 
   /** Undefined when there is room for another write, else a promise after which to ask again. */
@@ -177,17 +177,17 @@ export class CommitLoop {
     return this.#roomPromise;
   }
 
-  /** Takes a version that has its LSN; {@link commit} follows in the same synchronous step. */
-  stage(version: LogVersion, mapKey: string, storeKey: Buffer, value: Buffer | undefined): void {
-    this.#pending.push({ version });
-    this.#pendingBytes += version.image?.length ?? 0;
-    this.#pendingKeys.push(mapKey);
-    this.#pendingChanges.push({ key: storeKey, value });
-    this.#pendingLsns.push(version.lsn);
-    let previous = this.#overlay.get(mapKey);
-    if (previous && previous.lsn <= this.#durableLsn && previous.previous)
-      previous = { lsn: previous.lsn, value: previous.value, previous: undefined };
-    this.#overlay.set(mapKey, { lsn: version.lsn, value, previous });
+  /** Takes a change that has its LSN; {@link commit} follows in the same synchronous step. */
+  stage(change: Change): void {
+    this.#pending.push(change);
+    this.#pendingBytes += change.bytes;
+    this.#pendingChanges.push(change);
+    const { mapKey } = change;
+    const previous = this.#overlay.get(mapKey);
+    // readers see what is durable: nobody asks for what was there before that
+    if (previous && previous.lsn <= this.#durableLsn) previous.previous = undefined;
+    change.previous = previous;
+    this.#overlay.set(mapKey, change);
   }
 
   stageEvent(event: LogEvent): void {
@@ -204,20 +204,18 @@ export class CommitLoop {
     });
   }
 
-  /** Removes a record from the store in the transaction that applies the event at `lsn`. Writers are held back meanwhile. */
-  stageRemoval(storeKey: Buffer, lsn: number): void {
-    this.#pendingKeys.push('');
+  /** Removes a record from the store in the transaction that applies the event staged last. Writers are held back meanwhile. */
+  stageRemoval(storeKey: Buffer): void {
     this.#pendingChanges.push({ key: storeKey, value: undefined });
-    this.#pendingLsns.push(lsn);
   }
 
   /** Resolves when everything staged so far is durable. */
   commit(): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
-    return new Promise<void>((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-      this.#start();
-    });
+    // one promise for all who are woken by the same sync
+    this.#group ??= Promise.withResolvers<void>();
+    this.#start();
+    return this.#group.promise;
   }
 
   /** Writes a clock frame and seals the log file: resolves when the frontier that it states is durable. */
@@ -250,29 +248,32 @@ export class CommitLoop {
   async #pump(): Promise<void> {
     // one turn, so that writers who were woken together commit together
     await Promise.resolve();
-    while (this.#pending.length > 0 || this.#waiters.length > 0 || this.#sealWaiters.length > 0) {
-      while (this.#applyQueued > APPLY_QUEUE_MAX && !this.#failure) {
+    while (this.#pending.length > 0 || this.#group || this.#sealWaiters.length > 0) {
+      while (this.#applyQueuedBytes > APPLY_QUEUE_BYTES_MAX && !this.#failure) {
+        // not for the store to catch up: it works on what it took while the queue fills again
+        this.#queueShorter ??= Promise.withResolvers<void>();
+        const shorter = this.#queueShorter.promise;
         this.#applyNow();
-        await this.#applying;
+        await shorter;
       }
-      const waiters = this.#waiters;
+      const group = this.#group;
       const sealWaiters = this.#sealWaiters;
-      this.#waiters = [];
+      this.#group = undefined;
       this.#sealWaiters = [];
       try {
-        const group = this.#take();
+        const taken = this.#take();
         const clock =
           sealWaiters.length > 0 || this.#log.unsealedBytes >= this.#sealBytes
             ? this.#clockFrame()
             : undefined;
         if (clock) await this.#log.seal(clock);
         else await this.#log.sync();
-        this.#durableLsn = Math.max(this.#durableLsn, group.lastLsn);
-        if (group.keys.length > 0 || group.lastLsn > this.#appliedLsn) this.#applyLater(group);
-        for (const w of waiters) w.resolve();
+        this.#durableLsn = Math.max(this.#durableLsn, taken.lastLsn);
+        if (taken.changes.length > 0 || taken.lastLsn > this.#appliedLsn) this.#applyLater(taken);
+        group?.resolve();
         for (const w of sealWaiters) w.resolve(clock as LogClock);
       } catch (error) {
-        this.#fail(error, [...waiters, ...sealWaiters]);
+        this.#fail(error, group ? [group, ...sealWaiters] : sealWaiters);
         break;
       }
     }
@@ -284,44 +285,38 @@ export class CommitLoop {
   #take(): AppliedGroup {
     const items = this.#pending;
     this.#pending = [];
+    const bytes = this.#pendingBytes;
     this.#pendingBytes = 0;
     this.#makeRoom();
-    let frame: LogVersion[] = [];
-    let imageBytes = 0;
+    let frame: Change[] = [];
+    let frameBytes = 0;
     const flush = (): void => {
       this.#log.append(frame);
       frame = [];
-      imageBytes = 0;
+      frameBytes = 0;
     };
     for (const item of items) {
-      if ('clock' in item) {
-        flush();
-        this.#log.appendClock(item.clock);
+      if (item instanceof Change) {
+        frame.push(item);
+        frameBytes += item.bytes;
+        const full = frame.length >= FRAME_VERSIONS || frameBytes >= FRAME_CONTENT_BYTES;
+        if (full && !item.batchMore) flush();
         continue;
       }
-      if ('event' in item) {
-        flush();
-        this.#log.appendEvent(item.event);
-        continue;
-      }
-      frame.push(item.version);
-      imageBytes += item.version.image?.length ?? 0;
-      const full = frame.length >= FRAME_VERSIONS || imageBytes >= FRAME_IMAGE_BYTES;
-      if (full && !item.version.batchMore) flush();
+      flush();
+      if ('clock' in item) this.#log.appendClock(item.clock);
+      else this.#log.appendEvent(item.event);
     }
     flush();
-    const group = {
-      keys: this.#pendingKeys,
+    const taken = {
       changes: this.#pendingChanges,
-      lsns: this.#pendingLsns,
+      bytes,
       lastLsn: this.#lastLsn,
       lastTs: this.#lastTs,
       digest: this.digest.clone(),
     };
-    this.#pendingKeys = [];
     this.#pendingChanges = [];
-    this.#pendingLsns = [];
-    return group;
+    return taken;
   }
 
   #makeRoom(): void {
@@ -338,8 +333,8 @@ export class CommitLoop {
 
   #applyLater(group: AppliedGroup): void {
     this.#applyQueue.push(group);
-    this.#applyQueued += group.keys.length;
-    if (this.#applyQueued >= APPLY_AT_ONCE || this.#drainWaiters.length > 0) this.#applyNow();
+    this.#applyQueuedBytes += group.bytes;
+    if (this.#applyQueuedBytes >= APPLY_AT_ONCE_BYTES || this.#drainWaiters.length > 0) this.#applyNow();
     else this.#applyTimer ??= setTimeout(() => this.#applyNow(), APPLY_DELAY_MS).unref();
   }
 
@@ -352,19 +347,17 @@ export class CommitLoop {
   async #apply(): Promise<void> {
     try {
       while (this.#applyQueue.length > 0) {
-        const groups = this.#applyQueue;
-        this.#applyQueue = [];
-        this.#applyQueued = 0;
+        const groups = this.#takeGroups();
         const last = groups[groups.length - 1];
-        const changes = groups.length === 1 ? groups[0].changes : groups.flatMap((g) => g.changes);
+        const changes = ([] as StoreChange[]).concat(...groups.map((g) => g.changes));
         await this.#store.apply(changes, this.#metaOf(last.lastLsn, last.lastTs, last.digest));
         this.#appliedLsn = last.lastLsn;
         for (const w of this.#drainWaiters) if (w.lsn <= last.lastLsn) w.resolve();
         this.#drainWaiters = this.#drainWaiters.filter((w) => w.lsn > last.lastLsn);
-        for (const group of groups)
-          group.keys.forEach((key, i) => {
-            if (this.#overlay.get(key)?.lsn === group.lsns[i]) this.#overlay.delete(key);
-          });
+        for (const change of changes) {
+          if (!(change instanceof Change)) continue;
+          if (this.#overlay.get(change.mapKey) === change) this.#overlay.delete(change.mapKey);
+        }
       }
     } catch (error) {
       this.#fail(error, []);
@@ -372,15 +365,35 @@ export class CommitLoop {
     this.#applying = undefined;
   }
 
+  /** The oldest groups of the queue: as many as one transaction of the store takes, at least one. */
+  #takeGroups(): AppliedGroup[] {
+    const changesMax = this.#store.changesMax;
+    let changes = 0;
+    let n = 0;
+    while (n < this.#applyQueue.length && changes < changesMax) {
+      const group = this.#applyQueue[n++];
+      changes += group.changes.length;
+      this.#applyQueuedBytes -= group.bytes;
+    }
+    this.#saysShorter();
+    return this.#applyQueue.splice(0, n);
+  }
+
+  #saysShorter(): void {
+    this.#queueShorter?.resolve();
+    this.#queueShorter = undefined;
+  }
+
   #fail(error: unknown, waiters: readonly Pick<Waiter, 'reject'>[]): void {
     this.#failure ??=
       error instanceof PitrError
         ? error
         : new PitrError('internal', { what: String(error) }, { cause: error });
-    for (const w of [...waiters, ...this.#waiters, ...this.#sealWaiters, ...this.#drainWaiters])
-      w.reject(this.#failure);
+    for (const w of [...waiters, ...this.#sealWaiters, ...this.#drainWaiters]) w.reject(this.#failure);
+    this.#group?.reject(this.#failure);
     this.#makeRoom();
-    this.#waiters = [];
+    this.#saysShorter();
+    this.#group = undefined;
     this.#sealWaiters = [];
     this.#drainWaiters = [];
   }

@@ -16,15 +16,18 @@ const scratch = new Uint32Array(4);
 let viewed: Uint8Array = new Uint8Array(0);
 let view = new DataView(viewed.buffer);
 
-const seeds = new Map<string, number>();
+const seeds = new Map<string, Map<string, number>>();
+const SEEDS_MAX = 65536;
+let seedCount = 0;
 
 /** 32 bits that stand for a namespace and a set; remembered, because a hot loop asks for each record. */
 export const seedOf = (namespace: string, set: string): number => {
-  const id = `${namespace}\0${set}`;
-  let seed = seeds.get(id);
-  if (seed === undefined) {
-    seed = crc32(id) >>> 0;
-    if (seeds.size < 65536) seeds.set(id, seed);
+  const known = seeds.get(namespace)?.get(set);
+  if (known !== undefined) return known;
+  const seed = crc32(`${namespace}\0${set}`) >>> 0;
+  if (seedCount++ < SEEDS_MAX) {
+    if (!seeds.has(namespace)) seeds.set(namespace, new Map());
+    seeds.get(namespace)?.set(set, seed);
   }
   return seed;
 };
@@ -186,6 +189,11 @@ export class ContentDigest {
     it.#sums.set(this.#sums);
     it.#records.set(this.#records);
     return it;
+  }
+
+  clear(): void {
+    this.#sums.fill(0);
+    this.#records.fill(0);
   }
 
   shardOf(partition: number): number {

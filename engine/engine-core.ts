@@ -1,7 +1,8 @@
+import { Change } from './change.ts';
 import { systemClock } from './clock.ts';
-import type { CommitLog, LogEvent, LogOwnership, LogVersion } from './commit-log.ts';
+import type { CommitLog, LogEvent, LogOwnership } from './commit-log.ts';
 import { CommitLoop, type Frontier } from './commit-loop.ts';
-import { ContentDigest, type ShardDigest } from './content-digest.ts';
+import { ContentDigest, type ShardDigest, seedOf } from './content-digest.ts';
 import type { HeldLock } from './directory-lock.ts';
 import { DoorServer } from './door.ts';
 import { doorOf } from './engine-door.ts';
@@ -23,7 +24,8 @@ import type { RecordStore } from './machine.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
 import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
-import { encodeState, isExpired, state } from './state-record.ts';
+import { addSeeded } from './state-digest.ts';
+import { isExpired, state } from './state-record.ts';
 import { addToDigest, partitionOfKey, type StoreMeta } from './store.ts';
 import { inOneShard, type Transfer, withTransfer } from './transfer.ts';
 import { toParticle } from './value.ts';
@@ -49,6 +51,8 @@ export class EngineCore {
   readonly #log: CommitLog;
   readonly #lock: HeldLock;
   readonly #loop: CommitLoop;
+  /** What the write that is being decided changes of the digest. */
+  readonly #delta: ContentDigest;
   #door: DoorServer | undefined;
   #partitions: PartitionSet;
   #owned: Uint8Array;
@@ -58,6 +62,7 @@ export class EngineCore {
   #gate: Promise<void> | undefined;
   #sealTimer: NodeJS.Timeout | undefined;
   #sealing: Promise<void> | undefined;
+  #trimming: Promise<void> = Promise.resolve();
   #closed = false;
 
   protected constructor(parts: EngineParts) {
@@ -71,6 +76,7 @@ export class EngineCore {
     this.#partitions = parts.partitions;
     this.#owned = parts.partitions.toMask();
     this.#transfers = parts.transfers;
+    this.#delta = new ContentDigest(parts.digest.shards);
     this.#loop = new CommitLoop({
       log: parts.log,
       store: parts.store,
@@ -137,7 +143,7 @@ export class EngineCore {
     this.#check();
     const id = resolveKey(key);
     if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
-    const value = this.#loop.durable(id.storeKey.toString('latin1'), id.storeKey);
+    const value = this.#loop.durable(id);
     if (!value || isExpired(state.voidTime(value), this.#nowMs())) return undefined;
     return new EngineRecord(id.namespace, id.digest, value);
   }
@@ -443,12 +449,15 @@ export class EngineCore {
         await this.#trim();
       }
     } finally {
-      await this.#door?.close();
-      await this.#log.close();
-      // LMDB does not survive a cursor that is open when its environment is closed
-      for (const rows of this.#scans) rows.return(undefined);
-      await this.#store.close();
-      this.#lock.release();
+      // whatever fails here, the directory is let go: else only the end of the process would
+      try {
+        await this.#door?.close();
+        await this.#log.close();
+      } finally {
+        // LMDB does not survive a cursor that is open when its environment is closed
+        for (const rows of this.#scans) rows.return(undefined);
+        await this.#store.close().finally(() => this.#lock.release());
+      }
     }
   }
 
@@ -461,56 +470,44 @@ export class EngineCore {
     if (ops.length === 0) return [];
     const ts = loop.nextTs();
     // first everything is decided, then everything is staged: an operation that is refused leaves no trace of the others
-    const staged = new Map<string, Buffer | undefined>();
-    const steps = ops.map((op) => {
-      const mapKey = op.id.storeKey.toString('latin1');
-      const before = staged.has(mapKey) ? staged.get(mapKey) : loop.newest(mapKey, op.id.storeKey);
-      const result = applyOp(op, before, ts);
-      const after =
-        result.image &&
-        encodeState(
-          { generation: result.generation, voidTime: result.voidTime, ts, lsn: 0, lut: ts },
-          op.id.set,
-          result.image,
-        );
-      if (!result.nothing) staged.set(mapKey, after);
-      return { id: op.id, mapKey, before, after, result };
-    });
-    const changing = steps.filter((s) => !s.result.nothing);
-    const bytes = changing.reduce((n, s) => n + VERSION_BYTES_MAX + (s.result.image?.length ?? 0), 0);
+    const decided = ops.length > 1 ? new Map<string, Buffer | undefined>() : undefined;
+    const steps: Step[] = [];
+    this.#delta.clear();
+    let last: Change | undefined;
+    let bytes = 0;
+    for (const op of ops) {
+      const { id } = op;
+      // valid until the next read
+      const before = decided?.has(id.mapKey) ? decided.get(id.mapKey) : loop.newest(id);
+      const { value, found, nothing } = applyOp(op, before, ts);
+      const change = nothing ? undefined : new Change(id, ts, value);
+      steps.push({ change, found });
+      if (!change) continue;
+      const seed = seedOf(id.namespace, id.set);
+      if (before) addSeeded(this.#delta, seed, id.storeKey, before, -1);
+      if (value) addSeeded(this.#delta, seed, id.storeKey, value, 1);
+      decided?.set(id.mapKey, value);
+      bytes += VERSION_BYTES_MAX + (value?.length ?? 0);
+      if (last) last.batchMore = true;
+      last = change;
+    }
     if (bytes > BATCH_BYTES_MAX)
       throw new PitrError('bad-record', {
         what: `a batch of ${bytes} bytes is over the limit of ${BATCH_BYTES_MAX}`,
         hint: 'split it: a batch is one frame of the log',
       });
-    changing.forEach((step, i) => {
-      const { id, mapKey, before, after, result } = step;
-      const lsn = loop.nextLsn();
-      if (after) after.writeUIntLE(lsn, 12, 6);
-      if (before) addToDigest(loop.digest, id.storeKey, before, -1);
-      if (after) addToDigest(loop.digest, id.storeKey, after, 1);
-      const version: LogVersion = {
-        lsn,
-        ts,
-        namespace: id.namespace,
-        set: id.set,
-        digest: id.digest,
-        generation: result.generation,
-        voidTime: result.voidTime,
-        image: result.image,
-        batchMore: i + 1 < changing.length,
-      };
-      loop.stage(version, mapKey, id.storeKey, after);
-    });
-    const lastLsn = loop.lastLsn;
-    if (changing.length > 0) await loop.commit();
-    let lsn = lastLsn - changing.length;
-    return steps.map(({ before, result }) => ({
-      lsn: result.nothing ? lsn : ++lsn,
-      ts,
-      generation: result.generation,
-      found: before !== undefined && !isExpired(state.voidTime(before), ts),
-    }));
+    const outcomes: WriteOutcome[] = [];
+    loop.digest.add(this.#delta);
+    for (const { change, found } of steps) {
+      if (change) {
+        change.lsn = loop.nextLsn();
+        if (change.value) state.setLsn(change.value, change.lsn);
+        loop.stage(change);
+      }
+      outcomes.push({ lsn: loop.lastLsn, ts, generation: change?.generation ?? 0, found });
+    }
+    if (last) await loop.commit();
+    return outcomes;
   }
 
   /** Keys of matching records and their part of the digest; changes nothing. */
@@ -534,7 +531,7 @@ export class EngineCore {
   async #commitRemoval(gone: { keys: Buffer[]; digest: ContentDigest }, event: LogEvent): Promise<void> {
     this.#loop.digest.add(gone.digest, -1);
     this.#loop.stageEvent(event);
-    for (const key of gone.keys) this.#loop.stageRemoval(key, event.lsn);
+    for (const key of gone.keys) this.#loop.stageRemoval(key);
     await this.#loop.commit();
     await this.#loop.drain();
   }
@@ -582,7 +579,14 @@ export class EngineCore {
     return new PitrError('partition-not-owned', { partition, stream: this.identity.stream, owner });
   }
 
-  async #trim(): Promise<void> {
+  /** One at a time: a seal of the timer and one on request may end together. */
+  #trim(): Promise<void> {
+    const trimmed = this.#trimming.then(() => this.#trimNow());
+    this.#trimming = trimmed.catch(() => undefined);
+    return trimmed;
+  }
+
+  async #trimNow(): Promise<void> {
     const applied = this.#loop.appliedLsn;
     await this.#store.flushed();
     const archived = this.#options.archivedLsn ? await this.#options.archivedLsn() : Number.POSITIVE_INFINITY;
@@ -592,6 +596,12 @@ export class EngineCore {
   #nowMs(): number {
     return (this.#options.clock ?? systemClock).nowMs();
   }
+}
+
+/** One operation of a write, decided. Change undefined: nothing was there and nothing is. */
+interface Step {
+  readonly change: Change | undefined;
+  readonly found: boolean;
 }
 
 const assertSome = (partitions: PartitionSet): void => {

@@ -2,9 +2,19 @@
  * The few file operations on which durability depends, behind one interface, so that a test can drop, tear and fail them.
  * Everything the local log and the directory archive write goes through here; plain reads of configuration need not.
  */
-import { constants, type Stats } from 'node:fs';
+import {
+  close,
+  constants,
+  fdatasync,
+  fstatSync,
+  ftruncate as ftruncateFd,
+  open,
+  type Stats,
+  writev,
+} from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { promisify } from 'node:util';
 
 /** An open file. Offsets and lengths are bytes. */
 export interface OpenFile {
@@ -36,11 +46,24 @@ export interface ReadableFile {
   close(): Promise<void>;
 }
 
+/**
+ * A file of which every append is durable when it returns. Zeros may be written ahead of it, so that a small append changes
+ * no metadata of the file; {@link close} cuts them off. After a crash they are there: the reader must know where its content ends.
+ */
+export interface SyncedFile {
+  /** Appends all of `bytes` and syncs, or throws; after a failure the file must not be trusted. */
+  append(bytes: Uint8Array): Promise<void>;
+  /** The file ends where its content does, durably. */
+  close(): Promise<void>;
+}
+
 export interface Files {
   /** Creates a file that must not exist. Its name is durable only after {@link syncDir}. */
   createNew(path: string): Promise<OpenFile>;
   /** Opens an existing file and appends at its end. */
   openAppend(path: string): Promise<OpenFile>;
+  /** Opens an existing file of `bytes` bytes for appends at its end. */
+  openSynced(path: string, bytes: number): Promise<SyncedFile>;
   read(path: string): Promise<Buffer>;
   openRead(path: string): Promise<ReadableFile>;
   /** @throws ENOENT and others as the system has it */
@@ -120,12 +143,80 @@ class NodeReadableFile implements ReadableFile {
   }
 }
 
+/** Zeros that are written behind a small append when it reaches the end of the file. */
+const AHEAD_BYTES = 256 * 1024;
+/** Larger appends are worth their own metadata: zeros would double what is written. */
+const SMALL_BYTES = 64 * 1024;
+const zeros = Buffer.alloc(AHEAD_BYTES);
+
+/**
+ * Write and sync are one system call where the kernel has that (O_DSYNC; libuv's fdatasync is the stronger one on macOS): each
+ * hop to the thread pool costs as much as the sync itself on a fast disk. Overwriting zeros leaves the file's size alone, so
+ * the file system has no metadata to commit (docs/performance-commits.md).
+ */
+const O_DSYNC = process.platform === 'linux' ? constants.O_DSYNC : 0;
+
+class SyncedNodeFile implements SyncedFile {
+  readonly #fd: number;
+  /** Bytes of content, and of the file: what is between them is zeros. */
+  #bytes: number;
+  #fileBytes: number;
+  #failed = false;
+
+  constructor(fd: number, bytes: number) {
+    this.#fd = fd;
+    this.#bytes = bytes;
+    this.#fileBytes = bytes;
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    const end = this.#bytes + bytes.length;
+    this.#failed = true;
+    let done =
+      end > this.#fileBytes && bytes.length < SMALL_BYTES
+        ? await writeAt(this.#fd, [bytes, zeros], this.#bytes)
+        : await writeAt(this.#fd, [bytes], this.#bytes);
+    // not all of it on a disk that is almost full: then the zeros are what is left out
+    while (done < bytes.length) done += await writeAt(this.#fd, [bytes.subarray(done)], this.#bytes + done);
+    this.#fileBytes = Math.max(this.#fileBytes, this.#bytes + done);
+    if (O_DSYNC === 0) await datasync(this.#fd);
+    // a file that was deleted takes writes as before, and none of it is ever found again; 2 µs
+    if (fstatSync(this.#fd).nlink === 0)
+      throw Object.assign(new Error('the file was deleted while it was open'), { code: 'ENOENT' });
+    this.#bytes = end;
+    this.#failed = false;
+  }
+
+  async close(): Promise<void> {
+    try {
+      // after a failure nobody knows where the content ends: it stays as it is, for the next start to judge
+      if (this.#fileBytes > this.#bytes && !this.#failed) {
+        await ftruncate(this.#fd, this.#bytes);
+        await datasync(this.#fd);
+      }
+    } finally {
+      await closeFd(this.#fd);
+    }
+  }
+}
+
+// callbacks: a promise of fs/promises costs a commit several turns of the event loop's microtasks
+const writeAt = (fd: number, buffers: readonly Uint8Array[], at: number): Promise<number> =>
+  new Promise((resolve, reject) => {
+    writev(fd, buffers, at, (error, written) => (error ? reject(error) : resolve(written)));
+  });
+const datasync = promisify(fdatasync);
+const ftruncate = promisify(ftruncateFd);
+const closeFd = promisify(close);
+
 export const nodeFiles: Files = {
   createNew: async (path) =>
     new NodeFile(
       await fs.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_APPEND),
     ),
   openAppend: async (path) => new NodeFile(await fs.open(path, constants.O_WRONLY | constants.O_APPEND)),
+  openSynced: async (path, bytes) =>
+    new SyncedNodeFile(await promisify(open)(path, constants.O_WRONLY | O_DSYNC), bytes),
   read: (path) => fs.readFile(path),
   openRead: async (path) => new NodeReadableFile(await fs.open(path, 'r')),
   stat: async (path) => fileStat(await fs.stat(path)),

@@ -32,28 +32,38 @@ const writeVarint = (out: Uint8Array, at: number, value: number): number => {
   return i;
 };
 
-export const encodeImage = (image: Image): Buffer => {
-  const names: Buffer[] = [];
+/** Bin names as bytes: a program uses few, again and again. Bounded. */
+const nameBytes = new Map<string, Buffer>();
+const NAMES_MAX = 4096;
+
+const bytesOfName = (name: string): Buffer => {
+  let bytes = nameBytes.get(name);
+  if (!bytes) {
+    bytes = Buffer.from(name, 'utf8');
+    if (nameBytes.size < NAMES_MAX) nameBytes.set(name, bytes);
+  }
+  return bytes;
+};
+
+/** The image; `before` bytes in front of it are left to the caller. @throws bad-record when it is too large */
+export const encodeImage = (image: Image, before = 0): Buffer => {
   let bytes = varintBytes(image.key ? image.key.bytes.length + 2 : 0) + varintBytes(image.bins.size);
   if (image.key) bytes += 1 + image.key.bytes.length;
   for (const [name, value] of image.bins) {
-    const encoded = Buffer.from(name, 'utf8');
-    names.push(encoded);
-    bytes += 1 + encoded.length + 1 + varintBytes(value.bytes.length) + value.bytes.length;
+    bytes += 2 + bytesOfName(name).length + varintBytes(value.bytes.length) + value.bytes.length;
   }
   if (bytes > IMAGE_BYTES_MAX)
     throw new PitrError('bad-record', { what: `${bytes} bytes are more than ${IMAGE_BYTES_MAX}` });
-  const out = Buffer.allocUnsafe(bytes);
-  let at = writeVarint(out, 0, image.key ? image.key.bytes.length + 2 : 0);
+  const out = Buffer.allocUnsafe(before + bytes);
+  let at = writeVarint(out, before, image.key ? image.key.bytes.length + 2 : 0);
   if (image.key) {
     out[at++] = image.key.type;
     out.set(image.key.bytes, at);
     at += image.key.bytes.length;
   }
   at = writeVarint(out, at, image.bins.size);
-  let i = 0;
-  for (const value of image.bins.values()) {
-    const name = names[i++];
+  for (const [text, value] of image.bins) {
+    const name = bytesOfName(text);
     out[at++] = name.length;
     out.set(name, at);
     at += name.length;
@@ -63,6 +73,37 @@ export const encodeImage = (image: Image): Buffer => {
     at += value.bytes.length;
   }
   return out;
+};
+
+/** True when the bins of an image, by name and in order, are those of `names`: then nothing of it survives an update of them. */
+export const hasSameBins = (
+  bytes: Uint8Array,
+  start: number,
+  names: ReadonlyMap<string, unknown>,
+): boolean => {
+  let at = start;
+  const varint = (): number => {
+    let value = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const b = bytes[at++];
+      value += (b & 0x7f) * scale;
+      // undefined, past the end, ends it too: the caller then decodes, which says what is wrong
+      if (!(b >= 0x80)) return value;
+    }
+  };
+  const keyBytes = varint();
+  at += keyBytes > 0 ? keyBytes - 1 : 0;
+  if (varint() !== names.size) return false;
+  for (const text of names.keys()) {
+    const name = bytesOfName(text);
+    if (bytes[at++] !== name.length) return false;
+    for (let i = 0; i < name.length; i++) if (bytes[at++] !== name[i]) return false;
+    at++;
+    // not +=, which would take the old `at`
+    const valueBytes = varint();
+    at += valueBytes;
+  }
+  return at === bytes.length;
 };
 
 /** Reads an image; values are views of `bytes`, not copies. @throws bad-record when it is truncated or has bytes left over */

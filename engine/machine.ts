@@ -5,7 +5,17 @@ import type { Store } from './store.ts';
 /** What the engine needs of its store: {@link Store}, or what a simulation has in its place. */
 export type RecordStore = Pick<
   Store,
-  'dir' | 'meta' | 'get' | 'apply' | 'applySync' | 'flushed' | 'scan' | 'namespaces' | 'close'
+  | 'dir'
+  | 'meta'
+  | 'get'
+  | 'peek'
+  | 'changesMax'
+  | 'apply'
+  | 'applySync'
+  | 'flushed'
+  | 'scan'
+  | 'namespaces'
+  | 'close'
 >;
 
 /** The machine below an engine directory. What is left out is this machine's own. */

@@ -109,6 +109,7 @@ export const assertParticle = (p: Particle, binName: string): void => {
  * @throws `bad-record`
  */
 export const assertBinName = (name: string): void => {
+  if (goodBinNames.has(name)) return;
   // An unpaired surrogate would be stored as U+FFFD: two different names could then become the same bin.
   if (!name.isWellFormed()) throw new PitrError('bad-record', { what: 'a bin name is not valid Unicode' });
   if (name.includes('\0')) throw new PitrError('bad-record', { what: 'a bin name contains a NUL character' });
@@ -119,4 +120,9 @@ export const assertBinName = (name: string): void => {
       hint: `bin names have 1 to ${MAX_BIN_NAME_BYTES} bytes of UTF-8`,
     });
   }
+  if (goodBinNames.size < GOOD_BIN_NAMES_MAX) goodBinNames.add(name);
 };
+
+/** Names that have passed: a program uses few, again and again. */
+const goodBinNames = new Set<string>();
+const GOOD_BIN_NAMES_MAX = 4096;

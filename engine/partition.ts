@@ -1,5 +1,6 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { PitrError } from './errors.ts';
+import { hasOneBlock, messageBlock, ONE_BLOCK_BYTES_MAX, ripemd160 } from './ripemd160.ts';
 
 /** Number of partitions of a namespace, fixed by Aerospike. */
 export const PARTITIONS = 4096;
@@ -18,8 +19,20 @@ export const partitionOf = (digest: Uint8Array, at = 0): number =>
   (digest[at] | (digest[at + 1] << 8)) & 0x0fff;
 
 /** RIPEMD-160 of set ‖ key type ‖ key bytes. The namespace is not part of it. */
-export const digestOf = (set: string, keyType: number, key: Uint8Array): Buffer =>
-  createHash('ripemd160').update(set, 'utf8').update(Uint8Array.of(keyType)).update(key).digest();
+export const digestOf = (set: string, keyType: number, key: Uint8Array): Buffer => {
+  const length = Buffer.byteLength(set, 'utf8') + 1 + key.length;
+  const fits = hasOneBlock && length <= ONE_BLOCK_BYTES_MAX;
+  const message = fits ? messageBlock() : new Uint8Array(length);
+  const at = textEncoder.encodeInto(set, message).written;
+  message[at] = keyType;
+  message.set(key, at + 1);
+  if (!fits) return hash('ripemd160', message, 'buffer');
+  const digest = Buffer.allocUnsafe(DIGEST_BYTES);
+  ripemd160(length, digest);
+  return digest;
+};
+
+const textEncoder = new TextEncoder();
 
 /**
  * The **sort key** of a digest: the same 160 bits with the 12 partition bits moved to the front, so that plain byte

@@ -1,8 +1,7 @@
 import { PitrError } from './errors.ts';
 import { type Particle, ParticleType } from './particle.ts';
-import { DIGEST_BYTES, digestOf, partitionOf, sortKeyOf } from './partition.ts';
-import { stateKey } from './state-record.ts';
-import type { RecordId } from './write-op.ts';
+import { DIGEST_BYTES, digestOf, partitionOf } from './partition.ts';
+import { stateKeyOf } from './state-record.ts';
 
 /**
  * How a caller names a record: by set and user key, or by digest. The user key is stored with the record unless
@@ -43,7 +42,12 @@ const keyParticle = (key: string | number | bigint | Uint8Array): Particle => {
   if (key instanceof Uint8Array) return { type: ParticleType.blob, bytes: key };
   if (typeof key === 'number' && !Number.isSafeInteger(key))
     throw new PitrError('bad-record', { what: `key ${key}`, hint: 'keys are integers, strings or bytes' });
-  const bytes = Buffer.alloc(8);
+  const bytes = Buffer.allocUnsafe(8);
+  if (typeof key === 'number') {
+    bytes.writeInt32BE(Math.floor(key / 2 ** 32), 0);
+    bytes.writeUInt32BE(key >>> 0, 4);
+    return { type: ParticleType.integer, bytes };
+  }
   const integer = BigInt(key);
   if (integer < -(2n ** 63n) || integer >= 2n ** 63n)
     throw new PitrError('bad-record', { what: `key ${key} is over 64 bits` });
@@ -51,11 +55,58 @@ const keyParticle = (key: string | number | bigint | Uint8Array): Particle => {
   return { type: ParticleType.integer, bytes };
 };
 
+/** Names that have passed their check, so that it is made once and not for each record. Bounded. */
+const goodNamespaces = new Set<string>();
+const goodSets = new Set<string>();
+const GOOD_NAMES_MAX = 4096;
+
+const checkOnce = (good: Set<string>, name: string, check: (name: string) => void): void => {
+  if (good.has(name)) return;
+  check(name);
+  if (good.size < GOOD_NAMES_MAX) good.add(name);
+};
+
+/** A record named by its parts, checked. */
+export class RecordId {
+  readonly namespace: string;
+  readonly set: string;
+  readonly digest: Buffer;
+  readonly storedKey: Particle | undefined;
+  readonly partition: number;
+  readonly storeKey: Buffer;
+  /** The store key as a string, one character a byte: for maps. */
+  readonly mapKey: string;
+  readonly #key: RecordKey;
+
+  constructor(key: RecordKey, set: string, digest: Buffer, storedKey: Particle | undefined) {
+    this.namespace = key.namespace;
+    this.set = set;
+    this.digest = digest;
+    this.storedKey = storedKey;
+    this.partition = partitionOf(digest);
+    this.storeKey = stateKeyOf(key.namespace, digest);
+    this.mapKey = this.storeKey.toString('latin1');
+    this.#key = key;
+  }
+
+  /** For messages. */
+  get text(): string {
+    const { key } = this.#key;
+    const shown =
+      key === undefined
+        ? this.digest.toString('hex')
+        : key instanceof Uint8Array
+          ? Buffer.from(key).toString('hex')
+          : String(key);
+    return `${this.namespace}/${this.set || '-'}/${shown}`;
+  }
+}
+
 /** Checks a key and derives digest, partition and store key. @throws bad-record */
 export const resolveKey = (key: RecordKey): RecordId => {
   const set = key.set ?? '';
-  assertNamespace(key.namespace);
-  assertSet(set);
+  checkOnce(goodNamespaces, key.namespace, assertNamespace);
+  checkOnce(goodSets, set, assertSet);
   const particle = key.key === undefined ? undefined : keyParticle(key.key);
   if (particle && particle.bytes.length > KEY_BYTES_MAX)
     throw new PitrError('bad-record', { what: `a key of ${particle.bytes.length} bytes` });
@@ -65,20 +116,5 @@ export const resolveKey = (key: RecordKey): RecordId => {
   const digest = key.digest
     ? Buffer.from(key.digest)
     : digestOf(set, (particle as Particle).type, (particle as Particle).bytes);
-  const sortKey = sortKeyOf(digest);
-  const shown = particle
-    ? key.key instanceof Uint8Array
-      ? Buffer.from(key.key).toString('hex')
-      : String(key.key)
-    : digest.toString('hex');
-  return {
-    namespace: key.namespace,
-    set,
-    digest,
-    storedKey: key.storeKey === false ? undefined : particle,
-    partition: partitionOf(digest),
-    storeKey: stateKey(key.namespace, sortKey),
-    w0: ((sortKey[0] << 24) | (sortKey[1] << 16) | (sortKey[2] << 8) | sortKey[3]) >>> 0,
-    text: `${key.namespace}/${set || '-'}/${shown}`,
-  };
+  return new RecordId(key, set, digest, key.storeKey === false ? undefined : particle);
 };

@@ -1,6 +1,6 @@
 import { type ContentDigest, contentHash, seedOf } from './content-digest.ts';
 import { partitionOfWord } from './partition.ts';
-import { HEADER_BYTES, splitStateKey } from './state-record.ts';
+import { HEADER_BYTES, sortKeyStart, splitStateKey, state } from './state-record.ts';
 
 /** Seeds of the sets of one namespace, without making a string of a name that was the last record's, too. */
 export class ScopeSeeds {
@@ -39,9 +39,22 @@ export const hashInto = (
 ): void => {
   const setStart = start + HEADER_BYTES;
   const imageStart = setStart + bytes[setStart - 1];
+  hashSeeded(digest, scope.of(bytes, setStart, imageStart), key, keyAt, bytes, imageStart, end, sign);
+};
+
+const hashSeeded = (
+  digest: ContentDigest,
+  seed: number,
+  key: Buffer,
+  keyAt: number,
+  bytes: Buffer,
+  imageStart: number,
+  end: number,
+  sign: 1 | -1,
+): void => {
   const w0 = word(key, keyAt);
   const hash = contentHash(
-    scope.of(bytes, setStart, imageStart),
+    seed,
     w0,
     word(key, keyAt + 4),
     word(key, keyAt + 8),
@@ -73,3 +86,13 @@ export const addToDigest = (digest: ContentDigest, key: Buffer, value: Buffer, s
   }
   hashInto(digest, scope, key, key.length - 20, value, 0, value.length, sign);
 };
+
+/** The same when the seed of its namespace and set ({@link seedOf}) is at hand. */
+export const addSeeded = (
+  digest: ContentDigest,
+  seed: number,
+  key: Buffer,
+  value: Buffer,
+  sign: 1 | -1,
+): void =>
+  hashSeeded(digest, seed, key, sortKeyStart(key), value, state.imageStart(value), value.length, sign);

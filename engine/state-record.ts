@@ -1,4 +1,5 @@
 import { PitrError } from './errors.ts';
+import { DIGEST_BYTES, sortKeyOf } from './partition.ts';
 
 /**
  * A record as the store holds it. Key: namespace bytes, 0, 20-byte sort key, so that a scan is in (namespace, partition,
@@ -27,6 +28,18 @@ export const stateKey = (namespace: string, sortKey: Uint8Array): Buffer => {
   return key;
 };
 
+/** The same from a digest. */
+export const stateKeyOf = (namespace: string, digest: Uint8Array): Buffer => {
+  const bytes = Buffer.byteLength(namespace, 'utf8');
+  const key = Buffer.allocUnsafe(bytes + 1 + DIGEST_BYTES);
+  key.write(namespace, 0, 'utf8');
+  key[bytes] = 0;
+  return sortKeyOf(digest, key, bytes + 1);
+};
+
+/** Where the sort key begins in a store key. */
+export const sortKeyStart = (key: Buffer): number => key.length - DIGEST_BYTES;
+
 /** Splits a store key; the sort key is a view. */
 export const splitStateKey = (key: Buffer): { namespace: string; sortKey: Buffer } => ({
   namespace: key.toString('utf8', 0, key.length - 21),
@@ -34,17 +47,30 @@ export const splitStateKey = (key: Buffer): { namespace: string; sortKey: Buffer
 });
 
 export const encodeState = (header: StateHeader, set: string, image: Uint8Array): Buffer => {
-  const setBytes = Buffer.byteLength(set, 'utf8');
-  const value = Buffer.allocUnsafe(HEADER_BYTES + setBytes + image.length);
+  const start = stateHeaderBytes(set);
+  const value = Buffer.allocUnsafe(start + image.length);
+  value.set(image, start);
+  return writeStateHeader(value, header, set);
+};
+
+/** Bytes before the image in the value of a record of `set`. */
+export const stateHeaderBytes = (set: string): number => HEADER_BYTES + Buffer.byteLength(set, 'utf8');
+
+/** Writes what is before the image into `value`, and returns it. */
+export const writeStateHeader = (value: Buffer, header: StateHeader, set: string): Buffer => {
   value.writeUInt16LE(header.generation, 0);
   value.writeUInt32LE(header.voidTime, 2);
-  value.writeUIntLE(header.ts, 6, 6);
-  value.writeUIntLE(header.lsn, 12, 6);
-  value.writeUIntLE(header.lut, 18, 6);
-  value[24] = setBytes;
-  value.write(set, HEADER_BYTES, 'utf8');
-  value.set(image, HEADER_BYTES + setBytes);
+  writeU48(value, header.ts, 6);
+  writeU48(value, header.lsn, 12);
+  writeU48(value, header.lut, 18);
+  value[24] = value.write(set, HEADER_BYTES, 'utf8');
   return value;
+};
+
+/** As writeUIntLE(n, at, 6) in a third of its time. */
+export const writeU48 = (bytes: Buffer, n: number, at: number): number => {
+  bytes.writeUInt32LE(n >>> 0, at);
+  return bytes.writeUInt16LE(Math.floor(n / 2 ** 32), at + 4);
 };
 
 /** Reads a store value field by field, without making an object of it. */
@@ -57,6 +83,9 @@ export const state = {
   set: (v: Buffer): string => v.toString('utf8', HEADER_BYTES, HEADER_BYTES + v[24]),
   imageStart: (v: Buffer): number => HEADER_BYTES + v[24],
   image: (v: Buffer): Buffer => v.subarray(HEADER_BYTES + v[24]),
+  setLsn: (v: Buffer, lsn: number): void => {
+    writeU48(v, lsn, 12);
+  },
   header: (v: Buffer): StateHeader => ({
     generation: v.readUInt16LE(0),
     voidTime: v.readUInt32LE(2),

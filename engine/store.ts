@@ -9,7 +9,7 @@ import { PARTITIONS, type PartitionRange } from './partition.ts';
 import { entriesOfChunk } from './record-file.ts';
 import { PageWalk, type Row, rowsAndPages } from './row-order.ts';
 import { hashInto, ScopeSeeds } from './state-digest.ts';
-import { state, stateKey } from './state-record.ts';
+import { sortKeyStart, state, stateKey } from './state-record.ts';
 import type { Transfer } from './transfer.ts';
 
 /** What the store says of itself, written in the same transaction as the records it is about. */
@@ -53,6 +53,13 @@ interface Layout {
   /** Which load it was, so that what is recorded of it elsewhere is not taken for another one's. */
   readonly load: string;
 }
+/**
+ * Page of a new store. Each transaction copies every page that it changes and keeps them in a list whose cost grows with its
+ * square: with fewer, larger pages a large transaction of random keys costs half (docs/performance-commits.md).
+ */
+const PAGE_BYTES = 16 * 1024;
+/** Pages that a transaction may have changed, about: 256 MiB of memory. */
+const DIRTY_PAGES_MAX = 16 * 1024;
 
 /**
  * Stores that are open in this process. LMDB gives everybody who opens a path the environment of the first: a writer that gets
@@ -120,8 +127,8 @@ export class Store {
         encoding: 'binary',
         readOnly: options.readOnly ?? false,
         maxDbs: 4,
-        // pages (page.ts) are cut for it: LMDB keeps them in whole pages of its own
-        ...(options.bulk ? { pageSize: BULK_PAGE_BYTES } : {}),
+        // pages of a restore (page.ts) are cut for small ones: LMDB keeps them in whole pages of its own
+        pageSize: options.bulk ? BULK_PAGE_BYTES : PAGE_BYTES,
         // a bulk load is worth nothing before its end, so only the end is synced: see flushed
         noSync: options.bulk ?? false,
       });
@@ -155,18 +162,34 @@ export class Store {
 
   /** The same without a copy: the next read of this store overwrites it. */
   peek(key: Buffer): Buffer | undefined {
-    const shared = this.#records.getBinaryFast(key) as Buffer | undefined;
-    if (shared && shared.length > 0) return shared.subarray(0, shared.length);
+    const shared = this.#records.getBinaryFast(key) as Uint8Array | undefined;
+    // its length is a property that says how much of it counts, methods go by the real one; large values are no Buffer
+    if (shared && shared.length > 0) return Buffer.from(shared.buffer, shared.byteOffset, shared.length);
     if (this.#perPartition === 0 || shared) return undefined;
     const page = this.#pageOf(key);
     const at = page ? findInPage(page, page.length, key) : -1;
     return page && at >= 0 ? page.subarray(at, at + page.readUInt32LE(at - 4)) : undefined;
   }
 
+  /**
+   * Changes that one transaction should have at most: it keeps a copy of every page that it changes in memory until its end,
+   * and in the worst case each change is in another page. A store with few pages has no such limit.
+   */
+  get changesMax(): number {
+    const { treeLeafPageCount, treeBranchPageCount } = this.#records.getStats() as {
+      treeLeafPageCount: number;
+      treeBranchPageCount: number;
+    };
+    return treeLeafPageCount + treeBranchPageCount <= DIRTY_PAGES_MAX
+      ? Number.POSITIVE_INFINITY
+      : DIRTY_PAGES_MAX;
+  }
+
   /** Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}. */
   async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
+    const ordered = inKeyOrder(changes);
     await this.#records.batch(() => {
-      for (const { key, value } of changes) {
+      for (const { key, value } of ordered) {
         if (value) this.#records.put(key, value);
         else if (this.#isPaged(key)) this.#records.put(key, TOMBSTONE);
         else this.#records.remove(key);
@@ -356,6 +379,23 @@ export class Store {
     return this.#pages.getBinaryFast(pageKey(key, this.#perPartition));
   }
 }
+
+/** Below this many the order costs more than it gives. */
+const ORDER_MIN = 64;
+
+/**
+ * Changes in the order of their sort keys' first words, those of one record in the order that they had: neighbours share a
+ * page, and what finds the page is in the processor's cache.
+ */
+const inKeyOrder = (changes: readonly StoreChange[]): readonly StoreChange[] => {
+  // word and index share the 53 bits of a number
+  if (changes.length < ORDER_MIN || changes.length >= 2 ** 21) return changes;
+  const order = Float64Array.from(
+    changes,
+    ({ key }, i) => key.readUInt32BE(sortKeyStart(key)) * 2 ** 21 + i,
+  ).sort();
+  return Array.from(order, (n) => changes[n % 2 ** 21]);
+};
 
 type Transaction = ReturnType<Binary['useReadTransaction']>;
 

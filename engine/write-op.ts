@@ -1,7 +1,8 @@
 import { PitrError } from './errors.ts';
-import { decodeImage, encodeImage } from './image.ts';
+import { decodeImage, encodeImage, hasSameBins } from './image.ts';
 import { assertBinName, assertParticle, MAX_BINS, type Particle } from './particle.ts';
-import { isExpired, state } from './state-record.ts';
+import type { RecordId } from './record-key.ts';
+import { isExpired, state, stateHeaderBytes, writeStateHeader } from './state-record.ts';
 
 /** How a write treats what is there: as the server's write policies (aerospike-wire.md 4.1). */
 export type WriteMode = 'update' | 'update-only' | 'create' | 'replace' | 'replace-only';
@@ -14,19 +15,6 @@ export interface WriteOptions {
   readonly ttl?: Ttl;
   /** The record must be at this generation; 0 = it must not exist. */
   readonly generation?: number;
-}
-
-/** A record named by its parts, checked. */
-export interface RecordId {
-  readonly namespace: string;
-  readonly set: string;
-  readonly digest: Buffer;
-  readonly storedKey: Particle | undefined;
-  readonly partition: number;
-  readonly storeKey: Buffer;
-  readonly w0: number;
-  /** For messages. */
-  readonly text: string;
 }
 
 export type WriteOp =
@@ -43,11 +31,12 @@ export type WriteOp =
       readonly options: Pick<WriteOptions, 'generation' | 'ttl'>;
     };
 
-/** The state after an operation; image undefined: the record is gone. */
+/** What an operation comes to. */
 export interface WriteResult {
-  readonly generation: number;
-  readonly voidTime: number;
-  readonly image: Buffer | undefined;
+  /** The record afterwards, as the store holds it, its LSN 0; undefined: it is gone. */
+  readonly value: Buffer | undefined;
+  /** There was a record that had not expired. */
+  readonly found: boolean;
   /** Nothing was there and nothing is: no version is logged. */
   readonly nothing: boolean;
 }
@@ -68,58 +57,70 @@ export const applyOp = (op: WriteOp, stored: Buffer | undefined, ts: number): Wr
     throw new PitrError('generation-mismatch', { key: id.text, actual: generation, expected });
   if (current && state.set(current) !== id.set)
     throw new PitrError('bad-record', { what: `${id.text} is stored in set "${state.set(current)}"` });
+  const found = current !== undefined;
+  const put = (value: Buffer, ttl: Ttl | undefined): WriteResult => {
+    const header = {
+      generation: generation >= GENERATION_MAX ? 1 : generation + 1,
+      voidTime: voidTimeOf(ttl, current, ts),
+      ts,
+      lsn: 0,
+      lut: ts,
+    };
+    return { value: writeStateHeader(value, header, id.set), found, nothing: false };
+  };
   switch (op.op) {
     case 'delete':
-      return { generation: 0, voidTime: 0, image: undefined, nothing: stored === undefined };
-    case 'touch': {
+      return { value: undefined, found, nothing: stored === undefined };
+    case 'touch':
       if (!current) throw new PitrError('record-not-found', { key: id.text });
-      const image = Buffer.from(state.image(current));
-      return {
-        generation: next(generation),
-        voidTime: voidTimeOf(op.options.ttl, current, ts),
-        image,
-        nothing: false,
-      };
-    }
+      return put(Buffer.from(current), op.options.ttl);
     case 'put': {
-      const image = putImage(op, current);
-      if (image === undefined) return { generation: 0, voidTime: 0, image, nothing: stored === undefined };
-      return {
-        generation: next(generation),
-        voidTime: voidTimeOf(op.options.ttl, current, ts),
-        image,
-        nothing: false,
-      };
+      const value = putImage(op, current);
+      if (value === undefined) return { value, found, nothing: stored === undefined };
+      return put(value, op.options.ttl);
     }
     default:
       return op satisfies never;
   }
 };
 
-const next = (generation: number): number => (generation >= GENERATION_MAX ? 1 : generation + 1);
-
+/** The image after a put, with room for the header of the value before it; undefined when no bin is left. */
 const putImage = (op: Extract<WriteOp, { op: 'put' }>, current: Buffer | undefined): Buffer | undefined => {
   const { id, options } = op;
   const mode = options.mode ?? 'update';
   if (current && mode === 'create') throw new PitrError('record-exists', { key: id.text });
   if (!current && (mode === 'update-only' || mode === 'replace-only'))
     throw new PitrError('record-not-found', { key: id.text });
-  const old = current && decodeImage(state.image(current));
-  const merged = new Map<string, Particle>(old && mode.startsWith('update') ? old.bins : []);
+  let removes = false;
   for (const [name, particle] of op.bins) {
     if (particle === null) {
-      merged.delete(name);
+      removes = true;
       continue;
     }
     assertBinName(name);
     assertParticle(particle, name);
-    merged.set(name, particle);
   }
-  if (merged.size > MAX_BINS)
-    throw new PitrError('bad-record', { what: `${merged.size} bins; at most ${MAX_BINS}` });
+  const before = stateHeaderBytes(id.set);
+  let key = id.storedKey;
+  let bins = op.bins;
+  // what a record had is taken apart only when something of it stays
+  const replaces =
+    !current || (key !== undefined && (!mode.startsWith('update') || hasSameBins(current, before, bins)));
+  if (removes || !replaces) {
+    const old = current && decodeImage(state.image(current));
+    key ??= old?.key;
+    const merged = new Map(old && mode.startsWith('update') ? old.bins : []);
+    for (const [name, particle] of op.bins)
+      if (particle === null) merged.delete(name);
+      else merged.set(name, particle);
+    bins = merged;
+  }
+  if (bins.size > MAX_BINS)
+    throw new PitrError('bad-record', { what: `${bins.size} bins; at most ${MAX_BINS}` });
   // a record lives as long as it has a bin, as on the server
-  if (merged.size === 0) return undefined;
-  return encodeImage({ key: id.storedKey ?? old?.key, bins: merged });
+  return bins.size === 0
+    ? undefined
+    : encodeImage({ key, bins: bins as ReadonlyMap<string, Particle> }, before);
 };
 
 const voidTimeOf = (ttl: Ttl | undefined, current: Buffer | undefined, ts: number): number => {

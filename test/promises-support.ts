@@ -34,12 +34,26 @@ export class FailingDisk {
         append: (bytes) => file.append(bytes),
         close: () => file.close(),
         sync: async () => {
-          if (this.broken) throw Object.assign(new Error('disk'), { code: 'EIO' });
+          this.#check();
           await file.sync();
         },
       };
     },
+    openSynced: async (path, bytes) => {
+      const file = await nodeFiles.openSynced(path, bytes);
+      return {
+        append: async (more) => {
+          this.#check();
+          await file.append(more);
+        },
+        close: () => file.close(),
+      };
+    },
   };
+
+  #check(): void {
+    if (this.broken) throw Object.assign(new Error('disk'), { code: 'EIO' });
+  }
 }
 
 export interface Line {

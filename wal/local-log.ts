@@ -8,7 +8,7 @@ import type {
   LogVersion,
 } from '../engine/commit-log.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
-import { type Files, nodeFiles, type OpenFile } from '../engine/files.ts';
+import { type Files, nodeFiles, type SyncedFile } from '../engine/files.ts';
 import { LOG_DIR } from '../engine/identity.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
 import { decodeLogHeader, logFileName, logFilesIn, scanLogFile } from './log-file.ts';
@@ -35,7 +35,7 @@ export interface LocalLogOptions {
 }
 
 interface ActiveFile {
-  readonly file: OpenFile;
+  readonly file: SyncedFile;
   readonly path: string;
   readonly sequence: number;
   /** Bytes written so far. */
@@ -133,9 +133,7 @@ export class LocalLog implements CommitLog {
       const active = this.#active ?? (await this.#create(first));
       await active.file.append(bytes);
       active.bytes += bytes.length;
-      const durable = active.bytes;
-      await active.file.sync();
-      active.syncedBytes = durable;
+      active.syncedBytes = active.bytes;
     });
   }
 
@@ -199,8 +197,16 @@ export class LocalLog implements CommitLog {
     await file.append(header);
     // header and name are durable before the first frame, so an intact frame proves that the header was once whole
     await file.sync();
+    await file.close();
     await this.#files.syncDir(this.#dir);
-    this.#active = { file, path, sequence, bytes: header.length, syncedBytes: header.length };
+    const bytes = header.length;
+    this.#active = {
+      file: await this.#files.openSynced(path, bytes),
+      path,
+      sequence,
+      bytes,
+      syncedBytes: bytes,
+    };
     this.#lsnFirstActive = first.lsnFirst;
     return this.#active;
   }
@@ -310,7 +316,7 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
       logLsn = content.lsnNext - 1;
       sequenceNext = sequence + 1;
       count.tornBytes += content.tornBytes;
-      if (content.tornBytes > 0) await files.truncate(path, content.goodBytes);
+      if (content.goodBytes < bytes.length) await files.truncate(path, content.goodBytes);
       const { lsnFirst } = content.header;
       if (sealed) sealedFiles.push({ sequence, lsnFirst, bytes: bytes.length });
       else if (content.sealed) {
@@ -318,7 +324,7 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
         await files.syncDir(dir);
         sealedFiles.push({ sequence, lsnFirst, bytes: content.goodBytes });
       } else {
-        const file = await files.openAppend(path);
+        const file = await files.openSynced(path, content.goodBytes);
         lsnFirstActive = lsnFirst;
         active = { file, path, sequence, bytes: content.goodBytes, syncedBytes: content.goodBytes };
       }

@@ -49,7 +49,7 @@ export interface LogFileContent {
   readonly header: LogFileHeader;
   /** Bytes up to the end of the last good frame. */
   readonly goodBytes: number;
-  /** Bytes after it: an unfinished write. */
+  /** Bytes after it: an unfinished write. Zeros at the very end do not count, they were written ahead. */
   readonly tornBytes: number;
   /** A seal frame ends the file. */
   readonly sealed: boolean;
@@ -63,7 +63,8 @@ export type TakeCommits = (payload: Buffer, lsnNext: number, bad: (why: string) 
 
 /**
  * Reads one log file and calls `entry` for everything in it, in order, checking the chain and that LSNs are dense.
- * With `commits`, versions go there, frame by frame, instead of one by one. An unfinished end is accepted only when `tornAllowed`.
+ * With `commits`, versions go there, frame by frame, instead of one by one. An unfinished end, and zeros that were written ahead, are
+ * accepted only when `tornAllowed`.
  * @throws log-corrupt with byte and newest good LSN, format-version
  */
 export const scanLogFile = (
@@ -92,6 +93,7 @@ export const scanLogFile = (
   while (at < bytes.length) {
     const frame = frameAt(bytes, at, chain, seed);
     if ('why' in frame) {
+      if (tornAllowed && endOfContent(bytes, at) === at) break;
       if (
         !tornAllowed ||
         sealed ||
@@ -108,5 +110,12 @@ export const scanLogFile = (
     at += frame.bytes;
   }
   if (!tornAllowed && !sealed) throw bad('the seal is missing');
-  return { header, goodBytes: at, tornBytes: bytes.length - at, sealed, chain, lsnNext };
+  return { header, goodBytes: at, tornBytes: endOfContent(bytes, at) - at, sealed, chain, lsnNext };
+};
+
+/** Where the zeros begin with which a file ends: not below `from`. */
+const endOfContent = (bytes: Buffer, from: number): number => {
+  let end = bytes.length;
+  while (end > from && bytes[end - 1] === 0) end--;
+  return end;
 };

@@ -3,6 +3,7 @@ import type { ZodType } from 'zod';
 import type { LogClock, LogEntry, LogEvent, LogVersion } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
 import { IMAGE_BYTES_MAX } from '../engine/image.ts';
+import { writeU48 } from '../engine/state-record.ts';
 import { unpackBytes } from './envelope.ts';
 import { logClockSchema, logEventSchema, misfit } from './schema.ts';
 
@@ -29,11 +30,36 @@ export interface LogFileHeader {
   readonly chain: number;
 }
 
-/** Collects frames of one write. crc32 runs over the chain so far, so no frame fits anywhere but where it was written. */
+/** The bytes of a text that is mostly the same as the one before. */
+class LastText {
+  #text = '';
+  #bytes = Buffer.alloc(0);
+
+  of(text: string): Buffer {
+    if (text !== this.#text) {
+      this.#bytes = Buffer.from(text, 'utf8');
+      this.#text = text;
+    }
+    return this.#bytes;
+  }
+}
+
+const BUFFER_BYTES = 64 * 1024;
+/** A buffer that one large write has made larger than this is not kept. */
+const KEPT_BYTES_MAX = 8 * 1024 * 1024;
+
+/**
+ * Collects frames of one write. crc32 runs over the chain so far, so no frame fits anywhere but where it was written.
+ * Two buffers take turns: while the bytes of one are being written, the other collects. A new one for each write would be
+ * garbage outside the heap, which the collector pays for with many times the cost of the write.
+ */
 export class FrameBuffer {
-  #bytes = Buffer.allocUnsafeSlow(64 * 1024);
+  #bytes = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #other = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   #used = 0;
   #frameStart = -1;
+  readonly #namespace = new LastText();
+  readonly #set = new LastText();
   readonly #seed: number;
   chain: number;
 
@@ -46,10 +72,12 @@ export class FrameBuffer {
     return this.#used;
   }
 
-  /** Bytes collected so far; the buffer is empty afterwards and must not be reused before they are written. */
+  /** Bytes collected so far; the buffer is empty afterwards. They stay as they are until the next call. */
   take(): Buffer {
-    const bytes = this.#bytes.subarray(0, this.#used);
-    this.#bytes = Buffer.allocUnsafeSlow(Math.max(64 * 1024, Math.min(this.#bytes.length, 4 * 1024 * 1024)));
+    const full = this.#bytes;
+    const bytes = full.subarray(0, this.#used);
+    this.#bytes = this.#other;
+    this.#other = full.length > KEPT_BYTES_MAX ? Buffer.allocUnsafeSlow(BUFFER_BYTES) : full;
     this.#used = 0;
     return bytes;
   }
@@ -64,15 +92,15 @@ export class FrameBuffer {
   }
 
   version(v: LogVersion): void {
-    const namespace = Buffer.from(v.namespace, 'utf8');
-    const set = Buffer.from(v.set, 'utf8');
+    const namespace = this.#namespace.of(v.namespace);
+    const set = this.#set.of(v.set);
     const image = v.image;
     this.#need(55 + namespace.length + set.length + (image?.length ?? 0));
     const b = this.#bytes;
     let at = this.#used;
     b[at++] = (image === undefined ? 1 : 0) | (v.batchMore ? 2 : 0);
-    at = b.writeUIntLE(v.lsn, at, 6);
-    at = b.writeUIntLE(v.ts, at, 6);
+    at = writeU48(b, v.lsn, at);
+    at = writeU48(b, v.ts, at);
     at = b.writeUInt16LE(v.generation, at);
     at = b.writeUInt32LE(v.voidTime, at);
     b.set(v.digest, at);

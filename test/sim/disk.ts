@@ -4,7 +4,7 @@
  */
 import { dirname } from 'node:path';
 import type { HeldLock, Locks } from '../../engine/directory-lock.ts';
-import type { FileStat, Files, OpenFile, ReadableFile } from '../../engine/files.ts';
+import type { FileStat, Files, OpenFile, ReadableFile, SyncedFile } from '../../engine/files.ts';
 import { encodeArchived } from '../../wal/archived.ts';
 import type { Rng } from '../model/rng.ts';
 import { damaged } from './damage.ts';
@@ -28,6 +28,8 @@ interface NameChange {
 }
 
 const SECTOR_BYTES = 512;
+/** Zeros that are written ahead, as the real file layer does it, only fewer. */
+const AHEAD_BYTES = 700;
 const WRITE_FAULTS: readonly Fault[] = ['before', 'after', 'torn'];
 const SYNC_FAULTS: readonly Fault[] = ['before', 'after'];
 const READ_FAULTS: readonly Fault[] = ['before'];
@@ -122,6 +124,53 @@ export class Disk {
         ),
       close: () => call('close', path, () => undefined, []),
     });
+    const synced = (inode: Inode, path: string, start: number): SyncedFile => {
+      let end = start;
+      return {
+        append: (bytes) => {
+          const data = Buffer.from(bytes);
+          const at = end;
+          const write = (n: number): void => {
+            const before = inode.bytes;
+            const ahead = Buffer.alloc(at + n > before.length ? AHEAD_BYTES : 0);
+            const after = before.subarray(at + n + ahead.length);
+            inode.bytes = Buffer.concat([before.subarray(0, at), data.subarray(0, n), ahead, after]);
+          };
+          const writeUnsynced = (n: number): void => {
+            write(n);
+            inode.dropped = [...(inode.dropped ?? []), { start: at, end: at + n }];
+          };
+          const effect = (): void => {
+            end = at + data.length;
+            if (this.mutant.syncLies && isOfLog(path)) writeUnsynced(data.length);
+            else {
+              write(data.length);
+              inode.synced = inode.bytes.length;
+            }
+          };
+          return call(
+            `append and sync ${data.length} to`,
+            path,
+            effect,
+            ['before', 'after', 'torn', 'dropped'],
+            {
+              tear: () => writeUnsynced(data.length >>> 1),
+              drop: () => writeUnsynced(data.length),
+            },
+          );
+        },
+        close: () =>
+          call(
+            'close',
+            path,
+            () => {
+              inode.bytes = inode.bytes.subarray(0, end);
+              inode.synced = Math.min(inode.synced, end);
+            },
+            SYNC_FAULTS,
+          ),
+      };
+    };
     const readable = (inode: Inode, path: string): ReadableFile => ({
       stat: async () => fileStat(inode),
       readAt: (into, at) =>
@@ -143,6 +192,8 @@ export class Disk {
           SYNC_FAULTS,
         ),
       openAppend: (path) => call('open', path, () => open(this.#inode(path), path), READ_FAULTS),
+      openSynced: (path, start) =>
+        call('open', path, () => synced(this.#inode(path), path, start), READ_FAULTS),
       read: (path) =>
         call(
           'read',
@@ -274,7 +325,8 @@ const fileStat = (inode: Inode): FileStat => ({
 
 const tornInode = ({ id, bytes, synced, dropped }: Inode, rng: Rng): Inode => {
   const left = Buffer.from(bytes.subarray(0, rng.int(synced, bytes.length)));
-  for (const { start, end } of dropped ?? []) left.fill(0, start, Math.min(end, left.length));
+  for (const { start, end } of dropped ?? [])
+    left.fill(0, Math.min(start, left.length), Math.min(end, left.length));
   for (let at = synced; at < left.length; ) {
     const end = Math.min(left.length, (Math.floor(at / SECTOR_BYTES) + 1) * SECTOR_BYTES);
     if (rng.chance(0.1)) left.fill(0, at, end);

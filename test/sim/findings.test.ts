@@ -46,7 +46,7 @@ test('S2: what a sync that failed has dropped is not built upon (seed 6)', async
     log.append([version(1)]);
     await log.sync();
     log.append([version(2)]);
-    scheduler.decide = (label) => (label.startsWith('sync /engine/log') ? 'dropped' : undefined);
+    scheduler.decide = (label) => (label.startsWith('append and sync') ? 'dropped' : undefined);
     await assert.rejects(log.sync(), { id: 'log-full' });
     scheduler.decide = undefined;
   });

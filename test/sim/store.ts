@@ -73,6 +73,15 @@ export class SimStore implements RecordStore {
     return value && Buffer.from(value);
   }
 
+  peek(key: Buffer): Buffer | undefined {
+    return this.get(key);
+  }
+
+  /** Few, so that what waits is applied in several transactions. */
+  get changesMax(): number {
+    return 50;
+  }
+
   apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
     return this.#process.call(
       `apply ${changes.length} up to ${meta.appliedLsn}`,

@@ -40,6 +40,19 @@ const failing = (fail: { on?: 'append' | 'sync'; code: string }): Files => {
     ...nodeFiles,
     createNew: async (path) => wrap(await nodeFiles.createNew(path)),
     openAppend: async (path) => wrap(await nodeFiles.openAppend(path)),
+    openSynced: async (path, start) => {
+      const file = await nodeFiles.openSynced(path, start);
+      return {
+        append: async (bytes) => {
+          if (fail.on === 'append') await file.append(bytes.subarray(0, bytes.length >> 1));
+          // a sync that fails leaves what was written
+          if (fail.on === 'sync') await file.append(bytes);
+          if (fail.on) throw errnoError(fail.code);
+          await file.append(bytes);
+        },
+        close: () => file.close(),
+      };
+    },
   };
 };
 

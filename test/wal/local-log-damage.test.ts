@@ -95,7 +95,7 @@ describe('local log: damage is refused, and the evidence kept', () => {
     log.append(batch(1, 3));
     await log.sync();
     const path = logPath(1, 'open');
-    const acknowledged = files.bytesOf(path).length;
+    const acknowledged = files.contentOf(path).length;
     log.append([version(4)]);
     await log.sync();
     const whole = files.bytesOf(path);

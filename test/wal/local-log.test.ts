@@ -29,7 +29,7 @@ const sample = async () => {
       frameEnds.add(all.length);
     }
     await log.sync();
-    synced.push({ bytes: files.bytesOf(logPath(2, 'open')).length, entries: all.length });
+    synced.push({ bytes: files.contentOf(logPath(2, 'open')).length, entries: all.length });
   };
   await step(() => put([version(5)]));
   await step(
@@ -143,17 +143,58 @@ describe('local log: torn tails', () => {
     }
   });
 
-  test('zeros after the last frame, as an interrupted write leaves them, are cut off', async () => {
+  test('zeros after the last frame, written ahead or left by an interrupted write, are cut off and are nothing torn', async () => {
     const { files, all } = await sample();
     const path = logPath(2, 'open');
-    for (const zeros of [1, 23, 24, 25, 512, 4096]) {
-      const torn = files.copy();
-      torn.put(path, Buffer.concat([files.bytesOf(path), Buffer.alloc(zeros)]));
-      const { entries, recovery } = await openLog(torn);
+    const content = files.contentOf(path);
+    assert.ok(files.bytesOf(path).length > content.length, 'the file layer writes zeros ahead');
+    for (const zeros of [0, 1, 23, 24, 25, 512, 4096]) {
+      const left = files.copy();
+      left.put(path, Buffer.concat([content, Buffer.alloc(zeros)]));
+      const { entries, recovery } = await openLog(left);
       assert.deepEqual(entries, all);
-      assert.equal(recovery.tornBytes, zeros);
-      assert.equal(torn.bytesOf(path).length, files.bytesOf(path).length);
+      assert.equal(recovery.tornBytes, 0);
+      assert.deepEqual(left.bytesOf(path), content);
     }
+  });
+
+  test('an append that was torn among the zeros before it: the good frames stay, the rest is counted and cut off', async () => {
+    const { files, all } = await sample();
+    const path = logPath(2, 'open');
+    const content = files.contentOf(path);
+    for (const torn of [1, 24, 40]) {
+      const left = files.copy();
+      const garbage = Buffer.alloc(torn, 0xee);
+      left.put(path, Buffer.concat([content, garbage, Buffer.alloc(300)]));
+      const { entries, recovery } = await openLog(left);
+      assert.deepEqual(entries, all);
+      assert.equal(recovery.tornBytes, torn);
+      assert.deepEqual(left.bytesOf(path), content);
+    }
+  });
+
+  test('L3: a seal whose file was not cut yet is a sealed file; anything but zeros after the seal is corruption', async () => {
+    const files = new MemoryFiles();
+    const { log } = await openLog(files);
+    log.append([version(1)]);
+    files.before = (operation) => {
+      if (operation === 'truncate') throw errnoError('EIO');
+    };
+    await assert.rejects(log.seal(clock(1)));
+    files.before = () => undefined;
+    const path = logPath(1, 'open');
+    const [content, whole] = [files.contentOf(path), files.bytesOf(path)];
+    assert.ok(whole.length > content.length);
+    const again = files.afterKill();
+    assert.deepEqual((await openLog(again)).entries, versionsOf([version(1)]));
+    assert.deepEqual(again.namesIn(DIR), [logFileName(1, true)]);
+    assert.deepEqual(again.bytesOf(logPath(1, 'wal')), content);
+    const odd = files.afterKill();
+    odd.put(path, Buffer.concat([content, Buffer.of(0, 1), Buffer.alloc(30)]));
+    await assert.rejects(openLog(odd), (e) => isPitrError(e, 'log-corrupt'));
+    const sealed = again.afterKill();
+    sealed.put(logPath(1, 'wal'), whole);
+    await assert.rejects(openLog(sealed), (e) => isPitrError(e, 'log-corrupt'), 'zeros in a sealed file');
   });
 
   test('frames appended during a seal do not claim that their new file was synced: its torn start is a torn tail', async () => {

@@ -3,7 +3,7 @@
  * can be made the last one, so that a test stops a writer between any two.
  */
 import { dirname, join } from 'node:path';
-import type { FileStat, Files, OpenFile, ReadableFile } from '../../engine/files.ts';
+import type { FileStat, Files, OpenFile, ReadableFile, SyncedFile } from '../../engine/files.ts';
 
 /** Bytes that were written at `at` and not synced yet. */
 export interface UnsyncedWrite {
@@ -18,6 +18,8 @@ interface Inode {
   /** In order, since then. */
   writes: UnsyncedWrite[];
   mode: number;
+  /** Where the content of a file with zeros ahead ends. */
+  content?: number;
 }
 
 /** A change of names that its folder has not synced yet. */
@@ -47,6 +49,9 @@ export interface PowerCut {
   readonly dirs: ReadonlySet<string>;
 }
 
+/** Zeros that are written ahead, as the real file layer does it, only fewer. */
+const AHEAD_BYTES = 100;
+
 const failure = (code: string): Error => Object.assign(new Error(code), { code });
 
 /** Operations that change something: those after which a crash is worth trying. */
@@ -56,6 +61,7 @@ export type Operation =
   | 'sync'
   | 'close'
   | 'openAppend'
+  | 'openSynced'
   | 'rename'
   | 'link'
   | 'remove'
@@ -129,8 +135,11 @@ export class MemoryFiles implements Files {
   /** The plain power cut: durable names, and of each file its synced bytes; `keep` chooses how many of those appended since. */
   afterPowerCut(keep: (unsynced: number) => number): MemoryFiles {
     const content = new Map<string, Buffer>();
-    for (const [path, { bytes, durable }] of this.#durable)
-      content.set(path, Buffer.from(bytes.subarray(0, durable.length + keep(bytes.length - durable.length))));
+    for (const [path, { bytes, durable, writes }] of this.#durable) {
+      const start = Math.min(durable.length, ...writes.map((w) => w.at));
+      const kept = bytes.subarray(0, start + keep(bytes.length - start));
+      content.set(path, Buffer.concat([kept, durable.subarray(kept.length)]));
+    }
     return new MemoryFiles(content, this.#dirs);
   }
 
@@ -141,6 +150,12 @@ export class MemoryFiles implements Files {
 
   bytesOf(path: string): Buffer {
     return this.#inode(path).bytes;
+  }
+
+  /** Bytes of a file without the zeros that were written ahead of it. */
+  contentOf(path: string): Buffer {
+    const { bytes, content } = this.#inode(path);
+    return bytes.subarray(0, content);
   }
 
   put(path: string, bytes: Buffer): void {
@@ -173,6 +188,35 @@ export class MemoryFiles implements Files {
   async openAppend(path: string): Promise<OpenFile> {
     this.#step('openAppend', path);
     return this.#open(this.#inode(path), path);
+  }
+
+  async openSynced(path: string, start: number): Promise<SyncedFile> {
+    this.#step('openSynced', path);
+    const inode = this.#inode(path);
+    let end = start;
+    return {
+      append: async (bytes) => {
+        this.#step('append', path);
+        // a real write reads the buffer later
+        await Promise.resolve();
+        const before = inode.bytes;
+        const ahead = end + bytes.length > before.length ? AHEAD_BYTES : 0;
+        const written = Buffer.concat([bytes, Buffer.alloc(ahead)]);
+        inode.writes.push({ at: end, bytes: written });
+        const after = before.subarray(end + written.length);
+        inode.bytes = Buffer.concat([before.subarray(0, end), written, after]);
+        this.#step('sync', path);
+        end += bytes.length;
+        inode.content = end;
+        this.#sync(inode);
+      },
+      close: async () => {
+        this.#step('truncate', path);
+        inode.bytes = inode.bytes.subarray(0, end);
+        this.#sync(inode);
+        this.#step('close', path);
+      },
+    };
   }
 
   async read(path: string): Promise<Buffer> {

@@ -27,15 +27,18 @@ test("another engine's log in a blob, torn in the last write, is a torn tail and
   const { log } = await openLog(files);
   log.append([version(1)]);
   await log.sync();
-  const durable = files.bytesOf(logPath(1, 'open')).length;
+  const durable = files.contentOf(logPath(1, 'open')).length;
   log.append([version(2, { image: blob })]);
   await log.sync();
-  const bytes = files.bytesOf(logPath(1, 'open'));
+  const bytes = files.contentOf(logPath(1, 'open'));
   // one byte of the write that was under way never arrived
   bytes[durable + 60] ^= 0xff;
   const again = await openLog(files);
   assert.deepEqual(again.entries, versionsOf([version(1)]));
-  assert.equal(again.recovery.tornBytes, bytes.length - durable);
+  // zeros at the end are not told from those that were written ahead
+  const end = bytes.findLastIndex((b) => b !== 0) + 1;
+  assert.ok(bytes.length - end < 4);
+  assert.equal(again.recovery.tornBytes, end - durable);
 });
 
 test('a segment takes more sets than 16 bits can number', () => {
