@@ -92,6 +92,8 @@ export class CommitLoop {
   #pendingChanges: StoreChange[] = [];
   #pendingLsns: number[] = [];
   #failure: unknown;
+  /** The failure is one of the store: nothing is applied any more. */
+  #storeFailed = false;
   readonly #overlay = new Map<string, Overlay>();
 
   constructor(options: {
@@ -228,12 +230,16 @@ export class CommitLoop {
     });
   }
 
-  /** Resolves when everything handed over before the call is durable and in the store; later commits and seals do not delay it. */
+  /**
+   * Resolves when everything handed over before the call is durable and in the store; later commits and seals do not delay it.
+   * After a failure of the log: when everything that is durable is in the store.
+   */
   drain(): Promise<void> {
-    if (this.#failure) return Promise.reject(this.#failure);
-    if (this.#appliedLsn >= this.#lastLsn) return Promise.resolve();
+    if (this.#storeFailed) return Promise.reject(this.#failure);
+    const lsn = this.#failure ? this.#durableLsn : this.#lastLsn;
+    if (this.#appliedLsn >= lsn) return Promise.resolve();
     return new Promise<void>((resolve, reject) => {
-      this.#drainWaiters.push({ lsn: this.#lastLsn, resolve, reject });
+      this.#drainWaiters.push({ lsn, resolve, reject });
       this.#applyNow();
     });
   }
@@ -345,7 +351,7 @@ export class CommitLoop {
   #applyNow(): void {
     clearTimeout(this.#applyTimer);
     this.#applyTimer = undefined;
-    if (this.#applyQueue.length > 0 && !this.#failure) this.#applying ??= this.#apply();
+    if (this.#applyQueue.length > 0 && !this.#storeFailed) this.#applying ??= this.#apply();
   }
 
   async #apply(): Promise<void> {
@@ -365,8 +371,10 @@ export class CommitLoop {
             if (this.#overlay.get(key)?.lsn === group.lsns[i]) this.#overlay.delete(key);
           });
       }
-    } catch (error) {
-      this.#fail(error, []);
+    } catch (cause) {
+      this.#storeFailed = true;
+      const why = (cause as NodeJS.ErrnoException).code ?? String((cause as Error).message ?? cause);
+      this.#fail(new PitrError('store-full', { dir: this.#store.dir, why }, { cause }), []);
     }
     this.#applying = undefined;
   }

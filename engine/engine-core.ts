@@ -22,6 +22,7 @@ import { IMAGE_BYTES_MAX } from './image.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
 import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
+import type { Spool, SpoolStatus } from './spool.ts';
 import { encodeState, isExpired, state } from './state-record.ts';
 import { addToDigest, partitionOfKey, type Store, type StoreMeta } from './store.ts';
 import { inOneShard, type Transfer, withTransfer } from './transfer.ts';
@@ -57,6 +58,8 @@ export class EngineCore {
   #gate: Promise<void> | undefined;
   #sealTimer: NodeJS.Timeout | undefined;
   #sealing: Promise<void> | undefined;
+  #trimming: Promise<void> = Promise.resolve();
+  #spool: Spool | undefined;
   #closed = false;
 
   protected constructor(parts: EngineParts) {
@@ -92,6 +95,14 @@ export class EngineCore {
 
   /** Opens the door for other processes and starts the seal timer. */
   protected async start(): Promise<void> {
+    this.#spool = await this.#options.openSpool?.({
+      log: this.#log,
+      seal: () => this.seal(),
+      trim: async () => {
+        this.#check();
+        await this.#trim();
+      },
+    });
     if (this.#options.door !== false) this.#door = await DoorServer.open(this.dir, doorOf(this));
     const sealMs = this.#options.sealMs ?? 1000;
     if (sealMs > 0) {
@@ -131,9 +142,20 @@ export class EngineCore {
     return this.#log.bytes;
   }
 
+  /** Why no write succeeds any more, as id and sentence; null while all is well. Reads go on. */
+  get failure(): { readonly id: string; readonly message: string } | null {
+    const { failure } = this.#loop;
+    return failure instanceof PitrError ? { id: failure.id, message: failure.message } : null;
+  }
+
+  /** How the log stands to its quota; undefined without archive, where nothing waits. */
+  get spool(): SpoolStatus | undefined {
+    return this.#spool?.status();
+  }
+
   /** The durable state of a record, or undefined when it is absent or expired. @throws partition-not-owned */
   async get(key: RecordKey): Promise<EngineRecord | undefined> {
-    this.#check();
+    this.#checkOpen();
     const id = resolveKey(key);
     if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
     const value = this.#loop.durable(id.storeKey.toString('latin1'), id.storeKey);
@@ -173,7 +195,7 @@ export class EngineCore {
   async *scan(
     options: { namespace?: string; set?: string; partitions?: PartitionSet } = {},
   ): AsyncGenerator<EngineRecord> {
-    this.#check();
+    this.#checkOpen();
     await this.#loop.drain();
     this.#checkOpen();
     const nowMs = this.#nowMs();
@@ -432,15 +454,19 @@ export class EngineCore {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#sealTimer);
+    this.#spool?.wake();
     try {
       await this.#gate;
       await this.#sealing;
-      if (!this.#loop.failure) {
+      // what is durable goes into the store also when the log failed: nothing may be under way when it is closed
+      if (this.#loop.failure) await this.#loop.drain().catch(() => undefined);
+      else {
         await this.#loop.seal();
         await this.#loop.drain();
         await this.#store.flushed();
         await this.#trim();
       }
+      await this.#trimming;
     } finally {
       await this.#door?.close();
       await this.#log.close();
@@ -454,7 +480,7 @@ export class EngineCore {
   async #write(ops: readonly WriteOp[]): Promise<WriteOutcome[]> {
     const loop = this.#loop;
     // nothing waits between the last look and the staging below: of many who were woken together each must look again
-    for (let wait = this.#gate ?? loop.room(); wait; wait = this.#gate ?? loop.room()) await wait;
+    for (let wait = this.#wait(); wait; wait = this.#wait()) await wait;
     this.#check();
     for (const { id } of ops) if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
     if (ops.length === 0) return [];
@@ -510,6 +536,12 @@ export class EngineCore {
       generation: result.generation,
       found: before !== undefined && !isExpired(state.voidTime(before), ts),
     }));
+  }
+
+  /** What a write has to wait for: an exclusive step, memory, or the log's quota. */
+  #wait(): Promise<void> | undefined {
+    if (this.#closed || this.#loop.failure) return undefined;
+    return this.#gate ?? this.#loop.room() ?? this.#spool?.room();
   }
 
   /** Keys of matching records and their part of the digest; changes nothing. */
@@ -581,11 +613,17 @@ export class EngineCore {
     return new PitrError('partition-not-owned', { partition, stream: this.identity.stream, owner });
   }
 
-  async #trim(): Promise<void> {
+  /** One at a time: a seal of the timer and one on request may end together. */
+  #trim(): Promise<void> {
+    const trimmed = this.#trimming.then(() => this.#trimNow());
+    this.#trimming = trimmed.catch(() => undefined);
+    return trimmed;
+  }
+
+  async #trimNow(): Promise<void> {
     const applied = this.#loop.appliedLsn;
     await this.#store.flushed();
-    const archived = this.#options.archivedLsn ? await this.#options.archivedLsn() : Number.POSITIVE_INFINITY;
-    await this.#log.trim(Math.min(applied, archived));
+    await this.#log.trim(this.#spool ? await this.#spool.trimTo(applied) : applied);
   }
 
   #nowMs(): number {

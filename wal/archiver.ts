@@ -16,6 +16,7 @@ import { writeArchived } from './archived.ts';
 import { type Gap, HEAD_MARKS_MAX, type Head, replaceRuns, runOf } from './catalog.ts';
 import { FANOUT, mergeRuns, runsToMerge } from './compaction.ts';
 import { Continuity } from './continuity.ts';
+import { withCause } from './dropped.ts';
 import { Engine } from './engine.ts';
 import { HeldHead } from './held-head.ts';
 import { LOG_DIR } from './local-log.ts';
@@ -339,7 +340,8 @@ export class Archiver {
     const batch = new LogReader(this.identity, head);
     await batch.readFiles(dir, waiting, this.#files);
     if (batch.sequence === 0) return undefined;
-    const { clock, gap } = batch;
+    const { clock } = batch;
+    const gap = batch.gap && (await withCause(batch.gap, dir, this.#files));
     if (!clock)
       throw new PitrError('log-corrupt', { path: dir, offset: 0, why: 'a sealed file without clock frame' });
     let next: Head = {

@@ -15,8 +15,9 @@ import {
 import { openEngineParts } from '../engine/open-engine.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { Archive } from './archive.ts';
-import { readArchived } from './archived.ts';
 import { LOG_DIR, LocalLog } from './local-log.ts';
+import { LogSpool } from './log-spool.ts';
+import type { SpoolSettings } from './spool-settings.ts';
 import {
   currentTimeline,
   ownedPartitions,
@@ -25,10 +26,12 @@ import {
   withEngine,
 } from './timeline.ts';
 
-export interface EngineOptions extends Omit<EngineCoreOptions, 'openLog' | 'archivedLsn' | 'ownerOf'> {
+export interface EngineOptions extends Omit<EngineCoreOptions, 'openLog' | 'openSpool' | 'ownerOf'> {
   /** Shards of the running digest when the directory is new. Default 16. */
   readonly shards?: number;
   readonly files?: Files;
+  /** Quota of the log that waits for the archive; wins over what is set for the directory. */
+  readonly spool?: Partial<SpoolSettings>;
 }
 
 export interface InitOptions {
@@ -117,7 +120,17 @@ export class Engine extends EngineCore {
       openLog: (o) => LocalLog.open({ ...o, ...(options.files ? { files: options.files } : {}) }),
       ...(identity.archive
         ? {
-            archivedLsn: async () => (await readArchived(dir)).lsn,
+            openSpool: (parts) =>
+              LogSpool.open(
+                {
+                  dir,
+                  engineId: identity.engineId,
+                  ...(options.spool ? { settings: options.spool } : {}),
+                  ...(options.files ? { files: options.files } : {}),
+                  ...(options.clock ? { clock: options.clock } : {}),
+                },
+                parts,
+              ),
             ownerOf: async (partition: number) => ownerIn(identity, partition),
           }
         : {}),
