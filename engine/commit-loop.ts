@@ -371,10 +371,9 @@ export class CommitLoop {
             if (this.#overlay.get(key)?.lsn === group.lsns[i]) this.#overlay.delete(key);
           });
       }
-    } catch (cause) {
+    } catch (error) {
       this.#storeFailed = true;
-      const why = (cause as NodeJS.ErrnoException).code ?? String((cause as Error).message ?? cause);
-      this.#fail(new PitrError('store-full', { dir: this.#store.dir, why }, { cause }), []);
+      this.#fail(error, []);
     }
     this.#applying = undefined;
   }

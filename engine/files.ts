@@ -2,7 +2,7 @@
  * The few file operations on which durability depends, behind one interface, so that a test can drop, tear and fail them.
  * Everything the local log and the directory archive write goes through here; plain reads of configuration need not.
  */
-import { constants } from 'node:fs';
+import { constants, fstatSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { dirname } from 'node:path';
 
@@ -48,8 +48,11 @@ class NodeFile implements OpenFile {
     }
   }
 
-  sync(): Promise<void> {
-    return this.#handle.datasync();
+  async sync(): Promise<void> {
+    await this.#handle.datasync();
+    // a file that was deleted takes writes and syncs as before, and none of it is ever found again; 2 µs
+    if (fstatSync(this.#handle.fd).nlink === 0)
+      throw Object.assign(new Error('the file was deleted while it was open'), { code: 'ENOENT' });
   }
 
   close(): Promise<void> {

@@ -49,6 +49,8 @@ export class Store {
   readonly #meta: Database<StoreMeta, string>;
 
   readonly #bulk: boolean;
+  /** Rejected by the first transaction that fails. */
+  readonly #failed = Promise.withResolvers<never>();
   #closed = false;
 
   private constructor(
@@ -63,6 +65,7 @@ export class Store {
     this.#root = root;
     this.#env = env;
     this.#meta = meta;
+    this.#failed.promise.catch(() => undefined);
   }
 
   /**
@@ -82,6 +85,8 @@ export class Store {
         encoding: 'binary',
         readOnly: options.readOnly ?? false,
         maxDbs: 4,
+        // with it LMDB holds a promise of its own for each turn, and when a commit fails that unheard one ends the process
+        eventTurnBatching: false,
         // a bulk load is worth nothing before its end, so only the end is synced: see flushed
         noSync: options.bulk ?? false,
       });
@@ -97,7 +102,9 @@ export class Store {
       return store;
     } catch (cause) {
       void root?.close();
-      throw new PitrError('store-corrupt', { dir, why: String((cause as Error).message) }, { cause });
+      const why = String((cause as Error).message);
+      if (isRefusedBySystem(why)) throw new PitrError('io', { op: 'open', path: dir, why }, { cause });
+      throw new PitrError('store-corrupt', { dir, why }, { cause });
     }
   }
 
@@ -110,15 +117,27 @@ export class Store {
     return this.#env.getBinary(key);
   }
 
-  /** Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}. */
+  /**
+   * Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}.
+   * @throws store-full; then nothing of it is there
+   */
   async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
-    await this.#env.batch(() => {
-      for (const { key, value } of changes) {
-        if (value) this.#env.put(key, value);
-        else this.#env.remove(key);
-      }
-      this.#meta.put(META_KEY, meta);
-    });
+    // every single write rejects too when the transaction fails: unheard, that would end the process
+    let heard: Promise<unknown> | undefined;
+    const hear = (write: Promise<unknown>): void => {
+      if (write !== heard) write.catch(() => undefined);
+      heard = write;
+    };
+    try {
+      await this.#env.batch(() => {
+        for (const { key, value } of changes) hear(value ? this.#env.put(key, value) : this.#env.remove(key));
+        hear(this.#meta.put(META_KEY, meta));
+      });
+    } catch (cause) {
+      const error = new PitrError('store-full', { dir: this.dir, why: await reasonOf(cause) }, { cause });
+      this.#failed.reject(error);
+      throw error;
+    }
     this.#env.resetReadTxn();
   }
 
@@ -133,9 +152,10 @@ export class Store {
     });
   }
 
-  /** Resolves when everything applied before the call is on disk. */
+  /** Resolves when everything applied before the call is on disk. @throws store-full when a transaction has failed */
   async flushed(): Promise<void> {
-    await this.#env.flushed;
+    // LMDB never settles its own after a failed commit
+    await Promise.race([this.#env.flushed, this.#failed.promise]);
     if (!this.#bulk) return;
     const file = await fs.open(join(this.dir, 'data.mdb'), 'r');
     try {
@@ -214,11 +234,23 @@ export class Store {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await this.#root.close();
+    // after a failed commit LMDB waits for ever; the process keeps the map then, and opening it again uses it
+    await Promise.race([this.#root.close(), this.#failed.promise.catch(() => undefined)]);
     const environment = environments.get(this.dir);
     if (environment && --environment.users === 0) environments.delete(this.dir);
   }
 }
+
+/** LMDB says only that a commit failed; the system's reason is in a promise, which may never be settled. */
+const reasonOf = async (cause: unknown): Promise<string> => {
+  const { commitError, message } = cause as Error & { commitError?: Promise<never> };
+  const known = commitError?.catch((error: Error) => error.message);
+  return (await Promise.race([known, new Promise<undefined>(setImmediate)])) ?? String(message ?? cause);
+};
+
+/** The system's reasons not to let a store be opened that say nothing about what is in it. */
+const isRefusedBySystem = (why: string): boolean =>
+  /permission denied|read-only|no space|not permitted|quota/i.test(why);
 
 const seeds = new Map<string, number>();
 

@@ -84,6 +84,15 @@ export class Archive {
     return Archive.open(store, options);
   }
 
+  /**
+   * An archive that is away for a while must not be taken for an empty one: the mount point of an unmounted file system is a
+   * directory without anything. Asked before anything is written, and whenever something that should be there is not.
+   * @throws archive-not-found, archive-mismatch
+   */
+  async assertHere(): Promise<void> {
+    this.#mine(this.url, (await Archive.open(this.store)).id);
+  }
+
   async timelines(): Promise<Timelines> {
     return (await this.#timelines()).value;
   }
@@ -114,7 +123,7 @@ export class Archive {
 
   async head(timeline: string, stream: string): Promise<Tagged<Head> | undefined> {
     const name = this.headName(timeline, stream);
-    const found = await this.store.readSwap(name);
+    const found = await this.#readSwap(name);
     if (!found) return undefined;
     const value = decodeDocument<Head>('head', found.bytes, name);
     this.#mine(name, value.archive);
@@ -137,7 +146,7 @@ export class Archive {
     try {
       return await this.store.swap(name, expected, bytes);
     } catch (error) {
-      const now = await this.store.readSwap(name);
+      const now = await this.#readSwap(name);
       if (now?.bytes.equals(bytes)) return now.tag;
       if (now && isPitrError(error, 'cas-conflict')) {
         const current = decodeDocument<Head>('head', now.bytes, name);
@@ -163,6 +172,7 @@ export class Archive {
   async updateDocument<T>(kind: DocumentKind, name: string, change: (value: T | undefined) => T): Promise<T> {
     for (let tries = 0; tries < SWAP_TRIES_MAX; tries++) {
       const found = await this.readDocument<T>(kind, name);
+      if (!found) await this.assertHere();
       const next = change(found?.value);
       if (found && next === found.value) return next;
       if (await this.#swap(name, found?.tag, kind, next)) return next;
@@ -191,7 +201,7 @@ export class Archive {
   }
 
   async #timelines(): Promise<Tagged<Timelines>> {
-    const found = await this.store.readSwap(TIMELINES_OBJECT);
+    const found = await this.#readSwap(TIMELINES_OBJECT);
     if (!found) return { value: { archive: this.id, timelines: [] }, tag: undefined };
     const value = decodeDocument<Timelines>('timelines', found.bytes, TIMELINES_OBJECT);
     this.#mine(TIMELINES_OBJECT, value.archive);
@@ -204,10 +214,16 @@ export class Archive {
       await this.store.swap(name, tag, bytes);
       return true;
     } catch (error) {
-      if ((await this.store.readSwap(name))?.bytes.equals(bytes)) return true;
+      if ((await this.#readSwap(name))?.bytes.equals(bytes)) return true;
       if (isPitrError(error, 'cas-conflict')) return false;
       throw error;
     }
+  }
+
+  async #readSwap(name: string): Promise<{ bytes: Buffer; tag: string } | undefined> {
+    const found = await this.store.readSwap(name);
+    if (!found) await this.assertHere();
+    return found;
   }
 
   #mine(name: string, archive: string): void {

@@ -23,6 +23,7 @@ import { LOG_DIR } from './local-log.ts';
 import { logFilesIn } from './log-file.ts';
 import { LogReader } from './log-reader.ts';
 import { segmentOfLog } from './log-segment.ts';
+import { assertSameEngine, Outage, type OutageReport } from './outage.ts';
 import { segmentRefOf } from './segment-writer.ts';
 import { withEngine } from './timeline.ts';
 
@@ -100,6 +101,7 @@ export class Archiver {
   #stopped = false;
   #fenced: PitrError | undefined;
   readonly #continuity: Continuity;
+  readonly #outage: Outage;
 
   private constructor(
     dir: string,
@@ -118,6 +120,7 @@ export class Archiver {
     this.#clock = options.clock ?? systemClock;
     this.#held = held;
     this.#continuity = new Continuity(join(dir, LOG_DIR), this.#files);
+    this.#outage = new Outage(dir, this.#clock);
   }
 
   /** Takes the stream. @throws agent-busy, archive-not-found, archive-mismatch, usage when the engine has no archive */
@@ -156,6 +159,11 @@ export class Archiver {
   /** Set once another agent has taken the stream: this one does nothing any more but {@link close}. */
   get fenced(): PitrError | undefined {
     return this.#fenced;
+  }
+
+  /** Why and since when rounds fail; undefined while all is well. */
+  get outage(): OutageReport | undefined {
+    return this.#outage.report;
   }
 
   /** Watches the directory and archives what is sealed there until {@link close}. */
@@ -303,7 +311,7 @@ export class Archiver {
 
   /** Adopting seals a file, and a sealed file kicks: only the timer adopts, or the two would chase each other. */
   #kick(adopt: boolean): void {
-    if (this.#queued || this.#stopped || this.#fenced) return;
+    if (this.#queued || this.#stopped || this.#fenced || !this.#outage.isDue) return;
     this.#queued = true;
     this.#enqueue(async () => {
       this.#queued = false;
@@ -316,14 +324,23 @@ export class Archiver {
 
   async #work(adopt: boolean): Promise<void> {
     let failure: unknown;
-    // an engine that does not open any more is no reason to leave its sealed files unarchived
-    if (adopt)
-      await this.#adopt().catch((error) => {
-        failure = error;
-      });
-    await this.#archivePending();
-    await this.#compact(this.#options.fanout ?? FANOUT);
-    if (failure) throw failure;
+    let isShipped = false;
+    try {
+      await assertSameEngine(this.dir, this.identity);
+      // an engine that does not open any more is no reason to leave its sealed files unarchived
+      if (adopt)
+        await this.#adopt().catch((error) => {
+          failure = error;
+        });
+      await this.#archivePending();
+      isShipped = true;
+      await this.#compact(this.#options.fanout ?? FANOUT);
+      if (failure) throw failure;
+    } catch (error) {
+      if (!isPitrError(error, 'fenced')) await this.#outage.failed(error, isShipped);
+      throw error;
+    }
+    await this.#outage.ended();
   }
 
   async #shipNext(): Promise<number | undefined> {
@@ -337,6 +354,7 @@ export class Archiver {
     await this.#continuity.check(files, head);
     const waiting = files.filter((f) => f.sealed && f.sequence > head.sequence);
     if (waiting.length === 0) return undefined;
+    await this.archive.assertHere();
     const batch = new LogReader(this.identity, head);
     await batch.readFiles(dir, waiting, this.#files);
     if (batch.sequence === 0) return undefined;

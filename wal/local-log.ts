@@ -209,10 +209,15 @@ export class LocalLog implements CommitLog {
       sequence,
       ...first,
     } satisfies LogFileHeader);
-    await file.append(header);
-    // header and name are durable before the first frame, so an intact frame proves that the header was once whole
-    await file.sync();
-    await this.#files.syncDir(this.#dir);
+    try {
+      await file.append(header);
+      // header and name are durable before the first frame, so an intact frame proves that the header was once whole
+      await file.sync();
+      await this.#files.syncDir(this.#dir);
+    } catch (error) {
+      await file.close().catch(() => undefined);
+      throw error;
+    }
     this.#active = { file, path, sequence, bytes: header.length, syncedBytes: header.length };
     this.#lsnFirstActive = first.lsnFirst;
     return this.#active;

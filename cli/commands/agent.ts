@@ -118,7 +118,8 @@ const stopped = (...signals: AbortSignal[]): Promise<void> =>
 const anchor = async ({ log }: Session, archiver: Archiver): Promise<void> => {
   const { stream } = archiver.identity;
   try {
-    const base = archiver.fenced ? undefined : await anchorIfNeeded(archiver);
+    // what holds up the archiver would hold up a base copy too, and is said already
+    const base = archiver.fenced || archiver.outage ? undefined : await anchorIfNeeded(archiver);
     if (base) log.info({ stream, snapshot: base.id }, 'base copy taken');
   } catch (error) {
     log.error({ stream, error: String((error as Error).message ?? error) }, 'base copy failed');
@@ -170,6 +171,7 @@ const logEvent = ({ log }: Session, event: ArchiverEvent): void => {
     case 'error':
       log.error(
         { stream: event.stream, error: String((event.error as Error).message ?? event.error) },
+        // each time after a longer pause: see wal/outage.ts
         isPitrError(event.error, 'fenced')
           ? 'another agent has the stream'
           : 'archiving failed; trying again',
