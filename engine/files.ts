@@ -23,6 +23,7 @@ export interface Files {
   read(path: string): Promise<Buffer>;
   /** Names in a directory, sorted. @throws ENOENT as the system has it */
   list(dir: string): Promise<string[]>;
+  /** Makes one folder, durably; no harm if it is there. The one above must be: what vanished is not to come back half. */
   makeDir(dir: string): Promise<void>;
   /** Makes names created, renamed or removed in `dir` durable. */
   syncDir(dir: string): Promise<void>;
@@ -69,7 +70,9 @@ export const nodeFiles: Files = {
   read: (path) => fs.readFile(path),
   list: async (dir) => (await fs.readdir(dir)).sort(),
   makeDir: async (dir) => {
-    await fs.mkdir(dir, { recursive: true });
+    await fs.mkdir(dir).catch((error) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
     await nodeFiles.syncDir(dirname(dir));
   },
   syncDir: async (dir) => {

@@ -8,13 +8,13 @@ import { requireEngineDirs } from '../places.ts';
 import { formatIso } from '../render/units.ts';
 import { cronRuns, Schedule } from '../schedule.ts';
 import type { Runner, Session } from '../session.ts';
+import { keepSpoolSettings, withSpoolOptions } from '../spool.ts';
 
 /** How often the agent looks whether a base copy is due. */
 const ANCHOR_MS = 5000;
 
 export const registerAgent = (program: PitrCommand, runner: Runner): void => {
-  program
-    .command('agent')
+  withSpoolOptions(program.command('agent'))
     .about(
       'archive engine directories continuously',
       'The continuous archiving agent of one or more engine directories. It ships every sealed log file to the archive, states the ' +
@@ -55,6 +55,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
     await Promise.all(archivers.map((a) => a.close()));
   };
   try {
+    for (const { dir } of dirs) await keepSpoolSettings(session, dir);
     for (const { dir } of dirs)
       archivers.push(await Archiver.open(resolve(dir), { fanout: config.compact.fanout, onEvent }));
     if (options.once) {
