@@ -137,7 +137,7 @@ export const ERRORS = {
   'handover-incomplete': kind(
     54,
     (f) => `the archive does not know the whole state of stream ${f.stream}: ${f.why}`,
-    () => 'take a base copy first: the agent takes one of an engine that has its timeline to itself',
+    () => 'take a synthetic snapshot first, when the agent has taken its base copy (pitr snapshot list)',
   ),
 
   // 20: the archive

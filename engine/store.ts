@@ -122,16 +122,13 @@ export class Store {
    * @throws store-full; then nothing of it is there
    */
   async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
-    // every single write rejects too when the transaction fails: unheard, that would end the process
-    let heard: Promise<unknown> | undefined;
-    const hear = (write: Promise<unknown>): void => {
-      if (write !== heard) write.catch(() => undefined);
-      heard = write;
-    };
     try {
       await this.#env.batch(() => {
-        for (const { key, value } of changes) hear(value ? this.#env.put(key, value) : this.#env.remove(key));
-        hear(this.#meta.put(META_KEY, meta));
+        for (const { key, value } of changes) {
+          if (value) this.#env.put(key, value);
+          else this.#env.remove(key);
+        }
+        this.#meta.put(META_KEY, meta);
       });
     } catch (cause) {
       const error = new PitrError('store-full', { dir: this.dir, why: await reasonOf(cause) }, { cause });

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { ContentDigest } from '../engine/content-digest.ts';
 import { PitrError } from '../engine/errors.ts';
 import { readIdentity } from '../engine/identity.ts';
-import { DIGEST_BYTES } from '../engine/partition.ts';
+import { DIGEST_BYTES, PartitionSet } from '../engine/partition.ts';
 import { splitStateKey, state } from '../engine/state-record.ts';
 import { Store } from '../engine/store.ts';
 import type { Archive } from '../wal/archive.ts';
@@ -14,7 +14,7 @@ import { RunWriter } from '../wal/run-writer.ts';
 import { SEGMENT_RAW_BYTES, type SegmentRef } from '../wal/segment.ts';
 import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
 import { StateAt } from '../wal/state-at.ts';
-import { withEngine } from '../wal/timeline.ts';
+import { ownedPartitions, timelineOf, withEngine } from '../wal/timeline.ts';
 import type { LogRange, Snapshot, SnapshotEntry, SnapshotKind } from './manifest.ts';
 import { publishSnapshot, readSnapshot } from './snapshots.ts';
 import { planState, type StatePlan } from './state-plan.ts';
@@ -203,7 +203,8 @@ export const createBase = async (
   label?: string,
 ): Promise<SnapshotEntry> => {
   const identity = await readIdentity(dir);
-  await archive.updateTimelines((all) => withEngine(all, identity, archive.clock.nowMs()));
+  const all = await archive.updateTimelines((t) => withEngine(t, identity, archive.clock.nowMs()));
+  const owned = ownedPartitions(timelineOf(all, identity.timeline));
   const store = Store.open(dir, { readOnly: true });
   try {
     const { meta, records, done } = store.snapshot();
@@ -213,6 +214,8 @@ export const createBase = async (
           what: `the store is at LSN ${meta?.appliedLsn ?? 0}, before the seal at ${sealed.lsn}`,
         });
       const id = newSnapshotId(meta.lastTs);
+      // of one of several engines: the other partitions go on from what the archive has of them
+      const isWhole = owned.subtract(PartitionSet.parse(meta.partitions)).size === 0;
       const stream = { epoch: meta.epoch, stream: identity.stream, lsnStart: 0, lsnEnd: meta.appliedLsn + 1 };
       const segments = await writeStore(archive, identity.timeline, id, stream, store.namespaces(), records);
       const snapshot: Snapshot = {
@@ -223,6 +226,7 @@ export const createBase = async (
         kind: 'base',
         createdMs: archive.clock.nowMs(),
         coordinated: false,
+        ...(isWhole ? {} : { partitions: meta.partitions }),
         startTs: meta.lastTs,
         endTs: Math.max(meta.lastTs, sealed.ts),
         logAfterTs: sealed.ts,

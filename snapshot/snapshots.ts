@@ -40,7 +40,7 @@ export const readSnapshot = async (archive: Archive, entry: SnapshotEntry): Prom
  * @throws snapshot-exists when the label is taken
  */
 export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Promise<SnapshotEntry> => {
-  const { id, label, kind, timeline, parent, startTs, endTs, createdMs, records } = snapshot;
+  const { id, label, kind, timeline, parent, startTs, endTs, createdMs, records, partitions } = snapshot;
   const name = `manifests/${timeline}/${id}`;
   const entry: SnapshotEntry = {
     id,
@@ -52,6 +52,7 @@ export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Pro
     endTs,
     createdMs,
     records,
+    ...(partitions === undefined ? {} : { partitions }),
     name,
   };
   await archive.store.create(name, encodeDocument('snapshot', snapshot));

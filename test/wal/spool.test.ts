@@ -127,7 +127,14 @@ describe('spool: policy block', () => {
       const engine = await p.open({ policy: 'block', quotaBytes: 32 * KIB, blockTimeoutMs: LONG_MS });
       const { last, pending } = await putUntilBlocked(engine);
       const started = performance.now();
-      await engine.close();
+      let isOver = false;
+      pending.catch(() => {
+        isOver = true;
+      });
+      const closing = engine.close();
+      await new Promise(setImmediate);
+      assert.ok(isOver, 'Q1: at once');
+      await closing;
       await refuses('engine-closed', pending);
       assert.ok(performance.now() - started < 5000);
       const again = await p.open({ quotaBytes: 1024 * KIB });
