@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { anchorIfNeeded } from '../../snapshot/anchor.ts';
-import { createSnapshot } from '../../snapshot/create.ts';
+import { createBase, createSnapshot } from '../../snapshot/create.ts';
 import { deleteSnapshot } from '../../snapshot/snapshots.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import type { Archiver } from '../../wal/archiver.ts';
@@ -63,15 +63,13 @@ const run = async (bench: Bench, seed: number): Promise<void> => {
     for (const { engine } of sides) await engine.sealApplied();
     bench.clock.step(1);
   };
-  const ship = async (side: Side): Promise<void> => {
+  /** An agent ships all the time, and looks now and then whether a base copy is due. */
+  const ship = async (side: Side, anchors: boolean): Promise<void> => {
     await side.archiver.archivePending();
     const { gaps } = side.archiver.head;
-    const base = await anchorIfNeeded(side.archiver);
-    assert.equal(
-      base !== undefined,
-      gaps.length > side.lost.length,
-      'a base copy after each gap, and only then',
-    );
+    const base = anchors ? await anchorIfNeeded(side.archiver) : undefined;
+    if (anchors)
+      assert.equal(base !== undefined, gaps.length > side.lost.length, 'a copy after a gap, and only then');
     if (!base) return;
     assert.ok(base.partitions !== undefined);
     // several gaps since the last look are one hole, which the copy ends
@@ -81,24 +79,32 @@ const run = async (bench: Bench, seed: number): Promise<void> => {
   for (let round = 0; round < 6; round++) {
     for (let i = 0; i < 12; i++) await write();
     await sealAll();
-    for (const side of sides) await ship(side);
-    // the archive of one of them is away: its log is over the quota soon
-    const away = round % 2 === 1 ? sides[random(2)] : undefined;
-    for (let i = 0; away && i < 12; i++) {
+    for (const side of sides) await ship(side, random(2) === 0);
+    // the archive of one of them, or of both, is away: the log is over its quota soon
+    const away = round % 2 === 1 ? (random(3) === 0 ? sides : [sides[random(2)]]) : [];
+    for (let i = 0; away.length > 0 && i < 12; i++) {
       for (let j = 0; j < 4; j++) await write();
       await sealAll();
-      for (const side of sides) if (side !== away) await ship(side);
+      for (const side of sides) if (!away.includes(side)) await ship(side, random(4) === 0);
     }
-    if (away) {
-      const before = away.lost.length;
-      await ship(away);
-      assert.ok(away.lost.length > before, 'there is a gap');
+    for (const side of away) {
+      const before = side.archiver.head.gaps.length;
+      await ship(side, random(2) === 0);
+      assert.ok(side.archiver.head.gaps.length > before, 'there is a gap');
     }
-    if (round === 2) await createSnapshot(await bench.archive(), { kind: 'synthetic' });
+    // a copy of the whole state where there is one: what began with copies of parts begins with it from then on
+    if (round === 2 && sides.every((x) => x.archiver.head.gaps.length === x.lost.length))
+      await createSnapshot(await bench.archive(), { kind: 'synthetic' });
     if (random(2) === 0) await sides[random(2)].archiver.compact(2);
   }
+  // one of them is anchored while the other is not
   await sealAll();
-  for (const side of sides) await ship(side);
+  for (const side of sides) await ship(side, random(2) === 0);
+  for (let i = 0; i < 6; i++) await write();
+  await sealAll();
+  for (const side of sides) await ship(side, true);
+  await sealAll();
+  for (const side of sides) await ship(side, true);
   const archive = await bench.archive();
   const view = await ArchiveView.read(archive);
   const endTs = Math.min(...sides.map((s) => s.archiver.head.frontier.ts));
@@ -143,3 +149,42 @@ const run = async (bench: Bench, seed: number): Promise<void> => {
 
 for (const seed of SEEDS)
   test(`S1 S4: gaps in either of two engines, seed ${seed}`, async (t) => run(await Bench.open(t), seed));
+
+for (const streams of [['a'], ['a', 'b']] as const)
+  test(`N5: what the source stated before a copy of a live engine was taken is not asked of the copy (${streams.length})`, async (t) => {
+    const bench = await Bench.open(t);
+    const engines: Engine[] = [];
+    for (const stream of streams)
+      engines.push(await bench.engine(stream, streams.length === 1 ? 'all' : PARTITIONS[stream]));
+    const written: { ts: number; key: number; value: number }[] = [];
+    const put = async (n: number, value: number): Promise<void> => {
+      bench.clock.step(5);
+      for (const engine of engines)
+        await engine.put(key(n), { n: value }).then(
+          ({ ts }) => written.push({ ts, key: n, value }),
+          (error) => {
+            if (!refused('partition-not-owned')(error)) throw error;
+          },
+        );
+    };
+    for (let n = 0; n < 20; n++) await put(n, 1);
+    const [engine] = engines;
+    for (const other of engines.slice(1)) await other.sealApplied();
+    const sealed = await engine.sealApplied();
+    for (let n = 0; n < 20; n++) await put(n, 2);
+    // a scan waits until the store has everything, without a seal
+    for await (const _ of engine.scan());
+    const archive = await bench.archive();
+    const base = await createBase(archive, engine.dir, sealed);
+    assert.equal(base.partitions === undefined, streams.length === 1);
+    assert.ok(base.endTs > sealed.ts);
+    for (let n = 0; n < 20; n++) await put(n, 3);
+    for (const [i, stream] of streams.entries()) {
+      await engines[i].sealApplied();
+      await (await bench.archiver(stream)).archivePending();
+    }
+    const made = await createSnapshot(archive, { kind: 'synthetic', ts: base.endTs });
+    assert.equal(made.records, 20);
+    const expected = written.filter((w) => w.ts <= base.endTs).map((w) => [w.key, w.value]);
+    assert.deepEqual(await bench.valuesAt(base.endTs), Object.fromEntries(expected));
+  });
