@@ -12,6 +12,8 @@ import { fingerprintOf, Model } from '../kill/content.ts';
 import { stateOf } from '../kill/state.ts';
 import { assertNarrow, jsonOf, outcomeOf, runPitr, startPitr } from './run-pitr.ts';
 
+/** Far above what anything takes: tries are up to half a minute apart, and the machine may be busy. */
+const PATIENCE_MS = 120_000;
 const root = mkdtempSync(join(tmpdir(), 'pitr-outage-'));
 const running: { kill(signal: 'SIGKILL'): unknown }[] = [];
 after(async () => {
@@ -53,7 +55,7 @@ const place = async (name: string, ...initArgs: string[]) => {
     /** The first status that `wanted` accepts. */
     // biome-ignore lint/suspicious/noExplicitAny: the output is checked by the test that asks for it
     until: async (what: string, wanted: (said: any) => boolean) => {
-      for (const end = Date.now() + 40_000; ; await sleep(200)) {
+      for (const end = Date.now() + PATIENCE_MS; ; await sleep(200)) {
         const said = await status();
         if (wanted(said)) return said;
         assert.ok(Date.now() < end, `${what}: ${JSON.stringify(said.problems)}`);
@@ -108,7 +110,8 @@ test('S2: the archive is away while a writer goes on: status says so, and everyt
   await writer.kill();
   const { acknowledged } = { acknowledged: p.acknowledged() };
   // the agent recovers what the killed writer left
-  await p.until('adopted', (s) => !s.streams[0].local.hasWriter && s.lagMs < 2000);
+  const killedMs = Date.now();
+  await p.until('adopted', (s) => s.contiguousEnd >= killedMs);
   agent.kill('SIGTERM');
   const { code, stderr } = await outcome;
   assert.equal(code, 0, stderr);
@@ -157,15 +160,13 @@ test('S4: policy drop-with-gap: the writer never waits, the gap is recorded, and
   const during = p.acknowledged();
   await writer.line((l) => Number(l) > during + 50);
   p.bringBack();
-  const after = await p.until(
-    're-anchored',
-    (s) => s.ranges.length === 2 && s.ranges[1].anchor !== 'start' && s.ranges[1].toTs > s.ranges[1].fromTs,
-  );
-  assert.deepEqual(
-    after.streams[0].gaps.map((g: { cause: string }) => g.cause),
-    ['dropped: quota'],
-  );
+  // on a busy machine there may be a second gap: each ends with a copy
+  await p.until('anchored again', (s) => s.ranges.length > 1 && s.ranges.at(-1).anchor !== 'start');
   await writer.kill();
+  const killedMs = Date.now();
+  const after = await p.until('all there', (s) => s.contiguousEnd >= killedMs);
+  const { gaps } = after.streams[0];
+  assert.ok(gaps.length > 0 && gaps.every((g: { cause: string }) => g.cause === 'dropped: quota'));
   agent.kill('SIGTERM');
   const { code, stderr } = await outcome;
   assert.equal(code, 0, stderr);
