@@ -9,6 +9,9 @@ import { isAbsolute, relative, resolve } from 'node:path';
 import { isMap, isScalar, LineCounter, type Node, parseDocument, type YAMLMap } from 'yaml';
 import { z } from 'zod';
 import { PitrError } from '../engine/errors.ts';
+import { SPOOL_POLICIES } from '../engine/spool.ts';
+import { SPOOL_DEFAULTS } from '../wal/spool-settings.ts';
+import { parseByteSize } from './byte-size.ts';
 import { parseDuration } from './duration.ts';
 import { LOG_FORMATS, LOG_LEVELS } from './log.ts';
 import { cronRuns } from './schedule.ts';
@@ -16,6 +19,8 @@ import { cronRuns } from './schedule.ts';
 export const CONFIG_FILE = 'pitr.yaml';
 const WORKERS_MAX = 64;
 const SEAL_MS_MAX = 3_600_000;
+/** A writer that waits longer than a day is taken for one that hangs. */
+const BLOCK_MS_MAX = 86_400_000;
 const WAIT_SECONDS_MAX = 86_400;
 
 /** Environment and flags are text, YAML has numbers: the same check for both. */
@@ -37,6 +42,17 @@ const durationMs = (minMs: number, maxMs: number) =>
       const ms = parseDuration(value);
       if (ms >= minMs && ms <= maxMs) return ms;
       context.addIssue(`must be from ${minMs} to ${maxMs} ms`);
+    } catch (error) {
+      if (!(error instanceof PitrError)) throw error;
+      context.addIssue(`${error.message}; ${error.hint}`);
+    }
+    return z.NEVER;
+  });
+
+const byteSize = () =>
+  z.string({ error: 'must be a size with a unit, such as 512MiB or 10GiB' }).transform((value, context) => {
+    try {
+      return parseByteSize(value);
     } catch (error) {
       if (!(error instanceof PitrError)) throw error;
       context.addIssue(`${error.message}; ${error.hint}`);
@@ -68,6 +84,14 @@ const schema = z
       kind: oneOf(['full', 'incremental']).default('incremental'),
       label: text.optional(),
     }),
+    spool: z.object({
+      policy: oneOf(SPOOL_POLICIES).default(SPOOL_DEFAULTS.policy),
+      quota: byteSize().default(SPOOL_DEFAULTS.quotaBytes),
+      spillDir: text.optional(),
+      spillQuota: byteSize().default(SPOOL_DEFAULTS.spillBytes),
+      blockTimeout: durationMs(0, BLOCK_MS_MAX).default(SPOOL_DEFAULTS.blockTimeoutMs),
+      minFree: byteSize().default(SPOOL_DEFAULTS.minFreeBytes),
+    }),
     compact: z.object({ fanout: int(2, 64).default(8) }),
     workers: int(1, WORKERS_MAX).default(() => Math.min(WORKERS_MAX, availableParallelism())),
     ttl: oneOf(['remaining', 'absolute', 'never']).default('remaining'),
@@ -95,6 +119,12 @@ export const SETTINGS = {
   'snapshot.cron': { env: 'PITR_SNAPSHOT_CRON', flag: 'snapshotCron' },
   'snapshot.kind': { env: 'PITR_SNAPSHOT_KIND', flag: 'snapshotKind' },
   'snapshot.label': { env: 'PITR_SNAPSHOT_LABEL', flag: 'snapshotLabel' },
+  'spool.policy': { env: 'PITR_LOG_POLICY', flag: 'logPolicy' },
+  'spool.quota': { env: 'PITR_LOG_QUOTA', flag: 'logQuota' },
+  'spool.spillDir': { env: 'PITR_SPILL_DIR', flag: 'spillDir' },
+  'spool.spillQuota': { env: 'PITR_SPILL_QUOTA', flag: 'spillQuota' },
+  'spool.blockTimeout': { env: 'PITR_BLOCK_TIMEOUT', flag: 'blockTimeout' },
+  'spool.minFree': { env: 'PITR_MIN_FREE', flag: 'minFree' },
   'compact.fanout': { env: 'PITR_COMPACT_FANOUT', flag: 'compactFanout' },
   workers: { env: 'PITR_WORKERS', flag: 'workers' },
   ttl: { env: 'PITR_TTL', flag: 'ttl' },

@@ -1,35 +1,25 @@
-import * as fs from 'node:fs/promises';
-import { join } from 'node:path';
-import { isLocked, writerLockPath } from '../engine/directory-lock.ts';
+import type { PitrError } from '../engine/errors.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import type { RestorableRange } from '../snapshot/ranges.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import type { Archive } from '../wal/archive.ts';
+import { readArchived } from '../wal/archived.ts';
 import { type Gap, type Head, writeAmplification } from '../wal/catalog.ts';
-import { logDirOf } from '../wal/engine.ts';
 import { type LeaseEntry, listLeases } from '../wal/lease.ts';
-import { logFilesIn } from '../wal/log-file.ts';
 import type { Timeline } from '../wal/timeline.ts';
+import { type LocalProblem, type LocalStatus, localProblems, readLocalStatus } from './local-status.ts';
 import type { EngineDir } from './places.ts';
 import { snapshotData } from './render/snapshots.ts';
 
 /** Why a status is not green. */
 export type Problem =
+  | LocalProblem
+  | { readonly code: 'archive-away'; readonly id: string; readonly message: string }
   | { readonly code: 'lag'; readonly lagMs: number; readonly maxLagMs: number; readonly stream?: string }
   | { readonly code: 'nothing-restorable'; readonly why?: string }
   | { readonly code: 'gap'; readonly stream: string; readonly gap: Gap }
   | { readonly code: 'hole'; readonly afterTs: number; readonly untilTs: number }
   | { readonly code: 'unregistered'; readonly dir: string; readonly timeline: string };
-
-/** What an engine directory on this machine says. */
-export interface LocalStatus {
-  readonly dir: string;
-  readonly hasWriter: boolean;
-  readonly hasAgent: boolean;
-  /** Log that the archive does not have: sealed files, and the one that is being written. */
-  readonly waitingFiles: number;
-  readonly waitingBytes: number;
-}
 
 export interface StreamStatus {
   readonly stream: string;
@@ -48,7 +38,8 @@ export interface StreamStatus {
 }
 
 export interface Status {
-  readonly archive: { readonly url: string; readonly id: string };
+  /** Unreachable: nothing is known of it now but what the directories remember. */
+  readonly archive: { readonly url: string; readonly id: string; readonly isReachable: boolean };
   readonly nowMs: number;
   readonly green: boolean;
   readonly problems: readonly Problem[];
@@ -91,7 +82,7 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
   const locals = new Map<string, LocalStatus>();
   for (const { dir, identity } of dirs)
     if (identity.timeline === view.timeline.id)
-      locals.set(identity.stream, await localStatus(dir, heads.get(identity.stream)?.sequence ?? 0));
+      locals.set(identity.stream, await readLocalStatus(dir, heads.get(identity.stream)?.sequence ?? 0));
   const streams = view.timeline.streams.map(({ name }) =>
     streamStatus(view.timeline, name, heads.get(name), locals.get(name)),
   );
@@ -110,10 +101,11 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
       : []),
     ...streams.flatMap((s) => s.gaps.map((gap) => ({ code: 'gap', stream: s.stream, gap }) as const)),
     ...holesIn(ranges),
+    ...[...locals].flatMap(([stream, local]) => localProblems(stream, local)),
   ];
   const last = view.snapshots.filter((s) => view.ancestry.some((t) => t.id === s.timeline)).at(-1);
   return {
-    archive: { url: archive.url, id: archive.id },
+    archive: { url: archive.url, id: archive.id, isReachable: true },
     nowMs,
     green: problems.length === 0,
     problems,
@@ -135,6 +127,53 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
       detached: t.detached,
       streams: t.streams.map((s) => s.name),
     })),
+  };
+};
+
+/** What the directories themselves say while their archive cannot be read. */
+export const readAwayStatus = async (
+  dirs: readonly EngineDir[],
+  error: PitrError,
+  nowMs: number,
+): Promise<Status> => {
+  const streams = await Promise.all(
+    dirs.map(async ({ dir, identity }): Promise<StreamStatus> => {
+      const { lsn, sequence } = await readArchived(dir);
+      return {
+        stream: identity.stream,
+        partitions: identity.partitions,
+        frontierTs: null,
+        lsn,
+        runs: 0,
+        segments: 0,
+        bytes: 0,
+        written: null,
+        writeAmplification: null,
+        gaps: [],
+        local: await readLocalStatus(dir, sequence),
+      };
+    }),
+  );
+  const [{ identity }] = dirs;
+  return {
+    archive: { url: identity.archive?.url ?? '', id: identity.archive?.id ?? '', isReachable: false },
+    nowMs,
+    green: false,
+    problems: [
+      { code: 'archive-away', id: error.id, message: error.message },
+      ...streams.flatMap((s) => (s.local ? localProblems(s.stream, s.local) : [])),
+    ],
+    timeline: identity.timeline,
+    ranges: [],
+    contiguousEnd: null,
+    maxEnd: null,
+    limitedBy: null,
+    lagMs: null,
+    streams,
+    snapshots: 0,
+    lastSnapshot: null,
+    leases: [],
+    timelines: [],
   };
 };
 
@@ -170,25 +209,3 @@ const holesIn = (ranges: readonly RestorableRange[]): Problem[] =>
     if (before === undefined || before.timeline !== range.timeline) return [];
     return [{ code: 'hole', afterTs: before.toTs, untilTs: range.fromTs } as const];
   });
-
-const localStatus = async (dir: string, archivedSequence: number): Promise<LocalStatus> => {
-  const log = logDirOf(dir);
-  const names: string[] = await fs.readdir(log).catch(() => []);
-  const waiting = logFilesIn(names).filter((f) => f.sequence > archivedSequence);
-  const sizes = await Promise.all(
-    // the writer renames and trims meanwhile: a file that is gone waits for nothing
-    waiting.map(({ name }) =>
-      fs.stat(join(log, name)).then(
-        (s) => s.size,
-        () => 0,
-      ),
-    ),
-  );
-  return {
-    dir,
-    hasWriter: isLocked(writerLockPath(dir)),
-    hasAgent: isLocked(join(dir, 'agent.lock')),
-    waitingFiles: waiting.length,
-    waitingBytes: sizes.reduce((n, size) => n + size, 0),
-  };
-};

@@ -63,6 +63,17 @@ export interface LogClock {
   readonly digests: readonly ShardDigest[];
 }
 
+/** A log file that never changes any more. */
+export interface SealedFile {
+  readonly sequence: number;
+  readonly lsnFirst: number;
+  /** Below `lsnFirst` when it holds clock frames only. */
+  readonly lsnLast: number;
+  /** Of its last clock frame, ms: nothing in it is newer. */
+  readonly ts: number;
+  readonly bytes: number;
+}
+
 /** What the engine needs of the log below it. The log (wal/) implements it; the engine never imports the log. */
 export interface CommitLog {
   /** LSN of the newest version or event in the log, 0 when there is none. */
@@ -82,6 +93,9 @@ export interface CommitLog {
 
   /** Removes sealed files in which no LSN is above `lsn`. Returns how many. */
   trim(lsn: number): Promise<number>;
+
+  /** Files that are sealed and still here, oldest first. */
+  readonly sealedFiles: readonly SealedFile[];
 
   /** Bytes written since the last seal. */
   readonly unsealedBytes: number;

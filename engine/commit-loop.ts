@@ -92,6 +92,8 @@ export class CommitLoop {
   #roomMade: (() => void) | undefined;
   #pendingChanges: StoreChange[] = [];
   #failure: unknown;
+  /** The failure is one of the store: nothing is applied any more. */
+  #storeFailed = false;
   /** The newest change of each record that is not in the store yet. */
   readonly #overlay = new Map<string, Change>();
 
@@ -227,12 +229,16 @@ export class CommitLoop {
     });
   }
 
-  /** Resolves when everything handed over before the call is durable and in the store; later commits and seals do not delay it. */
+  /**
+   * Resolves when everything handed over before the call is durable and in the store; later commits and seals do not delay it.
+   * After a failure of the log: when everything that is durable is in the store.
+   */
   drain(): Promise<void> {
-    if (this.#failure) return Promise.reject(this.#failure);
-    if (this.#appliedLsn >= this.#lastLsn) return Promise.resolve();
+    if (this.#storeFailed) return Promise.reject(this.#failure);
+    const lsn = this.#failure ? this.#durableLsn : this.#lastLsn;
+    if (this.#appliedLsn >= lsn) return Promise.resolve();
     return new Promise<void>((resolve, reject) => {
-      this.#drainWaiters.push({ lsn: this.#lastLsn, resolve, reject });
+      this.#drainWaiters.push({ lsn, resolve, reject });
       this.#applyNow();
     });
   }
@@ -341,7 +347,7 @@ export class CommitLoop {
   #applyNow(): void {
     clearTimeout(this.#applyTimer);
     this.#applyTimer = undefined;
-    if (this.#applyQueue.length > 0 && !this.#failure) this.#applying ??= this.#apply();
+    if (this.#applyQueue.length > 0 && !this.#storeFailed) this.#applying ??= this.#apply();
   }
 
   async #apply(): Promise<void> {
@@ -360,6 +366,7 @@ export class CommitLoop {
         }
       }
     } catch (error) {
+      this.#storeFailed = true;
       this.#fail(error, []);
     }
     this.#applying = undefined;

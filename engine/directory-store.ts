@@ -49,7 +49,7 @@ export class DirectoryStore implements ObjectStore {
   readonly #root: string;
   readonly #files: Files;
   readonly #random: () => string;
-  readonly #durable = new Set<string>(); // folders whose names this instance has made durable, with all above them
+  readonly #durable = new Set<string>(); // folders that were there, or whose names this instance has made durable
 
   constructor(options: { dir: string; url?: string; files?: Files; random?: () => string }) {
     // Resolved once: a later chdir must not move the archive.
@@ -263,17 +263,17 @@ export class DirectoryStore implements ObjectStore {
     if (this.#durable.has(dir)) return;
     const outside = !dir.startsWith(`${this.#root}/`);
     // At and above the root, what exists was made by an administrator, and may lie in a folder that we cannot open.
-    if (outside && (await unlessAbsent('stat', dir, () => this.#files.stat(dir)))) {
-      if (dir !== this.#root) return;
+    const isThere = outside && (await unlessAbsent('stat', dir, () => this.#files.stat(dir))) !== undefined;
+    if (!isThere) {
+      await this.#ensureDir(dirname(dir));
+      // Below it, a folder that exists may be another process's that has not synced it yet: makeDir syncs its parent anyway.
+      await attempt('mkdir', dir, () => this.#files.makeDir(dir));
+    } else if (dir === this.#root) {
       // Objects that a killed process left at the top are built upon by reading them: they must not go away under that.
       await attempt('sync', dir, () => this.#files.syncDir(dir));
-      this.#durable.add(dir);
-      return;
     }
-    await this.#ensureDir(dirname(dir));
-    // Below it, a folder that exists may be another process's that has not synced it yet: makeDir syncs its parent anyway.
-    await attempt('mkdir', dir, () => this.#files.makeDir(dir));
-    if (!outside || dir === this.#root) this.#durable.add(dir);
+    // What was there once is never made again: a root that vanishes was unmounted, and what was made below it would be lost.
+    this.#durable.add(dir);
   }
 }
 

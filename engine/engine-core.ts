@@ -24,6 +24,7 @@ import type { RecordStore } from './machine.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
 import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
+import type { Spool, SpoolStatus } from './spool.ts';
 import { addSeeded } from './state-digest.ts';
 import { isExpired, state } from './state-record.ts';
 import { addToDigest, partitionOfKey, type StoreMeta } from './store.ts';
@@ -63,6 +64,7 @@ export class EngineCore {
   #sealTimer: NodeJS.Timeout | undefined;
   #sealing: Promise<void> | undefined;
   #trimming: Promise<void> = Promise.resolve();
+  #spool: Spool | undefined;
   #closed = false;
 
   protected constructor(parts: EngineParts) {
@@ -99,6 +101,14 @@ export class EngineCore {
 
   /** Opens the door for other processes and starts the seal timer. */
   protected async start(): Promise<void> {
+    this.#spool = await this.#options.openSpool?.({
+      log: this.#log,
+      seal: () => this.seal(),
+      trim: async () => {
+        this.#check();
+        await this.#trim();
+      },
+    });
     if (this.#options.door !== false) this.#door = await DoorServer.open(this.dir, doorOf(this));
     const sealMs = this.#options.sealMs ?? 1000;
     if (sealMs > 0) {
@@ -138,9 +148,20 @@ export class EngineCore {
     return this.#log.bytes;
   }
 
+  /** Why no write succeeds any more, as id and sentence; null while all is well. Reads go on. */
+  get failure(): { readonly id: string; readonly message: string } | null {
+    const { failure } = this.#loop;
+    return failure instanceof PitrError ? { id: failure.id, message: failure.message } : null;
+  }
+
+  /** How the log stands to its quota; undefined without archive, where nothing waits. */
+  get spool(): SpoolStatus | undefined {
+    return this.#spool?.status();
+  }
+
   /** The durable state of a record, or undefined when it is absent or expired. @throws partition-not-owned */
   async get(key: RecordKey): Promise<EngineRecord | undefined> {
-    this.#check();
+    this.#checkOpen();
     const id = resolveKey(key);
     if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
     const value = this.#loop.durable(id);
@@ -180,7 +201,7 @@ export class EngineCore {
   async *scan(
     options: { namespace?: string; set?: string; partitions?: PartitionSet } = {},
   ): AsyncGenerator<EngineRecord> {
-    this.#check();
+    this.#checkOpen();
     await this.#loop.drain();
     this.#checkOpen();
     const nowMs = this.#nowMs();
@@ -439,15 +460,19 @@ export class EngineCore {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#sealTimer);
+    this.#spool?.wake();
     try {
       await this.#gate;
       await this.#sealing;
-      if (!this.#loop.failure) {
+      // what is durable goes into the store also when the log failed: nothing may be under way when it is closed
+      if (this.#loop.failure) await this.#loop.drain().catch(() => undefined);
+      else {
         await this.#loop.seal();
         await this.#loop.drain();
         await this.#store.flushed();
         await this.#trim();
       }
+      await this.#trimming;
     } finally {
       // whatever fails here, the directory is let go: else only the end of the process would
       try {
@@ -464,7 +489,7 @@ export class EngineCore {
   async #write(ops: readonly WriteOp[]): Promise<WriteOutcome[]> {
     const loop = this.#loop;
     // nothing waits between the last look and the staging below: of many who were woken together each must look again
-    for (let wait = this.#gate ?? loop.room(); wait; wait = this.#gate ?? loop.room()) await wait;
+    for (let wait = this.#wait(); wait; wait = this.#wait()) await wait;
     this.#check();
     for (const { id } of ops) if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
     if (ops.length === 0) return [];
@@ -508,6 +533,12 @@ export class EngineCore {
     }
     if (last) await loop.commit();
     return outcomes;
+  }
+
+  /** What a write has to wait for: an exclusive step, memory, or the log's quota. */
+  #wait(): Promise<void> | undefined {
+    if (this.#closed || this.#loop.failure) return undefined;
+    return this.#gate ?? this.#loop.room() ?? this.#spool?.room();
   }
 
   /** Keys of matching records and their part of the digest; changes nothing. */
@@ -587,10 +618,11 @@ export class EngineCore {
   }
 
   async #trimNow(): Promise<void> {
+    // closed before the spool was open: nobody has said what is archived
+    if (this.#options.openSpool && !this.#spool) return;
     const applied = this.#loop.appliedLsn;
     await this.#store.flushed();
-    const archived = this.#options.archivedLsn ? await this.#options.archivedLsn() : Number.POSITIVE_INFINITY;
-    await this.#log.trim(Math.min(applied, archived));
+    await this.#log.trim(this.#spool ? await this.#spool.trimTo(applied) : applied);
   }
 
   #nowMs(): number {

@@ -11,6 +11,9 @@ export const doorOf = (engine: EngineCore): DoorHandlers => ({
     stream: engine.identity.stream,
     lastLsn: engine.lastLsn,
     partitions: engine.partitions.toString(),
+    logBytes: engine.logBytes,
+    spool: engine.spool ?? null,
+    failure: engine.failure,
   }),
   truncate: async (args) => engine.truncate(doorArguments('truncate', args)),
   release: async (args) => {

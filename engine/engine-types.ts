@@ -7,6 +7,7 @@ import type { EngineIdentity } from './identity.ts';
 import type { Machine, RecordStore } from './machine.ts';
 import type { PartitionSet } from './partition.ts';
 import type { RecordKey } from './record-key.ts';
+import type { Spool } from './spool.ts';
 import type { StoreChange } from './store.ts';
 import type { Transfer } from './transfer.ts';
 import type { Value } from './value.ts';
@@ -40,10 +41,18 @@ export interface EngineCoreOptions extends Machine {
   /** False: no door for other processes, for an engine that is open for a moment only. Default true. */
   readonly door?: boolean;
   readonly openLog: CommitLogOpener;
-  /** Newest LSN that is durable in the archive; undefined without archive, then the store alone decides what is trimmed. */
-  readonly archivedLsn?: () => Promise<number>;
+  /** Bounds the log by what the archive has; undefined without archive, then the store alone decides what is trimmed. */
+  readonly openSpool?: (parts: SpoolParts) => Promise<Spool>;
   /** Names the stream that owns a partition, for messages. */
   readonly ownerOf?: (partition: number) => Promise<string | undefined>;
+}
+
+/** What a spool works with. */
+export interface SpoolParts {
+  readonly log: CommitLog;
+  /** Makes what is in the log visible to the archiver, then trims. */
+  readonly seal: () => Promise<unknown>;
+  readonly trim: () => Promise<void>;
 }
 
 /** The door's `acquire`: `file` holds the records, as engine/record-file.ts writes them. */

@@ -20,6 +20,15 @@ const kind = (exit: number, sentence: (f: Facts) => string, hint: (f: Facts) => 
   hint,
 });
 
+/** What to do about a log that cannot be written, by the system's reason. */
+const LOG_REMEDIES: Readonly<Record<string, string>> = {
+  ENOSPC: 'free space; reads go on meanwhile. Close the engine',
+  EIO: 'look at the disk. Close the engine',
+  EROFS: 'make the file system writable. Close the engine',
+  EACCES: 'make the directory writable. Close the engine',
+  ENOENT: 'the directory was moved or deleted: put it back. Close the engine',
+};
+
 export const ERRORS = {
   // 2: the caller asked for something that cannot be
   usage: kind(
@@ -77,7 +86,33 @@ export const ERRORS = {
   'log-full': kind(
     14,
     (f) => `the local log in ${f.dir} could not be written: ${f.why}`,
-    () => 'free space, then open the engine again; what was acknowledged is safe',
+    (f) =>
+      `${LOG_REMEDIES[`${f.why}`] ?? LOG_REMEDIES.ENOSPC}, then open the engine again; what was acknowledged is safe`,
+  ),
+  'log-quota': kind(
+    15,
+    (f) =>
+      `the write was refused after ${f.seconds} s: ` +
+      (f.minFreeBytes === undefined
+        ? `${f.waitingBytes} bytes of log in ${f.dir} wait for the archive, the quota is ${f.quotaBytes}`
+        : `the file system of ${f.dir} has less than ${f.minFreeBytes} bytes left`),
+    () =>
+      'nothing of it was done; pitr status says why the archive is behind. Reads go on, and writes do when there is room',
+  ),
+  'store-full': kind(
+    16,
+    (f) => `the record store in ${f.dir} could not be written: ${f.why}`,
+    () => 'free space, then open the engine again; what was acknowledged is in its log',
+  ),
+  'engine-gone': kind(
+    17,
+    (f) => `the engine directory ${f.dir} is not there any more: ${f.why}`,
+    () => 'put it back, or mount it again: everything goes on where it was',
+  ),
+  'spill-missing': kind(
+    18,
+    (f) => `log file ${f.path} was spilled to ${f.target}, which is not there`,
+    () => 'mount the spill directory again; nothing is lost as long as it comes back',
   ),
   'engine-busy': kind(
     50,
@@ -102,7 +137,7 @@ export const ERRORS = {
   'handover-incomplete': kind(
     54,
     (f) => `the archive does not know the whole state of stream ${f.stream}: ${f.why}`,
-    () => 'take a base copy first: the agent takes one of an engine that has its timeline to itself',
+    () => 'take a synthetic snapshot first, when the agent has taken its base copy (pitr snapshot list)',
   ),
 
   // 20: the archive

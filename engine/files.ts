@@ -68,10 +68,15 @@ export interface Files {
   openRead(path: string): Promise<ReadableFile>;
   /** @throws ENOENT and others as the system has it */
   stat(path: string): Promise<FileStat>;
+  /** Where a symbolic link leads; undefined for everything else, and for nothing. */
+  readLink(path: string): Promise<string | undefined>;
   /** Names in a directory, sorted. @throws ENOENT as the system has it */
   list(dir: string): Promise<string[]>;
-  /** Makes a folder and the missing ones above it, with durable names. Returns the first that it made. */
-  makeDir(dir: string): Promise<string | undefined>;
+  /**
+   * Makes one folder, durably; no harm if it is there. The one above must be: what vanished is not to come back half.
+   * {@link makeDirs} makes those above, too.
+   */
+  makeDir(dir: string): Promise<void>;
   /** Makes names created, renamed or removed in `dir` durable. */
   syncDir(dir: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
@@ -96,8 +101,11 @@ class NodeFile implements OpenFile {
     }
   }
 
-  sync(): Promise<void> {
-    return this.#handle.datasync();
+  async sync(): Promise<void> {
+    await this.#handle.datasync();
+    // a file that was deleted takes writes and syncs as before, and none of it is ever found again; 2 µs
+    if (fstatSync(this.#handle.fd).nlink === 0)
+      throw Object.assign(new Error('the file was deleted while it was open'), { code: 'ENOENT' });
   }
 
   close(): Promise<void> {
@@ -220,13 +228,18 @@ export const nodeFiles: Files = {
   read: (path) => fs.readFile(path),
   openRead: async (path) => new NodeReadableFile(await fs.open(path, 'r')),
   stat: async (path) => fileStat(await fs.stat(path)),
+  readLink: (path) =>
+    fs.readlink(path).then(
+      (target) => target,
+      () => undefined,
+    ),
   list: async (dir) => (await fs.readdir(dir)).sort(),
   makeDir: async (dir) => {
-    const made = await fs.mkdir(dir, { recursive: true });
-    // of what was there already too: another process may have made it and not synced yet
-    const above = dirname(resolve(made ?? dir));
-    for (let at = resolve(dir); at !== above; at = dirname(at)) await nodeFiles.syncDir(dirname(at));
-    return made;
+    await fs.mkdir(dir).catch((error) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+    // also of one that was there: another process may have made it and not synced yet
+    await nodeFiles.syncDir(dirname(dir));
   },
   syncDir: async (dir) => {
     const handle = await fs.open(dir, 'r');
@@ -249,3 +262,22 @@ export const nodeFiles: Files = {
     }
   },
 };
+
+/** Makes a folder and the missing ones above it, with durable names. Returns the first that it made. */
+export const makeDirs = async (files: Files, dir: string): Promise<string | undefined> => {
+  const path = resolve(dir);
+  if (await isThere(files, path)) return undefined;
+  const above = dirname(path);
+  const made = above === path ? undefined : await makeDirs(files, above);
+  await files.makeDir(path);
+  return made ?? path;
+};
+
+const isThere = (files: Files, path: string): Promise<boolean> =>
+  files.stat(path).then(
+    () => true,
+    (error) => {
+      if (error.code === 'ENOENT') return false;
+      throw error;
+    },
+  );

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { PitrError } from './errors.ts';
-import { type Files, nodeFiles } from './files.ts';
+import { type Files, makeDirs, nodeFiles } from './files.ts';
 import { PartitionSet } from './partition.ts';
 
 /** File in an engine directory that says what it is. Written once, replaced only as a whole. Ends with the crc32 of the rest. */
@@ -156,7 +156,7 @@ export const writeFileDurably = async (
   text: string,
   files: Files = nodeFiles,
 ): Promise<void> => {
-  await files.stat(dir).catch(() => files.makeDir(dir));
+  await makeDirs(files, dir);
   const temporary = join(dir, `.${name}.${randomBytes(4).toString('hex')}`);
   const file = await files.createNew(temporary);
   try {

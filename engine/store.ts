@@ -88,6 +88,8 @@ export class Store {
   readonly #bulk: boolean;
   #unsyncedBytes = 0;
   #syncing: Promise<void> | undefined;
+  /** Rejected by the first transaction that fails. */
+  readonly #failed = Promise.withResolvers<never>();
   #closed = false;
 
   private constructor(
@@ -108,6 +110,7 @@ export class Store {
     if (version !== PAGES_VERSION)
       throw new PitrError('format-version', { what: dir, version, supported: PAGES_VERSION });
     this.#perPartition = perPartition;
+    this.#failed.promise.catch(() => undefined);
   }
 
   /**
@@ -129,6 +132,8 @@ export class Store {
         maxDbs: 4,
         // pages of a restore (page.ts) are cut for small ones: LMDB keeps them in whole pages of its own
         pageSize: options.bulk ? BULK_PAGE_BYTES : PAGE_BYTES,
+        // with it LMDB holds a promise of its own for each turn, and when a commit fails that unheard one ends the process
+        eventTurnBatching: false,
         // a bulk load is worth nothing before its end, so only the end is synced: see flushed
         noSync: options.bulk ?? false,
       });
@@ -146,7 +151,9 @@ export class Store {
     } catch (cause) {
       void root?.close();
       if (cause instanceof PitrError) throw cause;
-      throw new PitrError('store-corrupt', { dir, why: String((cause as Error).message) }, { cause });
+      const why = String((cause as Error).message);
+      if (isRefusedBySystem(why)) throw new PitrError('io', { op: 'open', path: dir, why }, { cause });
+      throw new PitrError('store-corrupt', { dir, why }, { cause });
     }
   }
 
@@ -185,17 +192,26 @@ export class Store {
       : DIRTY_PAGES_MAX;
   }
 
-  /** Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}. */
+  /**
+   * Applies changes and meta as one transaction; resolves when readers see it. Durable only after {@link flushed}.
+   * @throws store-full; then nothing of it is there
+   */
   async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
     const ordered = inKeyOrder(changes);
-    await this.#records.batch(() => {
-      for (const { key, value } of ordered) {
-        if (value) this.#records.put(key, value);
-        else if (this.#isPaged(key)) this.#records.put(key, TOMBSTONE);
-        else this.#records.remove(key);
-      }
-      this.#meta.put(META_KEY, meta);
-    });
+    try {
+      await this.#records.batch(() => {
+        for (const { key, value } of ordered) {
+          if (value) this.#records.put(key, value);
+          else if (this.#isPaged(key)) this.#records.put(key, TOMBSTONE);
+          else this.#records.remove(key);
+        }
+        this.#meta.put(META_KEY, meta);
+      });
+    } catch (cause) {
+      const error = new PitrError('store-full', { dir: this.dir, why: await reasonOf(cause) }, { cause });
+      this.#failed.reject(error);
+      throw error;
+    }
     this.#records.resetReadTxn();
   }
 
@@ -252,9 +268,10 @@ export class Store {
     this.#syncing.catch(() => undefined);
   }
 
-  /** Resolves when everything applied before the call is on disk. */
+  /** Resolves when everything applied before the call is on disk. @throws store-full when a transaction has failed */
   async flushed(): Promise<void> {
-    await this.#records.flushed;
+    // LMDB never settles its own after a failed commit
+    await Promise.race([this.#records.flushed, this.#failed.promise]);
     if (!this.#bulk) return;
     await this.#syncing;
     await this.#sync();
@@ -339,7 +356,8 @@ export class Store {
     if (this.#closed) return;
     this.#closed = true;
     await this.#syncing?.catch(() => undefined);
-    await this.#root.close();
+    // after a failed commit LMDB waits for ever; the process keeps the map then, and opening it again uses it
+    await Promise.race([this.#root.close(), this.#failed.promise.catch(() => undefined)]);
     const environment = environments.get(this.dir);
     if (environment && --environment.users === 0) environments.delete(this.dir);
   }
@@ -379,6 +397,17 @@ export class Store {
     return this.#pages.getBinaryFast(pageKey(key, this.#perPartition));
   }
 }
+
+/** LMDB says only that a commit failed; the system's reason is in a promise, which may never be settled. */
+const reasonOf = async (cause: unknown): Promise<string> => {
+  const { commitError, message } = cause as Error & { commitError?: Promise<never> };
+  const known = commitError?.catch((error: Error) => error.message);
+  return (await Promise.race([known, new Promise<undefined>(setImmediate)])) ?? String(message ?? cause);
+};
+
+/** The system's reasons not to let a store be opened that say nothing about what is in it. */
+const isRefusedBySystem = (why: string): boolean =>
+  /permission denied|read-only|no space|not permitted|quota/i.test(why);
 
 /** Below this many the order costs more than it gives. */
 const ORDER_MIN = 64;

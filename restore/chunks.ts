@@ -35,7 +35,9 @@ export class Chunks {
   }
 
   append(bytes: Uint8Array): void {
-    this.bytes.set(bytes, this.reserve(bytes.length));
+    // first: it may put another buffer in place
+    const at = this.reserve(bytes.length);
+    this.bytes.set(bytes, at);
     this.used += bytes.length;
   }
 

@@ -85,7 +85,9 @@ export class StoreChunks {
   /** Adds a record as it is, in any order. Returns true when chunks are full. */
   record(key: Buffer, value: Buffer): boolean {
     const rows = this.#rows;
-    rows.bytes.set(value, this.#openRow(key, key.length, value.length));
+    // first: it may put another buffer in place
+    const at = this.#openRow(key, key.length, value.length);
+    rows.bytes.set(value, at);
     rows.used += value.length;
     return rows.isDue;
   }

@@ -3,29 +3,35 @@ import { isPitrError } from '../engine/errors.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import type { Archiver } from '../wal/archiver.ts';
 import { Engine } from '../wal/engine.ts';
+import { ownedPartitions, type Timeline } from '../wal/timeline.ts';
 import { createBase } from './create.ts';
 import type { SnapshotEntry } from './manifest.ts';
 import { listSnapshots } from './snapshots.ts';
 
 /**
  * Takes a base copy when the archive cannot know the stream's state from its log: after a gap, and where a history begins
- * without a past (a restore with filters). Only for an engine that owns its timeline alone: a base copy holds one engine's
- * records. Returns undefined when none is needed.
+ * without a past (a restore with filters). Of one of several engines it holds the partitions of that one, and the others go
+ * on from what the archive has of them. Returns undefined when none is needed.
  */
 export const anchorIfNeeded = (archiver: Archiver): Promise<SnapshotEntry | undefined> =>
   // alone: while the base copy reads the store no engine may open it in this process, and two copies are one too many
   archiver.exclusively(async (own) => {
     const { archive, identity, head } = archiver;
     const timeline = await archive.timeline(identity.timeline);
-    const bases = (await listSnapshots(archive, timeline.id)).filter((s) => s.kind === 'base');
+    const mine = ownedBy(timeline, identity.stream);
+    const bases = (await listSnapshots(archive, timeline.id)).filter(
+      (s) => s.kind === 'base' && mine.subtract(PartitionSet.parse(s.partitions ?? 'all')).size === 0,
+    );
     const newestBase = bases.at(-1)?.endTs ?? -1;
     const needed = (timeline.detached && bases.length === 0) || head.gaps.some((g) => g.untilTs > newestBase);
-    const alone = timeline.streams.length === 1 && PartitionSet.parse(identity.partitions).size > 0;
-    if (!needed || !alone) return undefined;
+    if (!needed || mine.size === 0) return undefined;
     const sealed = await sealNow(archiver.dir);
     await own.archivePending();
     return createBase(archive, archiver.dir, sealed);
   });
+
+const ownedBy = (timeline: Timeline, stream: string): PartitionSet =>
+  ownedPartitions({ ...timeline, ownership: timeline.ownership.filter((o) => o.stream === stream) });
 
 /** Seals an engine's log, through its door or, when nobody has it open, by opening it; its store is current afterwards. */
 export const sealNow = async (dir: string): Promise<{ lsn: number; ts: number }> => {

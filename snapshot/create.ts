@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { PitrError } from '../engine/errors.ts';
 import { readIdentity } from '../engine/identity.ts';
-import { DIGEST_BYTES } from '../engine/partition.ts';
+import { DIGEST_BYTES, PartitionSet } from '../engine/partition.ts';
 import { splitStateKey, state } from '../engine/state-record.ts';
 import { Store } from '../engine/store.ts';
 import type { Archive } from '../wal/archive.ts';
@@ -10,7 +10,7 @@ import { EXTENSION_BYTES, FLAG } from '../wal/block.ts';
 import { withLease } from '../wal/lease.ts';
 import { SEGMENT_RAW_BYTES, type SegmentRef } from '../wal/segment.ts';
 import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
-import { withEngine } from '../wal/timeline.ts';
+import { ownedPartitions, timelineOf, withEngine } from '../wal/timeline.ts';
 import {
   beginSnapshot,
   listBegun,
@@ -195,7 +195,8 @@ export const createBase = async (
   label?: string,
 ): Promise<SnapshotEntry> => {
   const identity = await readIdentity(dir);
-  await archive.updateTimelines((all) => withEngine(all, identity, archive.clock.nowMs()));
+  const all = await archive.updateTimelines((t) => withEngine(t, identity, archive.clock.nowMs()));
+  const owned = ownedPartitions(timelineOf(all, identity.timeline));
   const store = Store.open(dir, { readOnly: true });
   try {
     const { meta, records, done } = store.snapshot();
@@ -204,6 +205,8 @@ export const createBase = async (
         throw new PitrError('internal', {
           what: `the store is at LSN ${meta?.appliedLsn ?? 0}, before the seal at ${sealed.lsn}`,
         });
+      // of one of several engines: the other partitions go on from what the archive has of them
+      const isWhole = owned.subtract(PartitionSet.parse(meta.partitions)).size === 0;
       // one read transaction: what a killed copy left is not taken up, only deleted after the next one
       const begun = await beginSnapshot(archive, {
         kind: 'base',
@@ -224,6 +227,7 @@ export const createBase = async (
         kind: 'base',
         createdMs: archive.clock.nowMs(),
         coordinated: false,
+        ...(isWhole ? {} : { partitions: meta.partitions }),
         startTs: meta.lastTs,
         endTs: Math.max(meta.lastTs, sealed.ts),
         logAfterTs: sealed.ts,

@@ -6,6 +6,7 @@ import {
   archiveEventSchema,
   logRangesSchema,
   partitionRangeSchema,
+  partitionsText,
   segmentRefsSchema,
   shardDigests,
 } from '../wal/schema.ts';
@@ -50,6 +51,11 @@ export interface Snapshot {
   /** Newest LSN of each stream that may be in it. */
   readonly positions: Readonly<Record<string, number>>;
   readonly parent: string | null;
+  /**
+   * Of a base copy of one of several engines: the partitions that it holds. It is no state of its own, but one in whose place
+   * nothing older of these partitions is needed. Absent: the whole state.
+   */
+  readonly partitions?: string;
   /** Own segments: the latest version of each record at `endTs`. One sorted run. */
   readonly segments: readonly SegmentRef[];
   readonly log: readonly LogRange[];
@@ -70,6 +76,8 @@ export interface SnapshotEntry {
   readonly endTs: number;
   readonly createdMs: number;
   readonly records: number;
+  /** See {@link Snapshot.partitions}. */
+  readonly partitions?: string;
   /** Object name of the manifest. */
   readonly name: string;
 }
@@ -100,9 +108,13 @@ export interface SnapshotIndex {
   readonly begun: readonly Begun[];
 }
 
-/** Has the whole state in segments of its own: the log before its end is not needed to restore it. */
-export const isSelfContained = (s: { readonly kind: SnapshotKind }): boolean =>
+/** Has rows of its own: the log before its end is not needed for the partitions that it holds. */
+export const hasOwnRows = (s: { readonly kind: SnapshotKind }): boolean =>
   s.kind === 'synthetic' || s.kind === 'base';
+
+/** Has the whole state in segments of its own: the log before its end is not needed to restore it. */
+export const isSelfContained = (s: Pick<SnapshotEntry, 'kind' | 'partitions'>): boolean =>
+  hasOwnRows(s) && s.partitions === undefined;
 
 const line = {
   id: z.string().min(1),
@@ -114,6 +126,7 @@ const line = {
   endTs: z.int(),
   parent: z.string().nullable(),
   records: z.int(),
+  partitions: partitionsText.optional(),
 };
 
 export const snapshotSchema = z.object({

@@ -1,7 +1,7 @@
 import { PartitionSet } from '../engine/partition.ts';
 import type { Head } from '../wal/catalog.ts';
 import { ancestry, type Timeline, type Timelines } from '../wal/timeline.ts';
-import { isSelfContained, type SnapshotEntry } from './manifest.ts';
+import { hasOwnRows, isSelfContained, type SnapshotEntry } from './manifest.ts';
 
 /** Instants that can be restored, ms, both inclusive. */
 export interface RestorableRange {
@@ -59,6 +59,11 @@ interface OwnRanges {
   readonly maxEnd: number | undefined;
 }
 
+interface Anchor {
+  readonly ts: number;
+  readonly name: string;
+}
+
 /** `hasPast`: what the timeline starts from is nothing, or restorable. */
 const rangesOf = (
   timeline: Timeline,
@@ -66,14 +71,63 @@ const rangesOf = (
   snapshots: readonly SnapshotEntry[],
   hasPast: boolean,
 ): OwnRanges => {
-  const anchors = snapshots.filter(isSelfContained).map((s) => ({ ts: s.endTs, name: s.id }));
+  const anchorOf = (s: SnapshotEntry): Anchor => ({ ts: s.endTs, name: s.id });
+  const anchors = snapshots.filter(isSelfContained).map(anchorOf);
   // the first engine's start; later epochs are hand-overs
   const start = Math.min(...timeline.ownership.flatMap((o) => (o.epoch === 1 ? [o.fromTs] : [])));
   if (Number.isFinite(start) && !timeline.detached && hasPast) anchors.push({ ts: start, name: 'start' });
-  anchors.sort((a, b) => a.ts - b.ts);
+  const frontiers = [...heads.values()].map((h) => h.frontier.ts).filter((ts) => ts > 0);
+  const maxEnd = frontiers.length > 0 ? Math.max(...frontiers) : undefined;
+  const partial = snapshots.filter((s) => hasOwnRows(s) && s.partitions !== undefined);
+  if (partial.length === 0) return { ...rangesFrom(timeline, heads, anchors), maxEnd };
+  // each class of partitions has ranges of its own; an instant is restorable when it is for all of them
+  const [first, ...others] = classesOf(timeline, partial).map((partitions) => {
+    const covering = partial.filter((s) => partitionsOf(s).intersect(partitions).size > 0);
+    return rangesFrom(restricted(timeline, partitions), heads, [...anchors, ...covering.map(anchorOf)]);
+  });
+  if (!first) return { ranges: [], limitedBy: undefined, maxEnd };
+  return { ...others.reduce(both, first), maxEnd };
+};
+
+const partitionsOf = (s: SnapshotEntry): PartitionSet => PartitionSet.parse(s.partitions ?? 'all');
+
+/** The partitions that ever had an owner, in sets whose members had the same owners always and are in the same copies. */
+const classesOf = (timeline: Timeline, partial: readonly SnapshotEntry[]): PartitionSet[] => {
+  const owned = timeline.ownership.map((o) => PartitionSet.parse(o.partitions));
+  const sets = [...owned, ...partial.map(partitionsOf)];
+  const domain = owned.reduce((all, set) => all.union(set), PartitionSet.none);
+  return sets
+    .reduce((classes, set) => classes.flatMap((c) => [c.intersect(set), c.subtract(set)]), [domain])
+    .filter((c) => c.size > 0);
+};
+
+/** The timeline as if it had only these partitions. */
+const restricted = (timeline: Timeline, partitions: PartitionSet): Timeline => ({
+  ...timeline,
+  ownership: timeline.ownership.flatMap((o) => {
+    const both = PartitionSet.parse(o.partitions).intersect(partitions);
+    return both.size > 0 ? [{ ...o, partitions: both.toString() }] : [];
+  }),
+});
+
+type Ranges = Pick<OwnRanges, 'ranges' | 'limitedBy'>;
+
+/** What is in both; a range starts with the later anchor of the two. */
+const both = (a: Ranges, b: Ranges): Ranges => ({
+  ranges: a.ranges.flatMap((x) =>
+    b.ranges.flatMap((y) => {
+      const later = x.fromTs >= y.fromTs ? x : y;
+      const toTs = Math.min(x.toTs, y.toTs);
+      return later.fromTs <= toTs ? [{ ...later, toTs }] : [];
+    }),
+  ),
+  limitedBy: (a.ranges.at(-1)?.toTs ?? -1) <= (b.ranges.at(-1)?.toTs ?? -1) ? a.limitedBy : b.limitedBy,
+});
+
+const rangesFrom = (timeline: Timeline, heads: Heads, anchors: readonly Anchor[]): Ranges => {
   const ranges: RestorableRange[] = [];
   let limitedBy: string | undefined;
-  for (const anchor of anchors) {
+  for (const anchor of [...anchors].sort((a, b) => a.ts - b.ts)) {
     const end = contiguousEnd(timeline, heads, anchor.ts);
     limitedBy = end.limitedBy;
     if (end.ts < anchor.ts) continue;
@@ -82,8 +136,7 @@ const rangesOf = (
       ranges[ranges.length - 1] = { ...last, toTs: Math.max(last.toTs, end.ts) };
     else ranges.push({ fromTs: anchor.ts, toTs: end.ts, timeline: timeline.id, anchor: anchor.name });
   }
-  const frontiers = [...heads.values()].map((h) => h.frontier.ts).filter((ts) => ts > 0);
-  return { ranges, limitedBy, maxEnd: frontiers.length > 0 ? Math.max(...frontiers) : undefined };
+  return { ranges, limitedBy };
 };
 
 /** Partitions that had an owner by `ts`: an engine that joins later does not make what was there before incomplete. */

@@ -3,7 +3,7 @@ import { PitrError } from '../engine/errors.ts';
 import type { Archive } from '../wal/archive.ts';
 import { decodeDocument, encodeDocument } from '../wal/document.ts';
 import {
-  isSelfContained,
+  hasOwnRows,
   type Snapshot,
   type SnapshotEntry,
   type SnapshotIndex,
@@ -66,8 +66,8 @@ export const readSnapshot = async (archive: Archive, entry: SnapshotEntry): Prom
  * @throws snapshot-exists when the label is taken; cas-conflict when it was given up meanwhile
  */
 export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Promise<SnapshotEntry> => {
-  const { id, label, kind, timeline, parent, startTs, endTs, createdMs, records } = snapshot;
-  const own = isSelfContained(snapshot);
+  const { id, label, kind, timeline, parent, startTs, endTs, createdMs, records, partitions } = snapshot;
+  const own = hasOwnRows(snapshot);
   // an attempt that is killed before the next step leaves its manifest, and the next attempt has the same id
   const name = `manifests/${timeline}/${id}${own ? `/${randomBytes(6).toString('hex')}` : ''}`;
   const entry: SnapshotEntry = {
@@ -80,6 +80,7 @@ export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Pro
     endTs,
     createdMs,
     records,
+    ...(partitions === undefined ? {} : { partitions }),
     name,
   };
   await archive.store.create(name, encodeDocument('snapshot', snapshot));

@@ -5,7 +5,8 @@ import type { ArchiveEvent, ClockEvent, TruncateEvent } from '../wal/event.ts';
 import type { Run, SegmentRef } from '../wal/segment.ts';
 import type { RunLimits, TtlStep } from '../wal/state-at.ts';
 import { ownersAt, type Timeline } from '../wal/timeline.ts';
-import { isSelfContained, type Snapshot, type SnapshotEntry } from './manifest.ts';
+import { Bases } from './bases.ts';
+import type { Snapshot, SnapshotEntry } from './manifest.ts';
 import { readSnapshot } from './snapshots.ts';
 import type { ArchiveView } from './view.ts';
 
@@ -51,49 +52,61 @@ export const planState = async (
   options: { useBase?: boolean } = {},
 ): Promise<StatePlan> => {
   const chain = historyOf(view, ts);
-  const found = options.useBase === false ? undefined : nearestBase(view, chain, ts);
-  const snapshot = found && (await readSnapshot(view.archive, found.entry));
+  const bases = Bases.choose(
+    chain,
+    options.useBase === false ? view.snapshots.filter(isPartial) : view.snapshots,
+  );
+  const copies = await Promise.all(bases.entries.map((entry) => readSnapshot(view.archive, entry)));
   const runs: PlannedRun[] = [];
   const events: ArchiveEvent[] = [];
   const positions: Record<string, number> = {};
-  const timelines = found ? chain.slice(0, found.depth + 1) : chain;
-  for (const { timeline, tsMax, ttl } of timelines) {
-    const isBaseTimeline = snapshot !== undefined && timeline.id === snapshot.timeline;
-    const limits: RunLimits = { tsAfter: isBaseTimeline ? snapshot.logAfterTs : -1, tsMax, ttl };
+  const timelines = chain.slice(0, bases.depthOf(chain));
+  for (const [depth, { timeline, tsMax, ttl }] of timelines.entries()) {
+    const limits: RunLimits = { tsAfter: bases.tsAfterOf(depth, copies), tsMax, ttl };
+    const tsAfter = typeof limits.tsAfter === 'number' ? limits.tsAfter : Math.min(...limits.tsAfter);
     for (const head of view.heads.get(timeline.id)?.values() ?? []) {
       for (const run of head.runs) {
-        if (run.tsMin > limits.tsMax || run.tsMax <= limits.tsAfter) continue;
+        if (run.tsMin > limits.tsMax || run.tsMax <= tsAfter) continue;
         const segments = run.segments.filter(
-          (s) => s.rows > 0 && s.tsMin <= limits.tsMax && s.tsMax > limits.tsAfter,
+          (s) => s.rows > 0 && s.tsMin <= limits.tsMax && s.tsMax > tsAfter,
         );
         if (segments.length > 0) runs.push({ segments, limits });
         for (const e of await view.archive.events(run.segments))
-          if (e.ts <= limits.tsMax && e.ts > limits.tsAfter) events.push(e);
+          if (e.ts <= limits.tsMax && e.ts > tsAfter) events.push(e);
         if (timeline === chain[0].timeline)
           positions[head.stream] = Math.max(positions[head.stream] ?? 0, run.lsnEnd - 1);
       }
     }
-    if (isBaseTimeline) {
-      if (snapshot.segments.length > 0)
-        runs.push({ segments: snapshot.segments, limits: { tsAfter: -1, tsMax, ttl } });
-      events.push(...snapshot.events);
+    for (const [i, copy] of copies.entries()) {
+      if (bases.depthOfCopy(i) !== depth) continue;
+      if (copy.segments.length > 0)
+        runs.push({ segments: copy.segments, limits: { tsAfter: bases.rowsAfterOf(i), tsMax, ttl } });
+      events.push(...copy.events);
     }
   }
   const segments = runs.flatMap((r) => r.segments);
   return {
     timeline: chain[0].timeline.id,
     ts,
-    base: found?.entry,
+    base: bases.whole,
     runs,
     truncations: events.filter((e): e is TruncateEvent => e.kind === 'truncate'),
     definitions: events.filter((e) => e.kind === 'definition'),
-    source: await sourceDigest(view, chain[0].timeline, ts, snapshot),
+    source: await sourceDigest(
+      view,
+      chain[0].timeline,
+      ts,
+      copies.find((c) => c.partitions === undefined),
+      bases,
+    ),
     bytes: segments.reduce((n, s) => n + s.bytes, 0),
     objects: segments.length,
     versions: segments.reduce((n, s) => n + s.rows, 0),
     positions,
   };
 };
+
+const isPartial = (s: SnapshotEntry): boolean => s.partitions !== undefined;
 
 interface History {
   readonly timeline: Timeline;
@@ -120,34 +133,13 @@ const historyOf = (view: ArchiveView, ts: number): History[] => {
   return chain;
 };
 
-const nearestBase = (
-  view: ArchiveView,
-  chain: readonly History[],
-  ts: number,
-): { entry: SnapshotEntry; depth: number } | undefined => {
-  const range = view.restorable.ranges.find((r) => r.fromTs <= ts && ts <= r.toTs);
-  for (let depth = 0; depth < chain.length; depth++) {
-    const { timeline, tsMax } = chain[depth];
-    const entry = view.snapshots
-      .filter(
-        (s) =>
-          s.timeline === timeline.id &&
-          isSelfContained(s) &&
-          s.endTs <= tsMax &&
-          (!range || s.endTs >= range.fromTs || depth > 0),
-      )
-      .sort((a, b) => b.endTs - a.endTs)[0];
-    if (entry) return { entry, depth };
-  }
-  return undefined;
-};
-
 /** The newest statement of the streams about their own state at or before `ts`, for every partition, or why there is none. */
 const sourceDigest = async (
   view: ArchiveView,
   timeline: Timeline,
   ts: number,
   base: Snapshot | undefined,
+  bases: Bases,
 ): Promise<SourceDigest | { missing: string }> => {
   const owners = ownersAt(timeline, ts);
   const clocks: ClockEvent[] = [];
@@ -177,8 +169,10 @@ const sourceDigest = async (
     }
     clocks.push(clock);
   }
-  if (base && base.timeline === timeline.id && clocks.some((c) => c.ts < base.logAfterTs)) {
-    // the base holds only the latest versions at its end, so an older statement cannot be recomputed from it
+  // a copy holds only the latest versions at its end, so an older statement cannot be recomputed from it
+  if (bases.isMixed && clockTs.some((clock, p) => owners[p] !== undefined && clock < bases.knownSince(p)))
+    return { missing: 'a stream has stated no digest since the base copy of its partitions' };
+  if (base && base.timeline === timeline.id && clocks.some((c) => c.ts < base.endTs)) {
     if (!base.digests) return { missing: `snapshot ${base.id} could not be compared with its source` };
     return {
       digests: base.digests,

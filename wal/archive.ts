@@ -85,6 +85,15 @@ export class Archive {
     return Archive.open(store, options);
   }
 
+  /**
+   * An archive that is away for a while must not be taken for an empty one: the mount point of an unmounted file system is a
+   * directory without anything. Asked before anything is written, and whenever something that should be there is not.
+   * @throws archive-not-found, archive-mismatch
+   */
+  async assertHere(): Promise<void> {
+    this.#mine(this.url, (await Archive.open(this.store)).id);
+  }
+
   async timelines(): Promise<Timelines> {
     return (await this.#timelines()).value;
   }
@@ -115,7 +124,7 @@ export class Archive {
 
   async head(timeline: string, stream: string): Promise<Tagged<Head> | undefined> {
     const name = this.headName(timeline, stream);
-    const found = await this.store.readSwap(name);
+    const found = await this.#readSwap(name);
     if (!found) return undefined;
     const value = decodeDocument<Head>('head', found.bytes, name);
     this.#mine(name, value.archive);
@@ -138,7 +147,7 @@ export class Archive {
     try {
       return await this.store.swap(name, expected, bytes);
     } catch (error) {
-      const now = await this.store.readSwap(name);
+      const now = await this.#readSwap(name);
       if (now?.bytes.equals(bytes)) return await this.#settled(name, now.tag, bytes, error);
       if (now && isPitrError(error, 'cas-conflict')) {
         const current = decodeDocument<Head>('head', now.bytes, name);
@@ -174,7 +183,7 @@ export class Archive {
     try {
       return await this.store.swap(name, expected, bytes);
     } catch (error) {
-      const now = await this.store.readSwap(name);
+      const now = await this.#readSwap(name);
       if (now?.bytes.equals(bytes)) return await this.#settled(name, now.tag, bytes, error);
       throw error;
     }
@@ -189,6 +198,7 @@ export class Archive {
   ): Promise<T> {
     for (let tries = 0; tries < SWAP_TRIES_MAX; tries++) {
       const found = await this.readDocument<T>(kind, name, schema);
+      if (!found) await this.assertHere();
       const next = change(found?.value);
       if (found && next === found.value) return next;
       if (await this.#swap(name, found?.tag, kind, next)) return next;
@@ -217,7 +227,7 @@ export class Archive {
   }
 
   async #timelines(): Promise<Tagged<Timelines>> {
-    const found = await this.store.readSwap(TIMELINES_OBJECT);
+    const found = await this.#readSwap(TIMELINES_OBJECT);
     if (!found) return { value: { archive: this.id, timelines: [] }, tag: undefined };
     const value = decodeDocument<Timelines>('timelines', found.bytes, TIMELINES_OBJECT);
     this.#mine(TIMELINES_OBJECT, value.archive);
@@ -240,6 +250,12 @@ export class Archive {
    */
   async #settled(name: string, tag: string, bytes: Buffer, error: unknown): Promise<string> {
     return isPitrError(error, 'cas-conflict') ? tag : this.store.swap(name, tag, bytes);
+  }
+
+  async #readSwap(name: string): Promise<{ bytes: Buffer; tag: string } | undefined> {
+    const found = await this.store.readSwap(name);
+    if (!found) await this.assertHere();
+    return found;
   }
 
   #mine(name: string, archive: string): void {

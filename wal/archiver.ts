@@ -14,6 +14,7 @@ import { HeldHead } from './held-head.ts';
 import { LeaseWatch } from './lease.ts';
 import { LOG_DIR } from './local-log.ts';
 import { MergePool } from './merge-pool.ts';
+import { assertSameEngine, Outage, type OutageReport } from './outage.ts';
 import type { Run } from './segment.ts';
 import { Shipper } from './shipper.ts';
 import { withEngine } from './timeline.ts';
@@ -61,6 +62,7 @@ export class Archiver {
   /** Failed merges in a row, and until when compaction rests. */
   #failures = 0;
   #restUntilMs = 0;
+  readonly #outage: Outage;
 
   private constructor(
     dir: string,
@@ -101,6 +103,7 @@ export class Archiver {
       },
       options,
     );
+    this.#outage = new Outage(dir, this.#clock, this.#files);
   }
 
   /** Takes the stream. @throws agent-busy, archive-not-found, archive-mismatch, usage when the engine has no archive */
@@ -141,6 +144,11 @@ export class Archiver {
   /** Set once another agent has taken the stream: this one does nothing any more but {@link close}. */
   get fenced(): PitrError | undefined {
     return this.#fenced;
+  }
+
+  /** Why and since when rounds fail; undefined while all is well. */
+  get outage(): OutageReport | undefined {
+    return this.#outage.report;
   }
 
   /** Watches the directory and archives what is sealed there until {@link close}. */
@@ -305,7 +313,7 @@ export class Archiver {
 
   /** Adopting seals a file, and a sealed file kicks: only the timer adopts, or the two would chase each other. */
   #kick(adopt: boolean): void {
-    if (this.#queued || this.#stopped || this.#fenced) return;
+    if (this.#queued || this.#stopped || this.#fenced || !this.#outage.isDue) return;
     this.#queued = true;
     this.#enqueue(async () => {
       this.#queued = false;
@@ -321,12 +329,20 @@ export class Archiver {
   /** Returns why adopting failed, if it did. */
   async #work(adopt: boolean): Promise<unknown> {
     let failure: unknown;
-    // an engine that does not open any more is no reason to leave its sealed files unarchived
-    if (adopt)
-      await this.#adopt().catch((error) => {
-        failure = error;
-      });
-    await this.#shipper.shipAll();
+    try {
+      await assertSameEngine(this.dir, this.identity, this.#files);
+      // an engine that does not open any more is no reason to leave its sealed files unarchived
+      if (adopt)
+        await this.#adopt().catch((error) => {
+          failure = error;
+        });
+      await this.#shipper.shipAll();
+    } catch (error) {
+      if (!isPitrError(error, 'fenced')) await this.#outage.failed(error);
+      throw error;
+    }
+    if (failure) await this.#outage.failed(failure, true);
+    else await this.#outage.ended();
     return failure;
   }
 

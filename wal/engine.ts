@@ -4,7 +4,7 @@ import { type Clock, systemClock } from '../engine/clock.ts';
 import { EngineCore } from '../engine/engine-core.ts';
 import type { EngineCoreOptions, EngineParts } from '../engine/engine-types.ts';
 import { type ErrorId, isPitrError, PitrError } from '../engine/errors.ts';
-import { nodeFiles } from '../engine/files.ts';
+import { type Files, makeDirs, nodeFiles } from '../engine/files.ts';
 import {
   type EngineIdentity,
   IDENTITY_FILE,
@@ -16,8 +16,9 @@ import { openEngineParts } from '../engine/open-engine.ts';
 import { absoluteUrl } from '../engine/open-object-store.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { Archive } from './archive.ts';
-import { readArchived } from './archived.ts';
 import { LOG_DIR, LocalLog } from './local-log.ts';
+import { LogSpool } from './log-spool.ts';
+import type { SpoolSettings } from './spool-settings.ts';
 import {
   currentTimeline,
   ownedPartitions,
@@ -26,9 +27,12 @@ import {
   withEngine,
 } from './timeline.ts';
 
-export interface EngineOptions extends Omit<EngineCoreOptions, 'openLog' | 'archivedLsn' | 'ownerOf'> {
+export interface EngineOptions extends Omit<EngineCoreOptions, 'openLog' | 'openSpool' | 'ownerOf'> {
   /** Shards of the running digest when the directory is new. Default 16. */
   readonly shards?: number;
+  readonly files?: Files;
+  /** Quota of the log that waits for the archive; wins over what is set for the directory. */
+  readonly spool?: Partial<SpoolSettings>;
 }
 
 export interface InitOptions {
@@ -77,8 +81,7 @@ export class Engine extends EngineCore {
       clock.nowMs(),
     );
     // durable, or a power cut takes the folder with everything that was acknowledged in it
-    const exists = await fs.stat(dir).catch(() => undefined);
-    const made = await (exists ? undefined : nodeFiles.makeDir(dir))?.catch((cause) => {
+    const made = await makeDirs(nodeFiles, dir).catch((cause) => {
       throw new PitrError('io', { op: 'mkdir', path: dir, why: cause.code }, { cause });
     });
     try {
@@ -120,7 +123,17 @@ export class Engine extends EngineCore {
       openLog: (o) => LocalLog.open({ ...o, files }),
       ...(identity.archive
         ? {
-            archivedLsn: async () => (await readArchived(dir, files)).lsn,
+            openSpool: (parts) =>
+              LogSpool.open(
+                {
+                  dir,
+                  engineId: identity.engineId,
+                  ...(options.spool ? { settings: options.spool } : {}),
+                  ...(options.files ? { files: options.files } : {}),
+                  ...(options.clock ? { clock: options.clock } : {}),
+                },
+                parts,
+              ),
             ownerOf: async (partition: number) => ownerIn(identity, partition),
           }
         : {}),

@@ -6,6 +6,7 @@ import type {
   LogEvent,
   LogRecovery,
   LogVersion,
+  SealedFile,
 } from '../engine/commit-log.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles, type SyncedFile } from '../engine/files.ts';
@@ -21,6 +22,7 @@ import {
   LOG_VERSION,
   type LogFileHeader,
 } from './log-format.ts';
+import { assertNotSpilled } from './spill-dir.ts';
 
 export interface LocalLogOptions {
   /** The engine's directory; files are in `log/` below it. */
@@ -62,6 +64,7 @@ export class LocalLog implements CommitLog {
   #lastTs: number;
   /** Sealed files that are still here, oldest first. */
   readonly #sealed: SealedFile[];
+  #sealedBytes: number;
   #lsnFirstActive = 0;
   #failure: PitrError | undefined;
 
@@ -76,13 +79,22 @@ export class LocalLog implements CommitLog {
     this.#lastLsn = state.recovery.lastLsn;
     this.#lastTs = state.recovery.lastTs;
     this.#sealed = state.sealed;
+    this.#sealedBytes = state.sealed.reduce((n, f) => n + f.bytes, 0);
     this.#lsnFirstActive = state.lsnFirstActive;
   }
 
   /** Opens or creates the log, repairs a torn end, replays. @throws log-corrupt, log-foreign, log-gap, format-version, io */
   static async open(options: LocalLogOptions): Promise<{ log: LocalLog; recovery: LogRecovery }> {
     const files = options.files ?? nodeFiles;
-    const state = await recoverLog(options, files);
+    const state = await recoverLog(options, files).catch((cause) => {
+      if (cause instanceof PitrError) throw cause;
+      const { code, path } = cause as NodeJS.ErrnoException;
+      throw new PitrError(
+        'io',
+        { op: 'recover', path: path ?? join(options.dir, LOG_DIR), why: code ?? String(cause) },
+        { cause },
+      );
+    });
     return { log: new LocalLog(options, files, state), recovery: state.recovery };
   }
 
@@ -91,7 +103,11 @@ export class LocalLog implements CommitLog {
   }
 
   get bytes(): number {
-    return this.#sealed.reduce((n, f) => n + f.bytes, this.#active?.bytes ?? 0);
+    return this.#sealedBytes + (this.#active?.bytes ?? 0);
+  }
+
+  get sealedFiles(): readonly SealedFile[] {
+    return this.#sealed;
   }
 
   get unsealedBytes(): number {
@@ -140,7 +156,8 @@ export class LocalLog implements CommitLog {
   async seal(clock: LogClock): Promise<void> {
     this.appendClock(clock);
     this.#epoch = clock.epoch;
-    this.#frame(FRAME.seal, packBytes({ lsnLast: this.#lastLsn, ts: clock.ts }));
+    const lsnLast = this.#lastLsn;
+    this.#frame(FRAME.seal, packBytes({ lsnLast, ts: clock.ts }));
     this.#sealing = true;
     await this.sync();
     await this.#guard(async () => {
@@ -148,7 +165,9 @@ export class LocalLog implements CommitLog {
       await active.file.close();
       this.#active = undefined;
       this.#sealing = false;
-      this.#sealed.push({ sequence: active.sequence, lsnFirst: this.#lsnFirstActive, bytes: active.bytes });
+      const { sequence, bytes } = active;
+      this.#sealed.push({ sequence, lsnFirst: this.#lsnFirstActive, lsnLast, ts: clock.ts, bytes });
+      this.#sealedBytes += bytes;
       // only a file whose seal is durable gets the name under which the archiver reads it
       await this.#files.rename(active.path, join(this.#dir, logFileName(active.sequence, true)));
       await this.#files.syncDir(this.#dir);
@@ -167,7 +186,7 @@ export class LocalLog implements CommitLog {
           if (cause.code !== 'ENOENT') throw cause;
         });
       await this.#files.syncDir(this.#dir);
-      this.#sealed.shift();
+      this.#sealedBytes -= this.#sealed.shift()?.bytes ?? 0;
       removed++;
     }
     return removed;
@@ -194,11 +213,14 @@ export class LocalLog implements CommitLog {
       sequence,
       ...first,
     } satisfies LogFileHeader);
-    await file.append(header);
-    // header and name are durable before the first frame, so an intact frame proves that the header was once whole
-    await file.sync();
-    await file.close();
-    await this.#files.syncDir(this.#dir);
+    try {
+      await file.append(header);
+      // header and name are durable before the first frame, so an intact frame proves that the header was once whole
+      await file.sync();
+      await this.#files.syncDir(this.#dir);
+    } finally {
+      await file.close();
+    }
     const bytes = header.length;
     this.#active = {
       file: await this.#files.openSynced(path, bytes),
@@ -238,12 +260,6 @@ export class LocalLog implements CommitLog {
   }
 }
 
-interface SealedFile {
-  readonly sequence: number;
-  readonly lsnFirst: number;
-  readonly bytes: number;
-}
-
 interface Recovered {
   readonly recovery: LogRecovery;
   readonly chain: number;
@@ -260,9 +276,11 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
   await files.syncDir(dir);
   const found = logFilesIn(await files.list(dir));
   let lsnNext = options.afterLsn + 1;
+  let fileTs = 0;
   const count = { versions: 0, events: 0, tornBytes: 0, lastTs: 0, epoch: options.epoch };
   const replay = (entry: LogEntry): void => {
     if (entry.kind === 'clock') {
+      fileTs = entry.clock.ts;
       count.lastTs = Math.max(count.lastTs, entry.clock.ts);
       count.epoch = entry.clock.epoch;
       options.replay(entry);
@@ -298,7 +316,10 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
       });
     if (!sealed && !newest)
       throw new PitrError('log-corrupt', { path, offset: 0, why: 'an unsealed file has a successor' });
-    const bytes = await files.read(path);
+    const bytes = await files.read(path).catch(async (cause) => {
+      if (cause.code === 'ENOENT') await assertNotSpilled(path, files);
+      throw cause;
+    });
     try {
       if (!sealed && isTornCreation(bytes, path, options.engineId)) {
         // the writer died before its first sync: nothing in it was acknowledged
@@ -318,11 +339,13 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
       count.tornBytes += content.tornBytes;
       if (content.goodBytes < bytes.length) await files.truncate(path, content.goodBytes);
       const { lsnFirst } = content.header;
-      if (sealed) sealedFiles.push({ sequence, lsnFirst, bytes: bytes.length });
+      // the seal's clock frame is the newest thing in a sealed file
+      const asSealed = { sequence, lsnFirst, lsnLast: content.lsnNext - 1, ts: fileTs };
+      if (sealed) sealedFiles.push({ ...asSealed, bytes: bytes.length });
       else if (content.sealed) {
         await files.rename(path, join(dir, logFileName(sequence, true)));
         await files.syncDir(dir);
-        sealedFiles.push({ sequence, lsnFirst, bytes: content.goodBytes });
+        sealedFiles.push({ ...asSealed, bytes: content.goodBytes });
       } else {
         const file = await files.openSynced(path, content.goodBytes);
         lsnFirstActive = lsnFirst;

@@ -9,6 +9,7 @@ import { LogColumns } from './log-columns.ts';
 import { decodeLogHeader, type LogFileName, scanLogFile } from './log-file.ts';
 import { archiveEventOf } from './log-segment.ts';
 import type { StreamSpan } from './segment.ts';
+import { assertNotSpilled } from './spill-dir.ts';
 
 /** Versions that one level-0 segment takes when several files wait: bounds memory while catching up. */
 const CATCH_UP_VERSIONS = 200_000;
@@ -50,7 +51,7 @@ export class LogReader {
       const path = join(dir, name);
       const bytes = await files.read(path).catch((cause) => {
         // a file without changes is trimmed although it is not archived
-        if (cause.code === 'ENOENT') return undefined;
+        if (cause.code === 'ENOENT') return assertNotSpilled(path, files);
         throw new PitrError('io', { op: 'read', path, why: cause.code }, { cause });
       });
       if (!bytes) continue;

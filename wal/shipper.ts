@@ -8,6 +8,7 @@ import { writeArchived } from './archived.ts';
 import type { ArchiverEvent } from './archiver-types.ts';
 import { HEAD_MARKS_MAX, type Head, runOf, withWritten } from './catalog.ts';
 import { Continuity } from './continuity.ts';
+import { withCause } from './dropped.ts';
 import type { HeldHead } from './held-head.ts';
 import { LOG_DIR } from './local-log.ts';
 import { logFilesIn } from './log-file.ts';
@@ -67,10 +68,12 @@ export class Shipper {
     await this.#continuity.check(files, head);
     const waiting = files.filter((f) => f.sealed && f.sequence > head.sequence);
     if (waiting.length === 0) return undefined;
+    await this.#archive.assertHere();
     const batch = new LogReader(this.#identity, head);
     await batch.readFiles(dir, waiting, this.#files);
     if (batch.sequence === 0) return undefined;
-    const { clock, gap } = batch;
+    const { clock } = batch;
+    const gap = batch.gap && (await withCause(batch.gap, dir, this.#files));
     if (!clock)
       throw new PitrError('log-corrupt', { path: dir, offset: 0, why: 'a sealed file without clock frame' });
     let next: Head = {

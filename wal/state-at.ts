@@ -15,8 +15,8 @@ export interface TtlStep extends TtlShift {
 
 /** Which versions of a run count. Instants are ms and inclusive, except `tsAfter`. */
 export interface RunLimits {
-  /** Versions at or below it are in the base snapshot already. -1: no base. */
-  readonly tsAfter: number;
+  /** Versions at or below it are in the base snapshot already. -1: no base. A list: for each partition. */
+  readonly tsAfter: number | readonly number[];
   /** The recovery target, or the fork at which this history was left. */
   readonly tsMax: number;
   /** Nearest fork first. */
@@ -86,9 +86,10 @@ export class StateAt implements MergeVisitor {
     const { block, row } = cursor;
     const limits = this.#options.limits[cursor.index];
     const ts = block.ts(row);
-    if (ts > limits.tsMax || ts <= limits.tsAfter) return false;
-    let hash: Uint32Array | undefined;
     const partition = block.w0[row] >>> 20;
+    const { tsAfter } = limits;
+    if (ts > limits.tsMax || ts <= (typeof tsAfter === 'number' ? tsAfter : tsAfter[partition])) return false;
+    let hash: Uint32Array | undefined;
     if (!this.#clockDecided && ts <= (this.#options.clockTs as Float64Array)[partition]) {
       this.#clockDecided = true;
       const until = (this.#options.clockTs as Float64Array)[partition];

@@ -10,13 +10,13 @@ import { requireEngineDirs } from '../places.ts';
 import { formatIso } from '../render/units.ts';
 import { cronRuns, Schedule } from '../schedule.ts';
 import type { Runner, Session } from '../session.ts';
+import { keepSpoolSettings, withSpoolOptions } from '../spool.ts';
 
 /** How often the agent looks whether a base copy is due. */
 const ANCHOR_MS = 5000;
 
 export const registerAgent = (program: PitrCommand, runner: Runner): void => {
-  program
-    .command('agent')
+  withSpoolOptions(program.command('agent'))
     .about(
       'archive engine directories continuously',
       'The continuous archiving agent of one or more engine directories. It ships every sealed log file to the archive, states the ' +
@@ -57,6 +57,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
     await Promise.all(archivers.map((a) => a.close()));
   };
   try {
+    for (const { dir } of dirs) await keepSpoolSettings(session, dir);
     for (const { dir } of dirs)
       archivers.push(await openArchiver(resolve(dir), config.compact.fanout, onEvent));
     if (options.once) {
@@ -135,7 +136,8 @@ const stopped = (...signals: AbortSignal[]): Promise<void> =>
 const anchor = async ({ log }: Session, archiver: Archiver): Promise<void> => {
   const { stream } = archiver.identity;
   try {
-    const base = archiver.fenced ? undefined : await anchorIfNeeded(archiver);
+    // what holds up the archiver would hold up a base copy too, and is said already
+    const base = archiver.fenced || archiver.outage ? undefined : await anchorIfNeeded(archiver);
     if (base) log.info({ stream, snapshot: base.id }, 'base copy taken');
   } catch (error) {
     log.error({ stream, error: String((error as Error).message ?? error) }, 'base copy failed');
@@ -187,6 +189,7 @@ const logEvent = ({ log }: Session, event: ArchiverEvent): void => {
     case 'error':
       log.error(
         { stream: event.stream, error: String((event.error as Error).message ?? event.error) },
+        // each time after a longer pause: see wal/outage.ts
         isPitrError(event.error, 'fenced')
           ? 'another agent has the stream'
           : 'archiving failed; trying again',

@@ -8,6 +8,7 @@ import { archiveUrl } from '../places.ts';
 import { describePartitions } from '../render/partitions.ts';
 import { renderFields } from '../render/table.ts';
 import type { Runner } from '../session.ts';
+import { keepSpoolSettings, withSpoolOptions } from '../spool.ts';
 
 interface InitFlags {
   readonly stream?: string;
@@ -16,8 +17,7 @@ interface InitFlags {
 }
 
 export function registerInit(program: PitrCommand, runner: Runner): void {
-  program
-    .command('init')
+  withSpoolOptions(program.command('init'))
     .about(
       'make an engine directory and register it in an archive',
       'Makes an empty engine directory and registers it in an archive, which is made too if there is none. The first ' +
@@ -49,6 +49,7 @@ export function registerInit(program: PitrCommand, runner: Runner): void {
           ...(flags.partitions === undefined ? {} : { partitions: PartitionSet.parse(flags.partitions) }),
           ...(flags.shards === undefined ? {} : { shards: Number(flags.shards) }),
         });
+        await keepSpoolSettings(session, dir);
         const { stream, timeline, partitions, shards, engineId, archive } = identity;
         const data = { dir: resolve(dir), engineId, stream, timeline, partitions, shards, archive };
         session.emit(data, () => text(dir, identity));

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isPitrError } from '../../engine/errors.ts';
 import { parseDuration } from '../duration.ts';
 import type { PitrCommand } from '../pitr-command.ts';
-import { openPlaces, timelineOfDirs } from '../places.ts';
+import { openPlaces, readEngineDirs, timelineOfDirs } from '../places.ts';
 import { renderStatus } from '../render/status.ts';
-import type { Runner } from '../session.ts';
-import { readStatus } from '../status.ts';
+import type { Runner, Session } from '../session.ts';
+import { readAwayStatus, readStatus, type Status } from '../status.ts';
 
 /** Exit code of a status that was read and is not green. */
 const EXIT_NOT_GREEN = 7;
@@ -18,6 +19,26 @@ interface StatusFlags {
   readonly watch?: boolean;
 }
 
+/** An archive that cannot be read is a status too, when there are directories that say the rest. */
+const look = async (
+  session: Session,
+  args: readonly string[],
+  maxLagMs: number,
+  named: string | undefined,
+): Promise<Status> => {
+  try {
+    const { archive, dirs } = await openPlaces(session, args);
+    const timeline = named ?? timelineOfDirs(dirs);
+    return await readStatus(archive, { dirs, maxLagMs, ...(timeline === undefined ? {} : { timeline }) });
+  } catch (error) {
+    if (args.length === 0 || !(isPitrError(error, 'archive-not-found') || isPitrError(error, 'io')))
+      throw error;
+    const dirs = await readEngineDirs(args);
+    if (!dirs.every((d) => d.identity.archive)) throw error;
+    return readAwayStatus(dirs, error, session.clock.nowMs());
+  }
+};
+
 export function registerStatus(program: PitrCommand, runner: Runner): void {
   program
     .command('status')
@@ -25,7 +46,8 @@ export function registerStatus(program: PitrCommand, runner: Runner): void {
       'what can be restored, and how far behind the archive is',
       'Shows what can be restored, how far the archive is behind the clock and which stream holds it up; for every ' +
         'stream its frontier, size and gaps, and, for engine directories named here, the log that waits. Exits with 0 when ' +
-        `all is well, and with ${EXIT_NOT_GREEN} when the archive is further behind than --max-lag or has holes.`,
+        `all is well, and with ${EXIT_NOT_GREEN} when the archive is further behind than --max-lag or has holes, cannot be ` +
+        'reached, or when a log is at its quota.',
     )
     .argument('[dirs...]', 'engine directories, whose archive is meant')
     .option('--archive <url>', 'the archive')
@@ -41,15 +63,9 @@ export function registerStatus(program: PitrCommand, runner: Runner): void {
       runner.action(
         async (session, args: readonly string[], flags: StatusFlags) => {
           const maxLagMs = parseDuration(flags.maxLag);
-          const { archive, dirs } = await openPlaces(session, args);
-          const timeline = flags.timeline ?? timelineOfDirs(dirs);
           const { stdout } = session.surroundings;
           for (;;) {
-            const status = await readStatus(archive, {
-              dirs,
-              maxLagMs,
-              ...(timeline === undefined ? {} : { timeline }),
-            });
+            const status = await look(session, args, maxLagMs, flags.timeline);
             const clear = flags.watch && stdout.isTTY && !session.json ? CLEAR_SCREEN : '';
             session.emit(status, () => clear + renderStatus(status) + (flags.watch && !clear ? '\n' : ''));
             const exitCode = status.green ? 0 : EXIT_NOT_GREEN;

@@ -1,3 +1,4 @@
+import type { LocalStatus } from '../local-status.ts';
 import type { Problem, Status, StreamStatus } from '../status.ts';
 import { shortPartitions } from './partitions.ts';
 import { renderFields, renderTable, renderTree, type TreeNode } from './table.ts';
@@ -28,9 +29,11 @@ export const renderStatus = (s: Status): string => {
   return blocks.join('\n\n');
 };
 
-const restorableInWords = ({ ranges, nowMs }: Status): string =>
+const restorableInWords = ({ ranges, nowMs, archive }: Status): string =>
   ranges.length === 0
-    ? 'nothing'
+    ? archive.isReachable
+      ? 'nothing'
+      : 'unknown: the archive cannot be read'
     : ranges
         .map(
           ({ fromTs, toTs }) =>
@@ -38,7 +41,8 @@ const restorableInWords = ({ ranges, nowMs }: Status): string =>
         )
         .join('\n');
 
-const snapshotsInWords = ({ snapshots, lastSnapshot, nowMs }: Status): string => {
+const snapshotsInWords = ({ snapshots, lastSnapshot, nowMs, archive }: Status): string | undefined => {
+  if (!archive.isReachable) return undefined;
   if (!lastSnapshot)
     return snapshots === 0 ? 'none' : `${formatCount(snapshots)}, none of them of this history`;
   const { label, id, kind, endTs } = lastSnapshot;
@@ -74,14 +78,27 @@ const streamTable = ({ streams, nowMs }: Status): string => {
 };
 
 /** Who works on the directories that were named. */
-const localLines = ({ streams }: Status): string[] => {
+const localLines = ({ streams, nowMs }: Status): string[] => {
   const lines = streams.flatMap(({ stream, local }: StreamStatus) => {
     if (!local) return [];
     const writer = local.hasWriter ? 'a writer has it open' : 'no writer';
     const agent = local.hasAgent ? 'an agent archives it' : `no agent: pitr agent ${local.dir}`;
-    return [[`  ${stream}`, `${local.dir}; ${writer}; ${agent}`] as const];
+    return [
+      [`  ${stream}`, `${local.dir}; ${writer}; ${agent}`] as const,
+      ['  Log', spoolInWords(local, nowMs)] as const,
+    ];
   });
   return lines.length > 0 ? [`Directories:\n${renderFields(lines)}`] : [];
+};
+
+const spoolInWords = (local: LocalStatus, nowMs: number): string => {
+  const spool = local.writer?.spool;
+  const spilled = spool && spool.spilledBytes > 0 ? `, ${formatBytes(spool.spilledBytes)} of it spilled` : '';
+  const since =
+    local.waitingSinceMs === null ? '' : `, the oldest ${formatAge(nowMs - local.waitingSinceMs)}`;
+  return `${formatBytes(local.waitingBytes)} wait${spilled}${since}; quota ${formatBytes(local.quotaBytes)}, then ${
+    { spill: 'spill, then block', block: 'block', 'drop-with-gap': 'drop' }[local.policy]
+  }`;
 };
 
 const timelineTree = ({ timelines, timeline }: Status): string => {
@@ -100,14 +117,40 @@ const timelineTree = ({ timelines, timeline }: Status): string => {
   return renderTree(nodesBelow(null));
 };
 
-const verdict = ({ green, problems }: Status): string => {
+const verdict = ({ green, problems, nowMs }: Status): string => {
   if (green) return 'Status: green';
-  const items = problems.map((p) => renderFields([['  Why', problemInWords(p)]]));
+  const items = problems.map((p) => renderFields([['  Why', problemInWords(p, nowMs)]]));
   return ['Status: not green', ...items].join('\n');
 };
 
-const problemInWords = (p: Problem): string => {
+const problemInWords = (p: Problem, nowMs: number): string => {
   switch (p.code) {
+    case 'archive-away':
+      return `the archive cannot be read: ${p.message}`;
+    case 'outage':
+      return (
+        `the agent of ${p.stream} has not been able to archive since ${formatInstant(p.outage.sinceMs, nowMs)} ` +
+        `(${formatCount(p.outage.tries)} tries): ${p.outage.error.message}`
+      );
+    case 'log-quota': {
+      const who =
+        p.blockedWriters === 0
+          ? ''
+          : `; ${formatCount(p.blockedWriters)} writes wait, since ${formatAge(nowMs - (p.blockedSinceMs ?? nowMs))}`;
+      const what = p.diskLow
+        ? 'its file system is nearly full'
+        : `${formatBytes(p.waitingBytes)} of log wait, the quota is ${formatBytes(p.quotaBytes)}`;
+      return `stream ${p.stream}: ${what} (policy ${p.policy})${who}`;
+    }
+    case 'dropped':
+      return (
+        `stream ${p.stream} gave up LSN ${p.range.lsnStart} to ${p.range.lsnEnd - 1} ` +
+        `(${formatBytes(p.range.bytes)}) because of its quota; the archive will have a gap there`
+      );
+    case 'writer-failed':
+      return `the writer of ${p.stream} takes no writes any more: ${p.message}`;
+    case 'spool-failed':
+      return `the log of ${p.stream} cannot be kept within its quota: ${p.message}`;
     case 'lag': {
       const who = p.stream === undefined ? '' : ` because of stream ${p.stream}; is its agent running?`;
       return `the archive is ${formatDuration(p.lagMs)} behind (limit ${formatDuration(p.maxLagMs)})${who}`;

@@ -315,7 +315,14 @@ test('status is green with an archive that keeps up, and says what can be restor
     hasAgent: false,
     waitingFiles: 0,
     waitingBytes: 0,
+    waitingSinceMs: null,
+    policy: 'spill',
+    quotaBytes: 10 * 1024 ** 3,
+    dropped: [],
+    outage: null,
+    writer: null,
   });
+  assert.equal(status.archive.isReachable, true);
 });
 
 test('status of an archive that is behind has its own exit code and a result all the same', async () => {

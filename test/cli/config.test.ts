@@ -31,6 +31,13 @@ test('without any source every setting has its default and says so', () => {
     dirs: [],
     sealMs: 1000,
     snapshot: { kind: 'incremental' },
+    spool: {
+      policy: 'spill',
+      quota: 10 * 1024 ** 3,
+      spillQuota: 10 * 1024 ** 3,
+      blockTimeout: 60_000,
+      minFree: 0,
+    },
     compact: { fanout: 8 },
     ttl: 'remaining',
     log: { level: 'info', format: 'pretty' },
@@ -60,6 +67,12 @@ test('each setting can come from its variable and from its flag', () => {
     'snapshot.cron': '0 3 * * *',
     'snapshot.kind': 'full',
     'snapshot.label': 'nightly',
+    'spool.policy': 'drop-with-gap',
+    'spool.quota': '512MiB',
+    'spool.spillDir': '/spill',
+    'spool.spillQuota': '1.5GB',
+    'spool.blockTimeout': '2m',
+    'spool.minFree': '0',
     'compact.fanout': '16',
     workers: '9',
     ttl: 'never',
@@ -72,6 +85,14 @@ test('each setting can come from its variable and from its flag', () => {
     dirs: ['/x', '/y'],
     sealMs: 5000,
     snapshot: { cron: '0 3 * * *', kind: 'full', label: 'nightly' },
+    spool: {
+      policy: 'drop-with-gap',
+      quota: 512 * 1024 ** 2,
+      spillDir: '/spill',
+      spillQuota: 1_500_000_000,
+      blockTimeout: 120_000,
+      minFree: 0,
+    },
     compact: { fanout: 16 },
     workers: 9,
     ttl: 'never',
@@ -101,6 +122,9 @@ test('an unknown key names its line and the nearest known key', () => {
 
 test('a bad value is refused with the setting and the place that it came from', () => {
   assertInvalid(() => load('seal: 1\n'), 'pitr.yaml:1', /^seal must be a duration/);
+  assertInvalid(() => load('spool:\n  quota: 10\n'), 'pitr.yaml:2', /^spool\.quota must be a size/);
+  assertInvalid(() => load('spool:\n  quota: 10 parsecs\n'), 'pitr.yaml:2', /is not a size/);
+  assertInvalid(() => load('spool:\n  policy: pray\n'), 'pitr.yaml:2', /must be one of spill, block, drop/);
   assertInvalid(() => load('seal: 0s\n'), 'pitr.yaml:1', /^seal must be from/);
   assertInvalid(
     () => load('snapshot:\n  cron: 61 * * * *\n'),

@@ -70,6 +70,30 @@ inScratch('D1: leftover temporary files, and what no object can be called, are i
   await rejectsWith('usage', store.read('.tmp/left'));
 });
 
+inScratch('a root that vanishes between two writes is not made again, not even its folders', async (dir) => {
+  const root = join(dir, 'mounted');
+  const store = new DirectoryStore({ dir: root });
+  await store.create('s/a', bytesOf('a'));
+  await rm(root, { recursive: true });
+  await rejectsWith('io', store.create('s/new/b', bytesOf('b')));
+  await rejectsWith('io', store.swap('head/x', undefined, bytesOf('b')));
+  assert.deepEqual(await readdir(dir), []);
+  // halfway: what it writes is there, what it is to be called is not any more
+  const half = new DirectoryStore({
+    dir: root,
+    files: filesWithNew((_, file) => ({
+      close: async () => {
+        await file.close();
+        if (existsSync(join(root, 's'))) await rm(root, { recursive: true });
+      },
+    })),
+  });
+  await half.create('a', bytesOf('a'));
+  await mkdir(join(root, 's'));
+  await rejectsWith('io', half.create('s/new/b', bytesOf('b')));
+  assert.deepEqual(await readdir(dir), []);
+});
+
 for (const operation of ['append', 'sync', 'close'] as const) {
   inScratch(`D1: when ${operation} fails, create throws and the object is not visible`, async (dir) => {
     const files = filesWithNew((_, file) => ({

@@ -207,6 +207,7 @@ export class Disk {
           { damage: (bytes) => damaged(bytes, this.#rng) },
         ),
       openRead: (path) => call('open', path, () => readable(this.#inode(path), path), READ_FAULTS),
+      readLink: (path) => call('readlink', path, () => undefined, []),
       stat: (path) => call('stat', path, () => this.#stat(path), READ_FAULTS),
       list: (dir) =>
         call(

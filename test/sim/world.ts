@@ -153,7 +153,7 @@ export class World {
     this.scheduler.note(`${process.name}: ${id ?? error}`);
     if (isInjected(error)) return;
     // a request that arrived twice: the first one made the object
-    if (id === 'object-exists' && this.scheduler.faultRates.remote > 0) return;
+    if (id === 'object-exists' && this.scheduler.faults.has('twice')) return;
     if (id !== undefined && CORRUPT.has(id) && process.damaged > 0) return;
     if (id !== undefined && ids.includes(id)) return;
     throw new Violation(`${process.name}: ${id ?? ''} ${(error as Error)?.stack ?? error}`, { cause: error });

@@ -246,6 +246,10 @@ export class MemoryFiles implements Files {
     return { isFile: false, isDirectory: true, bytes: 0, mode: 0o755, id: path };
   }
 
+  async readLink(): Promise<undefined> {
+    return undefined;
+  }
+
   /** Names of files and folders. */
   async list(dir: string): Promise<string[]> {
     if (!this.#isDir(dir)) throw failure('ENOENT');
@@ -256,11 +260,9 @@ export class MemoryFiles implements Files {
   }
 
   /** Durable at once: what is made in a folder that a power cut takes is lost as if it had not been made. */
-  async makeDir(dir: string): Promise<string | undefined> {
+  async makeDir(dir: string): Promise<void> {
     this.#step('makeDir', dir);
-    const made = this.#isDir(dir) ? undefined : dir;
     this.#dirs.add(dir);
-    return made;
   }
 
   async syncDir(dir: string): Promise<void> {
