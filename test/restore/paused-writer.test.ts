@@ -108,10 +108,11 @@ test('S8: a paused old writer that wakes changes nothing on the new timeline', a
     assert.deepEqual(await everythingOf(timeline), then, 'the new timeline in the archive, byte by byte');
     assert.deepEqual(await restored(timeline, 'latest'), model, 'the state of the new timeline');
     // the newest is the default, and has nothing of what the old one wrote since
+    const onlyOld = await frontierOf(oldTimeline);
     const view = await ArchiveView.read(archive);
     assert.equal(view.timeline.id, timeline);
     await assert.rejects(
-      resolveTarget(view, String(await frontierOf(oldTimeline)), Date.now()),
+      resolveTarget(view, String(onlyOld), Date.now()),
       (e) => isPitrError(e, 'target-elsewhere') && `${e.facts.found}`.includes(oldTimeline),
     );
     assert.ok(target.ts < mark.ts);
