@@ -2,8 +2,8 @@
  * The benchmark `core`: the workload of cli/bench/workload.ts on this machine, everything that docs/performance.md sets targets
  * for, and the other databases that are at hand.
  *
- *     npm run bench -- core [--records 1000000] [--changes 1000000] [--day-changes 500000] [--runs 3] [--restore-runs 5]
- *                           [--ms 500] [--peers all|libraries|none] [--dir DIR] [--json | --markdown]
+ *     npm run bench -- core [--records 1000000] [--changes 1000000] [--day-changes 500000] [--runs 3] [--restore-runs 3]
+ *                           [--ms 500] [--peers libraries|all|none] [--dir DIR] [--json | --markdown]
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -211,9 +211,9 @@ export const benchCore = async (args: string[]): Promise<void> => {
       changes: { type: 'string', default: '1000000' },
       'day-changes': { type: 'string', default: '500000' },
       runs: { type: 'string', default: '3' },
-      'restore-runs': { type: 'string', default: '5' },
+      'restore-runs': { type: 'string', default: '3' },
       ms: { type: 'string', default: '500' },
-      peers: { type: 'string', default: 'all' },
+      peers: { type: 'string', default: 'libraries' },
       dir: { type: 'string' },
       json: { type: 'boolean', default: false },
       markdown: { type: 'boolean', default: false },

@@ -1,6 +1,6 @@
 /**
  * Restore time against the length of the log: a day's changes with a full snapshot each day, by a simulated clock, restored
- * after 1 hour, 1 day and 7 days.
+ * after 1 hour, 1 day and 7 days, each an hour after the newest full one; and at the end of a day.
  *
  *     npm run bench -- log-length [--records 1000000] [--day-changes 500000] [--runs 3] [--dir DIR] [--json]
  */
@@ -16,6 +16,7 @@ import { Workload, type WorkloadStep } from '../cli/bench/workload.ts';
 import { renderTable } from '../cli/render/table.ts';
 import { formatCount } from '../cli/render/units.ts';
 import { ManualClock } from '../engine/clock.ts';
+import { fullCopyEnds } from '../snapshot/borders.ts';
 import { createSnapshot } from '../snapshot/create.ts';
 import { Archive } from '../wal/archive.ts';
 import { Archiver } from '../wal/archiver.ts';
@@ -28,9 +29,17 @@ const SLOT_MS = HOUR_MS / 2;
 const SLOTS_PER_HOUR = HOUR_MS / SLOT_MS;
 const SLOTS_PER_DAY = 24 * SLOTS_PER_HOUR;
 /** Larger than the workload's 100: the log is the same, and made sooner. */
-const BATCH = 500;
-/** Where the simulated time is measured, in slots. */
-const STAGES = { h1: SLOTS_PER_HOUR, d1: SLOTS_PER_DAY, d7: 7 * SLOTS_PER_DAY } as const;
+const BATCH = 2000;
+/**
+ * Where the simulated time is measured, in slots: an hour after the newest full snapshot, when the log is an hour, a day and seven
+ * days long; and at the end of a day, when that snapshot is oldest.
+ */
+const STAGES = {
+  h1: SLOTS_PER_HOUR,
+  dayEnd: SLOTS_PER_DAY,
+  d1: SLOTS_PER_DAY + SLOTS_PER_HOUR,
+  d7: 7 * SLOTS_PER_DAY + SLOTS_PER_HOUR,
+} as const;
 type Stage = keyof typeof STAGES;
 
 export interface LogLengthOptions {
@@ -72,7 +81,11 @@ export const simulate = async (args: Simulated): Promise<object> => {
     const { changes, batchSize } = stepOfSlot(args, slot);
     workload.skipTo(changes, batchSize);
   }
-  const archiver = await Archiver.open(engineDir(dir), { clock });
+  const archiver = await Archiver.open(engineDir(dir), {
+    clock,
+    // as the agent does it
+    borders: () => fullCopyEnds(archiver.archive, archiver.identity.timeline),
+  });
   try {
     await archiver.round();
     const engine = await Engine.open({ dir: engineDir(dir), clock, sealMs: 0, door: false });

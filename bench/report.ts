@@ -63,11 +63,13 @@ const restoreTable = (f: CoreFigures): Table => {
         seconds(r.processSeconds),
         ...memory(r),
       ],
-      ...(['h1', 'd1', 'd7'] as const).map((stage) => {
+      ...(['h1', 'd1', 'd7', 'dayEnd'] as const).map((stage) => {
         const l = logLength[stage];
-        const name = { h1: '1 hour', d1: '1 day', d7: '7 days' }[stage];
+        const name = { h1: 'log of 1 hour', d1: 'log of 1 day', d7: 'log of 7 days', dayEnd: 'end of a day' }[
+          stage
+        ];
         return [
-          `log of ${name}, verified`,
+          `${name}, verified`,
           seconds(l.seconds),
           seconds(l.cpuSeconds),
           seconds(l.processSeconds),

@@ -34,7 +34,7 @@ export const TARGETS: readonly Target[] = [
   higher('versions merged on one core', 1_000_000, '/s', (f) => f.mergeVersionsPerSecondPerCore),
   lower('snapshot by reference', 0.2, 's', (f) => f.snapshot.referenceSeconds),
   lower('synthetic full snapshot', 2, 's', (f) => f.snapshot.syntheticSeconds),
-  lower('restore after 1 h, 1 d, 7 d: longest / shortest', 1.2, '×', flatness),
+  lower('restore with 1 h, 1 d, 7 d of log: longest / shortest', 1.2, '×', flatness),
 ];
 
 /** The size that {@link TARGETS} are for. */
