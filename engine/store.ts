@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
+import { giveBack } from './give-back.ts';
 import { findInPage, PAGES_VERSION, pageOfWord } from './page.ts';
 import { PARTITIONS, type PartitionRange } from './partition.ts';
 import { entriesOfChunk } from './record-file.ts';
@@ -66,6 +67,9 @@ const DIRTY_PAGES_MAX = 16 * 1024;
  * a read-only one fails halfway, and what it leaves open makes every later open fail, too.
  */
 const environments = new Map<string, { users: number; readonly readOnly: boolean }>();
+
+/** Values of this size come from a walk in a buffer of their own; LMDB reads smaller ones by way of one that it keeps. */
+const LARGE_BYTES = 64 * 1024;
 
 type Binary = RootDatabase<Buffer, Buffer>;
 
@@ -346,6 +350,7 @@ export class Store {
         else {
           state.check(item.value, this.dir);
           hashInto(digest, scope, item.key, item.key.length - 20, item.value, 0, item.value.length, 1);
+          if (item.value.length >= LARGE_BYTES) giveBack([item.value]);
         }
       }
     }

@@ -17,6 +17,9 @@ export interface RangeHandlers {
 /** Stored bytes that one range should read at most: bounds what waits in front of a slow target. */
 const RANGE_BYTES = 8 * 1024 * 1024;
 
+/** Of each thread. What a merge allocates for a moment is little, and by default 48 MB of it may wait for the collector. */
+const YOUNG_GENERATION_MB = 6;
+
 /** Cuts partitions into ranges of about equal work. */
 export const rangesFor = (
   plan: RestoreJob['plan'],
@@ -48,7 +51,8 @@ export class RangePool {
     const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
     const workerData: WorkerInput = { url: archive.url };
     this.#threads = Array.from({ length: workers }, () => {
-      const thread = new Worker(new URL(file, import.meta.url), { workerData });
+      const resourceLimits = { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB };
+      const thread = new Worker(new URL(file, import.meta.url), { workerData, resourceLimits });
       // one that fails before it is given anything to do says so then
       thread.on('error', () => undefined);
       return thread;

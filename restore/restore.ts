@@ -76,20 +76,20 @@ export const restoreEngine = (
   dir: string,
   stream: string | undefined,
   options: RestoreOptions,
-): Promise<RestoreReport> => leased(options, (held) => restoreIntoEngine(dir, stream, held));
+): Promise<RestoreReport> => leased(options, (held, pool) => restoreIntoEngine(dir, stream, held, pool));
 
 const restoreIntoEngine = async (
   dir: string,
   stream: string | undefined,
-  options: RestoreOptions,
+  options: Held,
+  pool: RangePool,
 ): Promise<RestoreReport> => {
   const started = performance.now();
-  const archive = await openArchive(options);
-  const pool = new RangePool(archive, options.workers ?? 2);
+  const { archive } = options;
   let target: RestoreTarget | undefined;
   let store: Store | undefined;
   try {
-    const { plan } = await planRestore({ ...options, archive });
+    const { plan } = await planRestore(options);
     target = await RestoreTarget.take(dir, wantedOf(archive, plan), clockOf(options, archive).nowMs());
     const load = await StoreLoad.begin(target, plan, archive);
     ({ store, target } = load);
@@ -162,55 +162,63 @@ const restoreIntoEngine = async (
 export const restoreJsonLines = (
   write: (text: Buffer) => Promise<void>,
   options: RestoreOptions,
-): Promise<RestoreReport> => leased(options, (held) => restoreAsLines(write, held));
+): Promise<RestoreReport> => leased(options, (held, pool) => restoreAsLines(write, held, pool));
 
-/** What the archive's catalog names stays until the restore has ended, from before the catalog is read. @throws lease-lost */
+/** Of a restore whose archive is open and under a lease. */
+interface Held extends RestoreOptions {
+  readonly archive: Archive;
+}
+
+/**
+ * What the archive's catalog names stays until the restore has ended, from before the catalog is read. The threads start before the
+ * lease is there, since they read nothing that it keeps until they are given work. @throws lease-lost
+ */
 const leased = async <T>(
   options: RestoreOptions,
-  work: (options: RestoreOptions) => Promise<T>,
+  work: (options: Held, pool: RangePool) => Promise<T>,
 ): Promise<T> => {
   const archive = await openArchive(options);
-  return withLease(archive, 'restore', () => work({ ...options, archive }));
+  const pool = new RangePool(archive, options.workers ?? 2);
+  try {
+    return await withLease(archive, 'restore', () => work({ ...options, archive }, pool));
+  } finally {
+    await pool.close();
+  }
 };
 
 const restoreAsLines = async (
   write: (text: Buffer) => Promise<void>,
-  options: RestoreOptions,
+  options: Held,
+  pool: RangePool,
 ): Promise<RestoreReport> => {
   const started = performance.now();
-  const archive = await openArchive(options);
-  const workers = options.workers ?? 2;
-  const pool = new RangePool(archive, workers);
-  try {
-    const { plan } = await planRestore({ ...options, archive });
-    const { state, selection } = plan;
-    const shards = shardsOf(state);
-    const ttl = ttlShift(plan, clockOf(options, archive).nowMs());
-    const job: RestoreJob = { plan: state, selection, ttl, output: 'json', shards };
-    const ranges = rangesFor(state, PartitionSet.parse(selection.partitions ?? 'all'), workers);
-    let totals = noRange(shards);
-    let doneRanges = 0;
-    // ranges end in any order; lines come out in theirs
-    const lines = new InOrder(write);
-    await pool.merge(job, ranges, {
-      onChunk: (chunk, index) => lines.chunk(chunk, index),
-      onRange: async (index, result) => {
-        totals = addRanges(totals, result);
-        await lines.end(index);
-        const { written: records } = totals;
-        options.onProgress?.({ phase: 'merge', records, doneRanges: ++doneRanges, ranges: ranges.length });
-      },
-    });
-    return {
-      ...report(plan, totals),
-      digest: ContentDigest.from(totals.stateDigest).total(),
-      verification: { ...checkSource(state, selection, totals), target: 'not checked' },
-      durationMs: performance.now() - started,
-      verifyMs: 0,
-    };
-  } finally {
-    await pool.close();
-  }
+  const { archive, workers = 2 } = options;
+  const { plan } = await planRestore(options);
+  const { state, selection } = plan;
+  const shards = shardsOf(state);
+  const ttl = ttlShift(plan, clockOf(options, archive).nowMs());
+  const job: RestoreJob = { plan: state, selection, ttl, output: 'json', shards };
+  const ranges = rangesFor(state, PartitionSet.parse(selection.partitions ?? 'all'), workers);
+  let totals = noRange(shards);
+  let doneRanges = 0;
+  // ranges end in any order; lines come out in theirs
+  const lines = new InOrder(write);
+  await pool.merge(job, ranges, {
+    onChunk: (chunk, index) => lines.chunk(chunk, index),
+    onRange: async (index, result) => {
+      totals = addRanges(totals, result);
+      await lines.end(index);
+      const { written: records } = totals;
+      options.onProgress?.({ phase: 'merge', records, doneRanges: ++doneRanges, ranges: ranges.length });
+    },
+  });
+  return {
+    ...report(plan, totals),
+    digest: ContentDigest.from(totals.stateDigest).total(),
+    verification: { ...checkSource(state, selection, totals), target: 'not checked' },
+    durationMs: performance.now() - started,
+    verifyMs: 0,
+  };
 };
 
 const wantedOf = (archive: Archive, plan: RestorePlan): Wanted => ({

@@ -1,3 +1,4 @@
+import { giveBack } from '../engine/give-back.ts';
 import { ALL_PARTITIONS, type PartitionRange, partitionOfWord } from '../engine/partition.ts';
 import type { Block } from './block.ts';
 import type { BlockHandle, SegmentReader } from './segment-reader.ts';
@@ -34,6 +35,8 @@ export class RunCursor {
   #queue: Fetch[] = [];
   #nextReader = 0;
   #stored: { reader: SegmentReader; bytes: Buffer }[] = [];
+  /** What the blocks in `#stored` came in. */
+  #fetched: readonly Buffer[] = [];
   #namespaces: Uint32Array = new Uint32Array(0);
   #decoded: Block | undefined;
 
@@ -100,6 +103,9 @@ export class RunCursor {
   }
 
   async #fetch(): Promise<boolean> {
+    // unless it is what the reader keeps of the segment's end
+    giveBack(this.#fetched);
+    this.#fetched = [];
     await this.#fillQueue();
     const current = this.#queue.shift();
     if (!current) return false;
@@ -111,7 +117,8 @@ export class RunCursor {
       ahead.bytes = ahead.reader.readBlocks(ahead.handles);
       ahead.bytes.catch(() => undefined);
     }
-    for (const bytes of await current.bytes) this.#stored.push({ reader: current.reader, bytes });
+    this.#fetched = await current.bytes;
+    for (const bytes of this.#fetched) this.#stored.push({ reader: current.reader, bytes });
     return true;
   }
 
