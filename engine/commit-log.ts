@@ -85,6 +85,9 @@ export interface CommitLog {
   /** A clock frame between seals: what the stream states of itself at a mark. */
   appendClock(clock: LogClock): void;
 
+  /** The next {@link sync} is likely to block the event loop for a moment: let it turn first, and what comes shares the sync. */
+  readonly blocks: boolean;
+
   /** Writes and syncs everything appended before the call. After a failure the log accepts nothing more. @throws log-full */
   sync(): Promise<void>;
 

@@ -262,6 +262,8 @@ export class CommitLoop {
         this.#applyNow();
         await shorter;
       }
+      // timers and sockets have their turn between two writes that block, and who comes by them shares the next
+      if (this.#log.blocks) await new Promise(setImmediate);
       const group = this.#group;
       const sealWaiters = this.#sealWaiters;
       this.#group = undefined;

@@ -23,6 +23,7 @@ import {
   type LogFileHeader,
 } from './log-format.ts';
 import { assertNotSpilled } from './spill-dir.ts';
+import { WritePace } from './write-pace.ts';
 
 export interface LocalLogOptions {
   /** The engine's directory; files are in `log/` below it. */
@@ -57,6 +58,7 @@ export class LocalLog implements CommitLog {
   readonly #files: Files;
   readonly #header: Pick<LogFileHeader, 'engine' | 'stream' | 'timeline'>;
   readonly #buffer: FrameBuffer;
+  readonly #pace = new WritePace();
   #active: ActiveFile | undefined;
   #sequenceNext: number;
   #epoch: number;
@@ -100,6 +102,10 @@ export class LocalLog implements CommitLog {
 
   get lastLsn(): number {
     return this.#lastLsn;
+  }
+
+  get blocks(): boolean {
+    return this.#pace.blocks;
   }
 
   get bytes(): number {
@@ -147,10 +153,20 @@ export class LocalLog implements CommitLog {
       const first = { ...this.#first, epoch: this.#epoch };
       const bytes = this.#buffer.take();
       const active = this.#active ?? (await this.#create(first));
-      await active.file.append(bytes);
+      await this.#write(active.file, bytes);
       active.bytes += bytes.length;
       active.syncedBytes = active.bytes;
     });
+  }
+
+  async #write(file: SyncedFile, bytes: Uint8Array): Promise<void> {
+    const start = performance.now();
+    if (this.#pace.blocks && file.appendNow?.(bytes)) {
+      this.#pace.blocked(start, performance.now());
+      return;
+    }
+    await file.append(bytes);
+    if (file.appendNow) this.#pace.waited(start, performance.now());
   }
 
   async seal(clock: LogClock): Promise<void> {

@@ -73,3 +73,47 @@ inScratch('a synced file that was deleted says so at the next append', async (pa
   await assert.rejects(file.append(Buffer.from('two')), { code: 'ENOENT' });
   await file.close();
 });
+
+test('a synced file: an append that blocks stays within the zeros', {
+  skip: process.platform !== 'linux',
+}, async () => {
+  const dir = await fs.mkdtemp(join(tmpdir(), 'pitr-files-'));
+  try {
+    const path = join(dir, 'f');
+    await fs.writeFile(path, 'header');
+    const file = await nodeFiles.openSynced(path, 6);
+    const appendNow = (bytes: Buffer): boolean | undefined => file.appendNow?.(bytes);
+    assert.equal(appendNow(Buffer.from('one')), false, 'there are no zeros yet');
+    await file.append(Buffer.from('one'));
+    const { size } = await fs.stat(path);
+    assert.equal(appendNow(Buffer.from('two')), true);
+    assert.equal(appendNow(Buffer.alloc(size)), false, 'a large one is not for blocking');
+    const part = Buffer.alloc(50_000, 'part');
+    let parts = 0;
+    while (appendNow(part)) parts++;
+    assert.ok(parts > 2);
+    assert.equal((await fs.stat(path)).size, size);
+    await file.append(Buffer.from('three'));
+    assert.equal(appendNow(Buffer.from('four')), true);
+    await fs.link(path, join(dir, 'g'));
+    await fs.unlink(path);
+    assert.equal(appendNow(Buffer.from('five')), true, 'it still has a name');
+    await fs.unlink(join(dir, 'g'));
+    assert.throws(() => appendNow(Buffer.from('six')), { code: 'ENOENT' });
+    await file.close();
+  } finally {
+    await fs.rm(dir, { recursive: true });
+  }
+});
+
+inScratch('a synced file holds what was appended either way, in order', async (path) => {
+  const file = await nodeFiles.openSynced(path, 6);
+  let expected = 'header';
+  for (let i = 0; i < 2000; i++) {
+    const more = `${i} `.repeat(50);
+    if (i % 3 === 0 || !file.appendNow?.(Buffer.from(more))) await file.append(Buffer.from(more));
+    expected += more;
+  }
+  await file.close();
+  assert.equal(await fs.readFile(path, 'utf8'), expected);
+});
