@@ -1,4 +1,4 @@
-/** The promises of docs/design.md section 3, one test each, small enough to be read as their definition. */
+/** The promises of docs/design.md, one test each, small enough to be read as their definition. */
 import { strict as assert } from 'node:assert';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';

@@ -10,7 +10,7 @@
  *
  * A finding is written to findings/DECODER-HASH.bin, which fuzz.test.ts replays for ever.
  *
- *   PITR_FUZZ_SECONDS=n   time for all decoders together (default 30)
+ *   PITR_FUZZ_SECONDS=n   time for all decoders together (default 60)
  *   PITR_FUZZ_SEED=k      another stream of mutations (default 1)
  *   PITR_FUZZ=name        one decoder
  */
