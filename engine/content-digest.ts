@@ -3,7 +3,7 @@ import { PARTITIONS } from './partition.ts';
 
 /**
  * The **running digest**: for each shard an order-independent sum over (namespace, set, digest, stored key, bins) of its
- * records: add the new, subtract the old. A restore is verified against the source's value (DESIGN 5), so it is kept by the
+ * records: add the new, subtract the old. A restore is verified against the source's value, so it is kept by the
  * engine while it writes and never computed by restore code.
  *
  * A record contributes MurmurHash3 x86 128 of its image, started from its digest and from its namespace and set. It is a

@@ -1,7 +1,7 @@
 /**
  * A bin's value as Aerospike carries it: one type byte and the wire bytes, kept bit for bit.
  *
- * The data path stores, ships and compares particles without reading them (DESIGN S9): lists and maps in particular are
+ * The data path stores, ships and compares particles without reading them (S9): lists and maps in particular are
  * never decoded here, so a value that this release does not understand still survives backup and restore.
  * Limits are those of the server, so that what the engine accepts can also be restored into a cluster.
  */

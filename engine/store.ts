@@ -323,7 +323,7 @@ export class Store {
     }
   }
 
-  /** State and LSN from one read transaction: the base copy (DESIGN 5). `done` ends the transaction. */
+  /** State and LSN from one read transaction: the base copy. `done` ends the transaction. */
   snapshot(): { meta: StoreMeta | undefined; records: Iterable<Row>; done: () => void } {
     this.#records.resetReadTxn();
     const transaction = this.#records.useReadTransaction();

@@ -14,7 +14,7 @@ import {
  * Control objects (catalog heads, timelines, snapshot manifests) are JSON under one line that says what they are, so that a
  * person can read them and a flipped bit is seen:
  *
- *     {"pitr":"head","version":1,"bytes":1234,"crc32":"89abcdef"}
+ *     {"pitr":"head","version":2,"bytes":1234,"crc32":"89abcdef"}
  *     { … }
  */
 export const DOCUMENT_VERSION = 2;

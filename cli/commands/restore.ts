@@ -48,7 +48,7 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
       'restore an instant into a new engine, or as JSON lines',
       'Restores the state at an instant into a new engine directory, or as JSON lines on stdout. Plans first, never ' +
         'overwrites, reads the target back and compares it with what the source stated about itself. A restored engine ' +
-        'goes on as a new timeline; the old one stays restorable. An interrupted restore is made again by the same command.',
+        'goes on as a new timeline; the old one stays restorable. The same command goes on with an interrupted restore.',
     )
     .argument('[dirs...]', 'engine directories, whose archive is meant')
     .optionsGroup('What:')
@@ -57,7 +57,7 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     .option('--timeline <id>', 'history to restore (default: that of the directories, or the newest)')
     .option('--dry-run', 'plan and say what would be done; change nothing')
     .optionsGroup('Where to:')
-    .option('--into <target>', 'engine:DIR or DIR; absent or empty')
+    .option('--into <target>', 'engine:DIR or DIR; absent, empty, or what this restore has begun')
     .option('--json-lines', 'one JSON object a record on stdout; the report goes to stderr')
     .option('--stream <name>', 'stream name of the restored engine (default: main)')
     .optionsGroup('Which records:')
