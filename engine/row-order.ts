@@ -1,3 +1,4 @@
+import { giveBack } from './give-back.ts';
 import { entryEnd, PAGE_ENTRY_BYTES } from './page.ts';
 import { DIGEST_BYTES } from './partition.ts';
 
@@ -9,7 +10,7 @@ export interface Row {
 
 /** Walks the entries of pages in key order; what it stands on is described by its fields, without an object for a record. */
 export class PageWalk {
-  /** The page, where the entry in it starts, and where it ends. */
+  /** The page, where the entry in it starts, and where it ends. Its memory is given back when the walk leaves it. */
   page: Buffer = Buffer.alloc(0);
   at = 0;
   end = 0;
@@ -30,6 +31,7 @@ export class PageWalk {
       const next = this.#pages.next();
       if (next.done) return false;
       const { key, value } = next.value;
+      giveBack([this.page]);
       this.page = value;
       this.prefix = key.subarray(0, key.length - 4);
       this.at = 0;

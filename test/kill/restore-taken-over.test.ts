@@ -143,7 +143,9 @@ describe('R6: a restore that was interrupted', { timeout: 280_000 }, () => {
       // after it has begun, after a range more than before, or at any time
       if (killed % 2 === 0)
         await child.line((l) => Number(/^range (\d+)/.exec(l)?.[1]) > at).catch(() => undefined);
-      await sleep(random(killed % 2 === 0 ? 20 : 900));
+      else await child.line((l) => l === 'go').catch(() => undefined);
+      // as long as a restore here takes, not as long as one once took: what has ended cannot be killed
+      await sleep(random(killed % 2 === 0 ? 5 : Math.ceil(undisturbed.durationMs / 2)));
       if (!(await child.kill())) break;
       killed++;
       ranges = rangesIn(dir);
