@@ -17,6 +17,7 @@ export interface ObjectStore {
   /**
    * Reads a whole object, or the bytes `[start, end)` of it. A negative `start` without `end` counts from the end.
    * A range that reaches past the end gives what there is.
+   * The buffer is the caller's own, or a part of a larger one: who has used it may give its memory back.
    * @throws `object-not-found`
    */
   read(name: string, range?: { start: number; end?: number }): Promise<Buffer>;
