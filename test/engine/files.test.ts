@@ -73,3 +73,23 @@ inScratch('a synced file that was deleted says so at the next append', async (pa
   await assert.rejects(file.append(Buffer.from('two')), { code: 'ENOENT' });
   await file.close();
 });
+
+inScratch(
+  'a synced file that could not be cut leaves other files alone when it is closed again',
+  async (path) => {
+    const file = await nodeFiles.openSynced(path, 6);
+    await file.append(Buffer.from('small'));
+    await file.close();
+    // takes the descriptor that has become free
+    const other = `${path}.other`;
+    await fs.writeFile(other, 'the bytes of somebody else');
+    const handle = await fs.open(other, 'r+');
+    try {
+      await file.close();
+      assert.equal((await fs.readFile(other)).toString(), 'the bytes of somebody else');
+      assert.ok((await handle.stat()).isFile());
+    } finally {
+      await handle.close();
+    }
+  },
+);
