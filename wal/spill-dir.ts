@@ -94,8 +94,8 @@ export class SpillDir {
   async #sweep(dir: string): Promise<void> {
     this.#swept = dir;
     const names: string[] = await fs.readdir(dir).catch(() => []);
+    // a copy with a link may be there under another path: its directory may have several names
     for (const { name, sealed, sequence } of logFilesIn(names))
-      // a copy with a link may be there under another path: its directory may have several names
       if (sealed && !this.#spilled.has(sequence))
         await this.#files.remove(join(dir, name)).catch(() => undefined);
   }
