@@ -464,9 +464,7 @@ export class EngineCore {
     try {
       await this.#gate;
       await this.#sealing;
-      // what is durable goes into the store also when the log failed: nothing may be under way when it is closed
-      if (this.#loop.failure) await this.#loop.drain().catch(() => undefined);
-      else {
+      if (!this.#loop.failure) {
         await this.#loop.seal();
         await this.#loop.drain();
         await this.#store.flushed();
@@ -476,6 +474,8 @@ export class EngineCore {
     } finally {
       // whatever fails here, the directory is let go: else only the end of the process would
       try {
+        // what is durable goes into the store also when the log failed, now or before: nothing may be under way when it is closed
+        if (this.#loop.failure) await this.#loop.drain().catch(() => undefined);
         await this.#door?.close();
         await this.#log.close();
       } finally {

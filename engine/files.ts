@@ -180,6 +180,7 @@ class SyncedNodeFile implements SyncedFile {
   #bytes: number;
   #fileBytes: number;
   #failed = false;
+  #closed = false;
 
   constructor(fd: number, bytes: number) {
     this.#fd = fd;
@@ -216,6 +217,9 @@ class SyncedNodeFile implements SyncedFile {
   }
 
   async close(): Promise<void> {
+    // also after a close that failed: its descriptor may be another file's by now
+    if (this.#closed) return;
+    this.#closed = true;
     try {
       // after a failure nobody knows where the content ends: it stays as it is, for the next start to judge
       if (this.#fileBytes > this.#bytes && !this.#failed) {

@@ -43,8 +43,9 @@ export const openEngineParts = async (options: EngineCoreOptions): Promise<Engin
     };
     return { options, identity, lock, store, log, digest, partitions, epoch, transfers, lastTs, report };
   } catch (error) {
-    await openedLog?.close();
-    await store?.close();
+    // why it does not open is what counts, and whatever fails here, the directory is let go
+    await openedLog?.close().catch(() => undefined);
+    await store?.close().catch(() => undefined);
     lock.release();
     throw error;
   }

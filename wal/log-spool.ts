@@ -250,11 +250,16 @@ export class LogSpool implements Spool {
   #relieve(): Promise<void> {
     this.#relief ??= (async () => {
       try {
-        await this.#parts.seal();
+        // a file that cannot be removed, of which a seal hears too, leaves writers waiting, each until its own time is over (Q1)
+        const stuck = (error: unknown): void => {
+          if (error instanceof PitrError) throw error;
+          this.#error = String((error as Error).message ?? error);
+        };
+        await this.#parts.seal().catch(stuck);
         do {
           // the timers of those who wait keep the process; with policy drop this only spaces the seals
           await sleep(LOOK_MS, undefined, { ref: false });
-          await this.#parts.trim();
+          await this.#parts.trim().catch(stuck);
         } while (this.#waiters.size > 0);
       } catch {
         // the writers look for themselves at what has failed

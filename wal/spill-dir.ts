@@ -94,9 +94,9 @@ export class SpillDir {
   async #sweep(dir: string): Promise<void> {
     this.#swept = dir;
     const names: string[] = await fs.readdir(dir).catch(() => []);
-    const linked = new Set([...this.#spilled.values()].map((s) => s.path));
-    for (const { name, sealed } of logFilesIn(names))
-      if (sealed && !linked.has(join(dir, name)))
+    // a copy with a link may be there under another path: its directory may have several names
+    for (const { name, sealed, sequence } of logFilesIn(names))
+      if (sealed && !this.#spilled.has(sequence))
         await this.#files.remove(join(dir, name)).catch(() => undefined);
   }
 

@@ -117,3 +117,23 @@ inScratch('a synced file holds what was appended either way, in order', async (p
   await file.close();
   assert.equal(await fs.readFile(path, 'utf8'), expected);
 });
+
+inScratch(
+  'a synced file that could not be cut leaves other files alone when it is closed again',
+  async (path) => {
+    const file = await nodeFiles.openSynced(path, 6);
+    await file.append(Buffer.from('small'));
+    await file.close();
+    // takes the descriptor that has become free
+    const other = `${path}.other`;
+    await fs.writeFile(other, 'the bytes of somebody else');
+    const handle = await fs.open(other, 'r+');
+    try {
+      await file.close();
+      assert.equal((await fs.readFile(other)).toString(), 'the bytes of somebody else');
+      assert.ok((await handle.stat()).isFile());
+    } finally {
+      await handle.close();
+    }
+  },
+);
