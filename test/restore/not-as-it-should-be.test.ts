@@ -7,6 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { RangePool } from '../../restore/range-pool.ts';
 import { restoreEngine } from '../../restore/restore.ts';
+import { createSnapshot } from '../../snapshot/create.ts';
+import { deleteSnapshot } from '../../snapshot/snapshots.ts';
+import { withLease } from '../../wal/lease.ts';
 import { Bench, key, refused } from '../promises-support.ts';
 
 /** An archive with the same user keys in sets `a` and `b`. */
@@ -74,4 +77,17 @@ test('what failed its verification is not gone on with', async (t) => {
   await assert.rejects(fs.stat(join(bench.path('r'), 'restoring.progress')), { code: 'ENOENT' });
   // begun it still is: the same command makes it from the beginning
   assert.ok((await fs.readdir(bench.path('r'))).includes('restoring.json'));
+});
+
+test('a snapshot is not deleted from under who reads it', async (t) => {
+  const bench = await archived(t);
+  const archive = await bench.archive();
+  await createSnapshot(archive, { kind: 'synthetic', label: 'one' });
+  await withLease(archive, 'restore', async () => {
+    await assert.rejects(
+      deleteSnapshot(archive, 'one'),
+      /one cannot be deleted: a running restore depends on it/,
+    );
+  });
+  await deleteSnapshot(archive, 'one');
 });
