@@ -239,7 +239,9 @@ export const ERRORS = {
     (f) =>
       `${f.by}`.startsWith('snapshot')
         ? `delete ${f.by} first`
-        : 'take a synthetic snapshot there first, or keep it',
+        : `${f.by}`.startsWith('a running')
+          ? 'delete it when that has ended; one that was killed counts for two minutes'
+          : 'take a synthetic snapshot there first, or keep it',
   ),
   'snapshot-exists': kind(
     38,

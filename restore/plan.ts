@@ -3,7 +3,7 @@ import type { TtlShift } from '../engine/identity.ts';
 import { planState, type StatePlan } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import { Archive } from '../wal/archive.ts';
-import { isPartial, type Selection } from './selection.ts';
+import { assertNewNames, isPartial, type Selection } from './selection.ts';
 import { type ResolvedTarget, resolveTarget } from './target.ts';
 
 /** What a restore does to void times (S10). */
@@ -47,15 +47,16 @@ export interface RestorePlan {
 /** Rough merge speed for estimates, versions per second and worker. */
 const VERSIONS_PER_SECOND = 600_000;
 
-/** Resolves the target and plans; reads, changes nothing. @throws target-*, mark-unknown, stream-unknown, timeline-unknown */
+/** Resolves the target and plans; reads, changes nothing. @throws target-*, mark-unknown, stream-unknown, timeline-unknown, bad-record */
 export const planRestore = async (
   options: RestoreOptions,
 ): Promise<{ archive: Archive; view: ArchiveView; plan: RestorePlan }> => {
+  const selection = options.selection ?? {};
+  assertNewNames(selection);
   const archive = await openArchive(options);
   const view = await ArchiveView.read(archive, options.timeline);
   const target = await resolveTarget(view, options.target, clockOf(options, archive).nowMs());
   const state = await planState(view, target.ts);
-  const selection = options.selection ?? {};
   const estimateSeconds = state.versions / (VERSIONS_PER_SECOND * Math.max(1, options.workers ?? 2));
   const plan: RestorePlan = {
     target,

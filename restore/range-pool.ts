@@ -44,6 +44,9 @@ export const rangesFor = (
 export class RangePool {
   readonly #archive: Archive;
   readonly #threads: Worker[];
+  /** Of the first thread that ended, whenever that was. */
+  #ended: PitrError | undefined;
+  #stop: ((error: PitrError) => void) | undefined;
 
   /** `workers`: threads, 0 = none. */
   constructor(archive: Archive, workers: number) {
@@ -53,8 +56,8 @@ export class RangePool {
     this.#threads = Array.from({ length: workers }, () => {
       const resourceLimits = { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB };
       const thread = new Worker(new URL(file, import.meta.url), { workerData, resourceLimits });
-      // one that fails before it is given anything to do says so then
-      thread.on('error', () => undefined);
+      thread.on('error', (cause) => this.#end(new PitrError('internal', { what: String(cause) }, { cause })));
+      thread.on('exit', () => this.#end(new PitrError('internal', { what: 'a worker thread ended' })));
       return thread;
     });
   }
@@ -126,13 +129,23 @@ export class RangePool {
     await Promise.all(this.#threads.map((thread) => thread.terminate()));
   }
 
+  #end(error: PitrError): void {
+    this.#ended ??= error;
+    this.#stop?.(error);
+  }
+
   /** Gives each thread a task, and the next one when `handle` says that it is done. */
   async #share(
     tasks: readonly ToWorker[],
     handle: (message: FromWorker, thread: Worker) => Promise<boolean>,
   ): Promise<void> {
+    // one that ended before it was given anything to do would never answer
+    if (this.#ended) throw this.#ended;
+    const stopped = new Promise<never>((_, reject) => {
+      this.#stop = reject;
+    });
     let next = 0;
-    await Promise.all(
+    const shared = Promise.all(
       this.#threads.map(
         (thread) =>
           new Promise<void>((resolve, reject) => {
@@ -143,7 +156,7 @@ export class RangePool {
               if (task) thread.postMessage(task);
               else resolve();
             };
-            thread.removeAllListeners();
+            thread.removeAllListeners('message');
             thread.on('message', (message: FromWorker) => {
               handling = handling
                 .then(async () => {
@@ -152,13 +165,14 @@ export class RangePool {
                 })
                 .catch(reject);
             });
-            thread.on('error', (cause) =>
-              reject(new PitrError('internal', { what: String(cause) }, { cause })),
-            );
-            thread.on('exit', () => reject(new PitrError('internal', { what: 'a worker thread ended' })));
             assign();
           }),
       ),
     );
+    try {
+      await Promise.race([shared, stopped]);
+    } finally {
+      this.#stop = undefined;
+    }
   }
 }

@@ -120,6 +120,11 @@ export class RestoreTarget {
     renameSync(temporary, join(this.dir, PROGRESS_FILE));
   }
 
+  /** What is there is not what it should be: the next restore of the same target starts over. */
+  async distrust(): Promise<void> {
+    await fs.rm(join(this.dir, PROGRESS_FILE), { force: true });
+  }
+
   /** Makes the directory an engine: the last step. */
   async finish(identity: EngineIdentity): Promise<void> {
     await writeIdentity(this.dir, identity);

@@ -1,5 +1,5 @@
 import { ContentDigest } from '../engine/content-digest.ts';
-import { PitrError } from '../engine/errors.ts';
+import { isPitrError, PitrError } from '../engine/errors.ts';
 import { newIdentity } from '../engine/identity.ts';
 import { absoluteUrl } from '../engine/open-object-store.ts';
 import { PARTITIONS, PartitionSet } from '../engine/partition.ts';
@@ -21,7 +21,7 @@ import type { RangeResult, RestoreJob } from './range-job.ts';
 import { RangePool, rangesFor } from './range-pool.ts';
 import { addRanges, noRange } from './range-totals.ts';
 import { RestoreTarget, type Wanted } from './restore-target.ts';
-import type { Selection } from './selection.ts';
+import { isRenaming, type Selection } from './selection.ts';
 import { StoreLoad } from './store-load.ts';
 import type { ResolvedTarget } from './target.ts';
 
@@ -95,6 +95,7 @@ const restoreIntoEngine = async (
     ({ store, target } = load);
     const { job, totals } = await load.run(pool, options);
     const { shards } = job;
+    assertAllThere(store, plan.selection, totals);
     const merged = ContentDigest.from(totals.digest);
     // in a renamed set records get new digests, which may lie in any partition
     const isRekeyed = Object.keys(plan.selection.renameSets ?? {}).length > 0;
@@ -151,6 +152,9 @@ const restoreIntoEngine = async (
       durationMs: performance.now() - started,
       verifyMs,
     };
+  } catch (error) {
+    if (isPitrError(error, 'verification-failed')) await target?.distrust();
+    throw error;
   } finally {
     await pool.close();
     await store?.close();
@@ -219,6 +223,17 @@ const restoreAsLines = async (
     durationMs: performance.now() - started,
     verifyMs: 0,
   };
+};
+
+/** Two records that get the same new name would be one: that is known also without reading back. @throws verification-failed */
+const assertAllThere = (store: Store, selection: Selection, { written }: RangeResult): void => {
+  // the store of a restore that renames has no pages
+  const there = isRenaming(selection) ? store.rowsBesidePages : written;
+  if (there !== written)
+    throw new PitrError('verification-failed', {
+      what: `${written - there} of ${written} records have the new name of another one`,
+      hint: 'rename to what the restored records do not use, or restore less',
+    });
 };
 
 const wantedOf = (archive: Archive, plan: RestorePlan): Wanted => ({

@@ -1,5 +1,6 @@
 import { PitrError } from '../engine/errors.ts';
 import { decodeImage, encodeImage } from '../engine/image.ts';
+import { assertNamespace, assertSet } from '../engine/record-key.ts';
 
 /** Which records a restore takes, and under which names it gives them. Plain data: it goes to worker threads. */
 export interface Selection {
@@ -22,6 +23,12 @@ export const isPartial = (s: Selection): boolean =>
 /** True when records get new names: they come in another order than they were in. */
 export const isRenaming = ({ renameNamespaces, renameSets }: Selection): boolean =>
   Object.keys(renameNamespaces ?? {}).length + Object.keys(renameSets ?? {}).length > 0;
+
+/** @throws bad-record for new names that no record can have */
+export const assertNewNames = ({ renameNamespaces, renameSets }: Selection): void => {
+  for (const name of Object.values(renameNamespaces ?? {})) assertNamespace(name);
+  for (const name of Object.values(renameSets ?? {})) assertSet(name);
+};
 
 /** `from=to` pairs as given on the command line. @throws usage */
 export const parseRenames = (pairs: readonly string[]): Record<string, string> =>

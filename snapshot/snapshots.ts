@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { PitrError } from '../engine/errors.ts';
 import type { Archive } from '../wal/archive.ts';
 import { decodeDocument, encodeDocument } from '../wal/document.ts';
+import { listLeases } from '../wal/lease.ts';
 import {
   hasOwnRows,
   type Snapshot,
@@ -115,7 +116,8 @@ export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Pro
 
 /**
  * Deletes a snapshot: its line first, then manifest and own segments.
- * @throws snapshot-in-use when another snapshot depends on it, or when instants would stop being restorable
+ * @throws snapshot-in-use when another snapshot depends on it, when instants would stop being restorable, or while somebody works by
+ * a catalog that may name its segments
  */
 export const deleteSnapshot = async (archive: Archive, idOrLabel: string): Promise<SnapshotEntry> => {
   const entry = await findSnapshot(archive, idOrLabel);
@@ -125,6 +127,11 @@ export const deleteSnapshot = async (archive: Archive, idOrLabel: string): Promi
     await Promise.all(all.timelines.map(async (t) => [t.id, await archive.heads(t)] as const)),
   );
   const shown = entry.label ?? entry.id;
+  // by the clock of this machine, unlike an archiver: nobody waits here, and a dead lease must not keep a snapshot for ever
+  const nowMs = archive.clock.nowMs();
+  const reader = (await listLeases(archive)).find((l) => nowMs - l.renewedMs <= l.ttlMs);
+  if (reader && snapshot.segments.length > 0)
+    throw new PitrError('snapshot-in-use', { id: shown, by: `a running ${reader.purpose}` });
   await changeIndex(archive, (index) => {
     const snapshots = index?.snapshots ?? [];
     const child = snapshots.find((s) => s.parent === entry.id);
