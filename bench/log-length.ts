@@ -30,6 +30,7 @@ const SLOTS_PER_HOUR = HOUR_MS / SLOT_MS;
 const SLOTS_PER_DAY = 24 * SLOTS_PER_HOUR;
 /** Larger than the workload's 100: the log is the same, and made sooner. */
 const BATCH = 2000;
+const IN_FLIGHT = 4;
 /**
  * Where the simulated time is measured, in slots: an hour after the newest full snapshot, when the log is an hour, a day and seven
  * days long; and at the end of a day, when that snapshot is oldest.
@@ -96,7 +97,7 @@ export const simulate = async (args: Simulated): Promise<object> => {
         const batches = Math.max(1, Math.ceil((changes - workload.changes) / BATCH));
         const endMs = startMs + (slot + 1) * SLOT_MS;
         const onBatch = (): void => clock.step(Math.floor(SLOT_MS / (batches + 1)));
-        await makeChanges(engine, workload, changes, { batchSize: BATCH, onBatch });
+        await makeChanges(engine, workload, changes, { batchSize: BATCH, onBatch, inFlight: IN_FLIGHT });
         clock.step(endMs - clock.nowMs());
         await engine.seal();
         await archiver.archivePending();

@@ -89,15 +89,23 @@ export const makeChanges = async (
   engine: Engine,
   workload: Workload,
   changes: number,
-  options: { readonly batchSize?: number; readonly onBatch?: () => Promise<void> | void } = {},
+  options: {
+    readonly batchSize?: number;
+    readonly onBatch?: () => Promise<void> | void;
+    readonly inFlight?: number;
+  } = {},
 ): Promise<number> => {
-  const { batchSize = BATCH, onBatch } = options;
+  const { batchSize = BATCH, onBatch, inFlight = 1 } = options;
   let ts = 0;
   while (workload.changes < changes) {
-    await onBatch?.();
-    const batch = workload.nextBatch(Math.min(batchSize, changes - workload.changes));
-    const outcomes = await engine.batch(batch.map((change) => opOf(workload, change)));
-    ts = outcomes.at(-1)?.ts ?? ts;
+    // the engine decides them in the order of the calls
+    const batches: ReturnType<Engine['batch']>[] = [];
+    while (batches.length < inFlight && workload.changes < changes) {
+      await onBatch?.();
+      const batch = workload.nextBatch(Math.min(batchSize, changes - workload.changes));
+      batches.push(engine.batch(batch.map((change) => opOf(workload, change))));
+    }
+    for (const outcomes of await Promise.all(batches)) ts = outcomes.at(-1)?.ts ?? ts;
   }
   return ts;
 };
