@@ -305,3 +305,9 @@ const isThere = (files: Files, path: string): Promise<boolean> =>
       throw error;
     },
   );
+
+/** Removes a file; no harm if it is not there. */
+export const removeIfThere = (files: Files, path: string): Promise<void> =>
+  files.remove(path).catch((error) => {
+    if (error.code !== 'ENOENT') throw error;
+  });

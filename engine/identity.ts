@@ -157,14 +157,28 @@ export const writeFileDurably = async (
   files: Files = nodeFiles,
 ): Promise<void> => {
   await makeDirs(files, dir);
+  await replace(dir, name, text, files, true);
+  await files.syncDir(dir);
+};
+
+/** The same for what may be lost: nothing is synced. The folder must be there. */
+export const replaceFile = (dir: string, name: string, text: string, files: Files): Promise<void> =>
+  replace(dir, name, text, files, false);
+
+const replace = async (
+  dir: string,
+  name: string,
+  text: string,
+  files: Files,
+  isSynced: boolean,
+): Promise<void> => {
   const temporary = join(dir, `.${name}.${randomBytes(4).toString('hex')}`);
   const file = await files.createNew(temporary);
   try {
     await file.append(Buffer.from(text));
-    await file.sync();
+    if (isSynced) await file.sync();
   } finally {
     await file.close();
   }
   await files.rename(temporary, join(dir, name));
-  await files.syncDir(dir);
 };

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { type Files, nodeFiles } from '../engine/files.ts';
+import { replaceFile } from '../engine/identity.ts';
 
 /** What the agent tells the engine: the log up to `lsn`, in files up to `sequence`, is durable in the archive. */
 export interface Archived {
@@ -45,12 +45,5 @@ export const writeArchived = async (
   archived: Archived,
   files: Files = nodeFiles,
 ): Promise<void> => {
-  const temporary = join(dir, `.${ARCHIVED_FILE}.${randomBytes(4).toString('hex')}`);
-  const file = await files.createNew(temporary);
-  try {
-    await file.append(Buffer.from(encodeArchived(archived)));
-  } finally {
-    await file.close();
-  }
-  await files.rename(temporary, join(dir, ARCHIVED_FILE));
+  await replaceFile(dir, ARCHIVED_FILE, encodeArchived(archived), files);
 };

@@ -9,7 +9,7 @@ import type {
   SealedFile,
 } from '../engine/commit-log.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
-import { type Files, nodeFiles, type SyncedFile } from '../engine/files.ts';
+import { type Files, nodeFiles, removeIfThere, type SyncedFile } from '../engine/files.ts';
 import { LOG_DIR } from '../engine/identity.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
 import { decodeLogHeader, logFileName, logFilesIn, scanLogFile } from './log-file.ts';
@@ -195,12 +195,8 @@ export class LocalLog implements CommitLog {
     // a file ends where its successor starts; the newest sealed file always stays: it holds the last clock frame.
     // Synced one by one: a power cut that took a later name and left an earlier one would look like a missing file
     while (this.#sealed.length > 1 && this.#sealed[1].lsnFirst - 1 <= lsn) {
-      await this.#files
-        .remove(join(this.#dir, logFileName(this.#sealed[0].sequence, true)))
-        .catch((cause) => {
-          // an earlier try that was said to have failed
-          if (cause.code !== 'ENOENT') throw cause;
-        });
+      // not there: an earlier try that was said to have failed
+      await removeIfThere(this.#files, join(this.#dir, logFileName(this.#sealed[0].sequence, true)));
       await this.#files.syncDir(this.#dir);
       this.#sealedBytes -= this.#sealed.shift()?.bytes ?? 0;
       removed++;
@@ -406,9 +402,7 @@ const recoverLog = async (options: LocalLogOptions, files: Files): Promise<Recov
  */
 const copyDurably = async (files: Files, dir: string, name: string, bytes: Buffer): Promise<void> => {
   const copy = join(dir, `${name}.copy`);
-  await files.remove(copy).catch((cause) => {
-    if (cause.code !== 'ENOENT') throw cause;
-  });
+  await removeIfThere(files, copy);
   const file = await files.createNew(copy);
   try {
     await file.append(bytes);

@@ -1,10 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../engine/clock.ts';
 import { PitrError } from '../engine/errors.ts';
-import type { Files } from '../engine/files.ts';
-import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
+import { type Files, removeIfThere } from '../engine/files.ts';
+import { type EngineIdentity, readIdentity, replaceFile } from '../engine/identity.ts';
 
 /** First pause after a failure, and the longest. */
 const PAUSE_MS = 1000;
@@ -71,29 +70,16 @@ export class Outage {
     if (this.#report.error.id === 'engine-gone') return;
     this.#isKept = true;
     const text = JSON.stringify({ pitr: 'outage', version: OUTAGE_VERSION, ...this.#report });
-    await this.#write(`${text}\n`).catch(() => undefined);
+    // not synced: a lost word is said again soon
+    await replaceFile(this.#dir, OUTAGE_FILE, `${text}\n`, this.#files).catch(() => undefined);
   }
 
   /** It works again, or still. Also takes away what an agent left that was killed during an outage. */
   async ended(): Promise<void> {
     this.#report = undefined;
     if (!this.#isKept) return;
-    await this.#files.remove(join(this.#dir, OUTAGE_FILE)).catch((cause) => {
-      if (cause.code !== 'ENOENT') throw cause;
-    });
+    await removeIfThere(this.#files, join(this.#dir, OUTAGE_FILE));
     this.#isKept = false;
-  }
-
-  /** Not synced: a lost word is said again soon. */
-  async #write(text: string): Promise<void> {
-    const temporary = join(this.#dir, `.${OUTAGE_FILE}.${randomBytes(4).toString('hex')}`);
-    const file = await this.#files.createNew(temporary);
-    try {
-      await file.append(Buffer.from(text));
-    } finally {
-      await file.close();
-    }
-    await this.#files.rename(temporary, join(this.#dir, OUTAGE_FILE));
   }
 }
 

@@ -2,7 +2,7 @@ import * as fs from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { SealedFile } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
-import type { Files } from '../engine/files.ts';
+import { type Files, removeIfThere } from '../engine/files.ts';
 import { logFileName, logFilesIn } from './log-file.ts';
 
 /**
@@ -61,7 +61,7 @@ export class SpillDir {
     await fs.access(dirname(this.#dir));
     await this.#files.makeDir(this.#dir);
     const temporary = `${to}.new`;
-    await this.#remove(temporary);
+    await removeIfThere(this.#files, temporary);
     const file = await this.#files.createNew(temporary);
     try {
       await file.append(await this.#files.read(from));
@@ -72,7 +72,7 @@ export class SpillDir {
     await this.#files.rename(temporary, to);
     await this.#files.syncDir(this.#dir);
     const link = `${from}.link`;
-    await this.#remove(link);
+    await removeIfThere(this.#files, link);
     await fs.symlink(to, link);
     await this.#files.rename(link, from);
     await this.#files.syncDir(this.#logDir);
@@ -98,12 +98,6 @@ export class SpillDir {
     for (const { name, sealed, sequence } of logFilesIn(names))
       if (sealed && !this.#spilled.has(sequence))
         await this.#files.remove(join(dir, name)).catch(() => undefined);
-  }
-
-  async #remove(path: string): Promise<void> {
-    await this.#files.remove(path).catch((error) => {
-      if (error.code !== 'ENOENT') throw error;
-    });
   }
 }
 
