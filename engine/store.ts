@@ -33,6 +33,12 @@ export interface StoreChange {
   readonly value: Buffer | undefined;
 }
 
+/**
+ * Takes a record where it lies: its sort key at `keyAt` of `key`, its value `bytes[start, end)`. Nothing of it holds after the call.
+ * False: no more.
+ */
+export type TakeRow = (key: Buffer, keyAt: number, bytes: Buffer, start: number, end: number) => boolean;
+
 export { addToDigest, partitionOfKey } from './state-digest.ts';
 
 export const STORE_DIR = 'store';
@@ -305,6 +311,22 @@ export class Store {
     }
   }
 
+  /**
+   * Records whose sort keys begin with a word of `[from, to)`, from one snapshot, without a copy of any. A partition has 2^20 words:
+   * so large partitions are read in parts.
+   */
+  slice(namespace: string, from: number, to: number, take: TakeRow): void {
+    const range = { start: from / WORDS, end: to / WORDS };
+    for (const item of this.#walk(namespace, range)) {
+      if (item instanceof PageWalk) {
+        const word = item.page.readUInt32BE(item.at);
+        // the first page and the last one reach beyond
+        if (word < from || word >= to) continue;
+        if (!take(item.page, item.at, item.page, item.valueStart, item.end)) return;
+      } else if (!take(item.key, sortKeyStart(item.key), item.value, 0, item.value.length)) return;
+    }
+  }
+
   /** Namespaces that have records, in key order. */
   namespaces(): string[] {
     const names: string[] = [];
@@ -445,33 +467,38 @@ const pageKey = (key: Buffer, perPartition: number): Buffer => {
 /** The namespace at the front of the key of a row or a page. */
 const namespaceOfKey = (key: Buffer): Buffer => Buffer.from(key.subarray(0, key.indexOf(0)));
 
+/** First words of sort keys that one partition has. */
+const WORDS = 2 ** 20;
+
 type Bounds = { readonly start?: Buffer; readonly end?: Buffer };
 
 const rowBounds = (namespace: string | undefined, range: PartitionRange): Bounds =>
   boundsOf(namespace, range, (partition) => {
     const sortKey = Buffer.alloc(20);
-    sortKey.writeUInt32BE((partition << 20) >>> 0, 0);
+    sortKey.writeUInt32BE(Math.round(partition * WORDS), 0);
     return sortKey;
   });
 
 const pageBounds = (namespace: string | undefined, range: PartitionRange, perPartition: number): Bounds =>
-  boundsOf(namespace, range, (partition) => {
+  boundsOf(namespace, range, (partition, isEnd) => {
     const number = Buffer.alloc(4);
-    number.writeUInt32BE(partition * perPartition, 0);
+    // of a part of a partition: every page that has something of it
+    const page = partition * perPartition;
+    number.writeUInt32BE(isEnd ? Math.ceil(page) : Math.floor(page), 0);
     return number;
   });
 
 const boundsOf = (
   namespace: string | undefined,
   range: PartitionRange,
-  startOf: (partition: number) => Buffer,
+  startOf: (partition: number, isEnd: boolean) => Buffer,
 ): Bounds => {
   if (namespace === undefined) return {};
   return {
-    start: stateKey(namespace, startOf(range.start)),
+    start: stateKey(namespace, startOf(range.start, false)),
     end:
       range.end === PARTITIONS
         ? Buffer.concat([Buffer.from(namespace), Buffer.of(1)])
-        : stateKey(namespace, startOf(range.end)),
+        : stateKey(namespace, startOf(range.end, true)),
   };
 };

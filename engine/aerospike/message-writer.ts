@@ -117,6 +117,13 @@ export class MessageWriter {
     this.#ops = 0;
   }
 
+  /** What the message's header says of result and record, for who knows it only at the end. */
+  setOutcome(result: number, generation: number, recordTtl: number): void {
+    this.#buffer[this.#messageAt + 5] = result;
+    putU32(this.#buffer, this.#messageAt + 6, generation);
+    putU32(this.#buffer, this.#messageAt + 10, recordTtl);
+  }
+
   endMessage(): void {
     const b = this.#buffer;
     const at = this.#messageAt;
@@ -129,6 +136,12 @@ export class MessageWriter {
   /** Gives up the message that has begun: as if it had not. */
   dropMessage(): void {
     this.#end = this.#messageAt;
+  }
+
+  /** Gives up the ops written so far; the message goes on behind its fields. Only in a message that has no fields. */
+  dropOps(): void {
+    this.#end = this.#messageAt + MESSAGE_HEADER_BYTES;
+    this.#ops = 0;
   }
 
   /** One message in a frame of its own, without fields and ops: most answers. */
