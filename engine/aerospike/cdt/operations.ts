@@ -4,7 +4,8 @@
  * The op is the wire op's value: msgpack `[subop, args…]`, or `[0xFF, [context…], [subop, args…]]`.
  */
 import type { Particle } from '../../particle.ts';
-import { Refusal, ResultCode } from '../refusal.ts';
+import { Refusal } from '../refusal.ts';
+import { ResultCode } from '../result-code.ts';
 
 export interface CdtModified {
   /** What the bin holds afterwards; the very object that came in when nothing changed; `undefined`: there is no such bin. */
@@ -15,8 +16,8 @@ export interface CdtModified {
 
 /** Op 4. `particle` is what the bin holds, `undefined` when there is no such bin. Never throws for what a peer sent. */
 export const cdtModify = (_particle: Particle | undefined, _op: Uint8Array): CdtModified | Refusal =>
-  new Refusal(ResultCode.unsupported, 'not there yet');
+  new Refusal(ResultCode.unsupportedFeature, 'not there yet');
 
 /** Op 3. `undefined`: no result (there is no such bin, or none was asked for). Never throws for what a peer sent. */
 export const cdtRead = (_particle: Particle | undefined, _op: Uint8Array): Particle | undefined | Refusal =>
-  new Refusal(ResultCode.unsupported, 'not there yet');
+  new Refusal(ResultCode.unsupportedFeature, 'not there yet');

@@ -2,7 +2,8 @@
  * Expressions: what filters (field 43) and expression reads (op 7) compute from one record.
  */
 import type { Particle } from '../../particle.ts';
-import { Refusal, ResultCode } from '../refusal.ts';
+import { Refusal } from '../refusal.ts';
+import { ResultCode } from '../result-code.ts';
 
 /** What an expression may ask of a record. One object can be reused for record after record. */
 export interface ExpressionRecord {
@@ -41,5 +42,5 @@ export interface Expression {
 
 /** Parses and type-checks. @throws Refusal with code 4 for bytes that are no expression, 16 for opcodes not supported here */
 export const parseExpression = (_bytes: Uint8Array): Expression => {
-  throw new Refusal(ResultCode.unsupported, 'not there yet');
+  throw new Refusal(ResultCode.unsupportedFeature, 'not there yet');
 };
