@@ -5,7 +5,7 @@ import { type Database, open, type RootDatabase } from 'lmdb';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
 import { giveBack } from './give-back.ts';
-import { findInPage, PAGES_VERSION, pageOfWord } from './page.ts';
+import { findInPage, PAGES_VERSION, pageOfWord, WORDS_PER_PARTITION } from './page.ts';
 import { PARTITIONS, type PartitionRange } from './partition.ts';
 import { entriesOfChunk } from './record-file.ts';
 import { PageWalk, type Row, rowsAndPages } from './row-order.ts';
@@ -316,7 +316,7 @@ export class Store {
    * so large partitions are read in parts.
    */
   slice(namespace: string, from: number, to: number, take: TakeRow): void {
-    const range = { start: from / WORDS, end: to / WORDS };
+    const range = { start: from / WORDS_PER_PARTITION, end: to / WORDS_PER_PARTITION };
     for (const item of this.#walk(namespace, range)) {
       if (item instanceof PageWalk) {
         const word = item.page.readUInt32BE(item.at);
@@ -467,15 +467,12 @@ const pageKey = (key: Buffer, perPartition: number): Buffer => {
 /** The namespace at the front of the key of a row or a page. */
 const namespaceOfKey = (key: Buffer): Buffer => Buffer.from(key.subarray(0, key.indexOf(0)));
 
-/** First words of sort keys that one partition has. */
-const WORDS = 2 ** 20;
-
 type Bounds = { readonly start?: Buffer; readonly end?: Buffer };
 
 const rowBounds = (namespace: string | undefined, range: PartitionRange): Bounds =>
   boundsOf(namespace, range, (partition) => {
     const sortKey = Buffer.alloc(20);
-    sortKey.writeUInt32BE(Math.round(partition * WORDS), 0);
+    sortKey.writeUInt32BE(Math.round(partition * WORDS_PER_PARTITION), 0);
     return sortKey;
   });
 

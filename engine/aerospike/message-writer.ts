@@ -63,6 +63,16 @@ export class MessageWriter {
     return taken;
   }
 
+  /** What was written, to look at: it holds until the next call. */
+  view(): Buffer {
+    return this.#buffer.subarray(this.#start, this.#end);
+  }
+
+  /** Forgets what was written and not taken, and keeps the memory. */
+  clear(): void {
+    this.#end = this.#start;
+  }
+
   beginFrame(): void {
     this.#room(PROTO_HEADER_BYTES);
     this.#frameAt = this.#end;
@@ -72,6 +82,11 @@ export class MessageWriter {
   endFrame(type: ProtoType = ProtoType.message): void {
     const bodyBytes = this.#end - this.#frameAt - PROTO_HEADER_BYTES;
     writeProtoHeader(this.#buffer, this.#frameAt, type, bodyBytes);
+  }
+
+  /** Gives up the frame that has begun: as if it had not. */
+  dropFrame(): void {
+    this.#end = this.#frameAt;
   }
 
   /** Begins a message; fields, then ops, then {@link endMessage}. */
@@ -138,10 +153,9 @@ export class MessageWriter {
     this.#end = this.#messageAt;
   }
 
-  /** Gives up the ops written so far; the message goes on behind its fields. Only in a message that has no fields. */
-  dropOps(): void {
-    this.#end = this.#messageAt + MESSAGE_HEADER_BYTES;
-    this.#ops = 0;
+  /** Ops of the message so far. */
+  get ops(): number {
+    return this.#ops;
   }
 
   /** One message in a frame of its own, without fields and ops: most answers. */

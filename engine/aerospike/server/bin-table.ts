@@ -65,7 +65,10 @@ export class BinTable {
   find(name: Uint8Array, start: number, end: number): number {
     if (this.#rows > LINEAR_MAX) return this.#lookUp(name, start, end);
     for (let i = 0; i < this.#rows; i++)
-      if (this.#types[i] !== 0 && isSame(this.#names[i], this.#nameStarts[i], this.#nameEnds[i], name, start, end))
+      if (
+        this.#types[i] !== 0 &&
+        isSame(this.#names[i], this.#nameStarts[i], this.#nameEnds[i], name, start, end)
+      )
         return i;
     return -1;
   }
@@ -89,7 +92,10 @@ export class BinTable {
     valueEnd: number,
   ): void {
     const i = this.find(name, nameStart, nameEnd);
-    if (i < 0) return this.#add(name, nameStart, nameEnd, type, value, valueStart, valueEnd);
+    if (i < 0) {
+      this.#add(name, nameStart, nameEnd, type, value, valueStart, valueEnd);
+      return;
+    }
     this.#types[i] = type;
     this.#values[i] = value;
     this.#valueStarts[i] = valueStart;

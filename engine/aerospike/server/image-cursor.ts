@@ -65,8 +65,7 @@ export class ImageCursor {
   /** Steps to the bin of this name, from the first. */
   find(name: Uint8Array, start: number, end: number): boolean {
     this.rewind();
-    while (this.next())
-      if (isSame(this.bytes, this.nameStart, this.nameEnd, name, start, end)) return true;
+    while (this.next()) if (isSame(this.bytes, this.nameStart, this.nameEnd, name, start, end)) return true;
     return false;
   }
 

@@ -1,6 +1,6 @@
 import { geoJsonTextOffset, type Particle, ParticleType } from '../../particle.ts';
 import { normalizeParticle } from '../cdt/normalize.ts';
-import { Refusal } from '../refusal.ts';
+import type { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 
 /** Why a value that came by the wire is not stored, as a code; 0: it may be. Looks at no list or map: see {@link storedValue}. */
@@ -50,7 +50,9 @@ const isGeoJson = (bytes: Uint8Array): boolean => {
   if (at < 0) return false;
   try {
     const value: unknown = JSON.parse(Buffer.from(bytes.subarray(at)).toString('utf8'));
-    return typeof value === 'object' && value !== null && typeof (value as { type?: unknown }).type === 'string';
+    return (
+      typeof value === 'object' && value !== null && typeof (value as { type?: unknown }).type === 'string'
+    );
   } catch {
     return false;
   }
@@ -72,4 +74,5 @@ const view = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.b
 
 /** Types that APPEND and PREPEND take. */
 export const isJoinable = (type: number): boolean =>
-  type === ParticleType.string || (type >= ParticleType.blob && type <= ParticleType.erlang && type !== 5 && type !== 6);
+  type === ParticleType.string ||
+  (type >= ParticleType.blob && type <= ParticleType.erlang && type !== 5 && type !== 6);
