@@ -99,8 +99,11 @@ export class WireConnection {
     return this.reply();
   }
 
-  /** A reply of many messages, frame by frame, up to the one that says LAST, which is in the last frame. */
-  async frames(request: Uint8Array): Promise<Reply[][]> {
+  /** A reply of many messages, frame by frame, up to the last one, which says LAST unless the peer does it otherwise. */
+  async frames(
+    request: Uint8Array,
+    isLast = (reply: Reply): boolean => (reply.info[2] & LAST) !== 0,
+  ): Promise<Reply[][]> {
     this.send(request);
     const frames: Reply[][] = [];
     for (;;) {
@@ -108,7 +111,7 @@ export class WireConnection {
       if (!received) throw new Error('the peer closed the connection before the last message');
       const replies = parseMessages(received.body);
       frames.push(replies);
-      if (replies.some((r) => (r.info[2] & LAST) !== 0)) return frames;
+      if (replies.some(isLast)) return frames;
     }
   }
 
