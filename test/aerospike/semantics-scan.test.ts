@@ -419,7 +419,7 @@ describe('scans', { skip: Subject.skip }, async () => {
       await run({ after: [digests[0]!], trid: resumed });
       assert.match(
         (await wire.info(`query-show:trid=${resumed}`))[0]!,
-        /:n-pids-requested=0:n-keyds-requested=1:/,
+        /:n-pids-requested=1:n-keyds-requested=1:/,
       );
     });
   });
