@@ -50,13 +50,13 @@ describe('expressions', { skip: Subject.skip }, async () => {
   const refusal = async (record: RecordAddress, expression: string): Promise<number> =>
     (await wire.call(existsOf(record, { fields: [filter(expression)] }))).code;
   /** The value of an expression, as type:hex. */
-  const valueOf = async (record: RecordAddress, expression: string): Promise<string> => {
+  const evaluated = async (record: RecordAddress, expression: string): Promise<string> => {
     const reply = await wire.call(readOf(record, [expRead('e', expression)]));
     assert.deepEqual([expression, reply.code], [expression, 0]);
     return reply.ops[0]!.split(' ')[2]!;
   };
   const lutOf = async (record: RecordAddress): Promise<bigint> =>
-    BigInt(`0x${(await valueOf(record, '91 42')).split(':')[1]}`);
+    BigInt(`0x${(await evaluated(record, '91 42')).split(':')[1]}`);
   const hexOf = (value: bigint) => u64(value).toString('hex');
 
   describe('as a condition', () => {
@@ -154,13 +154,15 @@ describe('expressions', { skip: Subject.skip }, async () => {
       const record = await written();
       assert.equal(await passes(record, '93 05 91 43 ce 05f5e100'), true);
       assert.equal(await passes(record, '93 05 91 43 00'), false);
-      const since = BigInt(`0x${(await valueOf(record, '91 43')).split(':')[1]}`);
+      const since = BigInt(`0x${(await evaluated(record, '91 43')).split(':')[1]}`);
       assert(since >= 0n && since < 60_000n, `${since} ms`);
     });
 
     test('update time plus time since is the server clock', async () => {
       const record = await written();
-      const now = BigInt(`0x${(await valueOf(record, '93 14 91 42 93 16 91 43 ce 000f4240')).split(':')[1]}`);
+      const now = BigInt(
+        `0x${(await evaluated(record, '93 14 91 42 93 16 91 43 ce 000f4240')).split(':')[1]}`,
+      );
       assert.equal(now % 1_000_000n, 0n);
       assert(now >= (await lutOf(record)));
       const ours = BigInt(Date.now()) * 1_000_000n;
@@ -186,7 +188,7 @@ describe('expressions', { skip: Subject.skip }, async () => {
       const setless = { ...record, fields: [namespace!, digest!] };
       await wire.call(putOf(setless, [int('a', 1)]));
       assert.equal(await passes(setless, name('')), true);
-      assert.equal(await valueOf(setless, '91 46'), '3:');
+      assert.equal(await evaluated(setless, '91 46'), '3:');
       await wire.call(removeOf(setless));
     });
 
@@ -217,7 +219,7 @@ describe('expressions', { skip: Subject.skip }, async () => {
       const [small, large] = [await written(), await written(op(2, 'a', 4, Buffer.alloc(1000)))];
       const sizes = [];
       for (const record of [small, large])
-        sizes.push(Number(`0x${(await valueOf(record, '91 4a')).split(':')[1]}`));
+        sizes.push(Number(`0x${(await evaluated(record, '91 4a')).split(':')[1]}`));
       assert(sizes.every((s) => s % 16 === 0));
       assert(sizes[0]! >= 32 && sizes[0]! <= 96 && sizes[1]! - sizes[0]! >= 976, String(sizes));
       assert.equal(await passes(large, '93 04 91 4a cd 03e8'), true);
@@ -284,12 +286,12 @@ describe('expressions', { skip: Subject.skip }, async () => {
 
     test('arithmetic', async () => {
       const record = await written(int('a', 7), float('f', 1.5));
-      assert.equal(await valueOf(record, '93 14 93 51 02 a1 61 03'), '1:000000000000000a');
-      assert.equal(await valueOf(record, '93 15 93 51 02 a1 61 0a'), '1:fffffffffffffffd');
-      assert.equal(await valueOf(record, '93 16 93 51 02 a1 61 03'), '1:0000000000000015');
-      assert.equal(await valueOf(record, '93 17 93 51 02 a1 61 02'), '1:0000000000000003');
-      assert.equal(await valueOf(record, '93 1a 93 51 02 a1 61 04'), '1:0000000000000003');
-      assert.equal(await valueOf(record, '93 14 93 51 07 a1 66 cb 3ff0000000000000'), '2:4004000000000000');
+      assert.equal(await evaluated(record, '93 14 93 51 02 a1 61 03'), '1:000000000000000a');
+      assert.equal(await evaluated(record, '93 15 93 51 02 a1 61 0a'), '1:fffffffffffffffd');
+      assert.equal(await evaluated(record, '93 16 93 51 02 a1 61 03'), '1:0000000000000015');
+      assert.equal(await evaluated(record, '93 17 93 51 02 a1 61 02'), '1:0000000000000003');
+      assert.equal(await evaluated(record, '93 1a 93 51 02 a1 61 04'), '1:0000000000000003');
+      assert.equal(await evaluated(record, '93 14 93 51 07 a1 66 cb 3ff0000000000000'), '2:4004000000000000');
     });
 
     test('a value read has its type', async () => {
@@ -299,10 +301,10 @@ describe('expressions', { skip: Subject.skip }, async () => {
         op(2, 'l', 20, hex('9101')),
         op(2, 't', 17, hex('01')),
       );
-      assert.equal(await valueOf(record, '93 51 02 a1 61'), '1:0000000000000007');
-      assert.equal(await valueOf(record, '93 51 03 a1 73'), '3:7879');
-      assert.equal(await valueOf(record, '93 51 04 a1 6c'), '20:9101');
-      assert.equal(await valueOf(record, '93 01 93 51 02 a1 61 07'), '17:01');
+      assert.equal(await evaluated(record, '93 51 02 a1 61'), '1:0000000000000007');
+      assert.equal(await evaluated(record, '93 51 03 a1 73'), '3:7879');
+      assert.equal(await evaluated(record, '93 51 04 a1 6c'), '20:9101');
+      assert.equal(await evaluated(record, '93 01 93 51 02 a1 61 07'), '17:01');
     });
   });
 
