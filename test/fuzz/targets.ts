@@ -36,7 +36,7 @@ import { decodeStored, encodeStored } from '../../wal/block.ts';
 import { decodeEnvelope, encodeEnvelope, unpackBytes } from '../../wal/envelope.ts';
 import { decodeLogHeader, scanLogFile } from '../../wal/log-file.ts';
 import { FRAME_HEADER_BYTES, frameSeed } from '../../wal/log-format.ts';
-import { canonicalParticles, unusualParticles } from '../engine/particle-corpus.ts';
+import { canonicalParticles, particleCorpus } from '../engine/particle-corpus.ts';
 import { batch, clock, ENGINE, mark, openLog, version } from '../wal/log-support.ts';
 import { logPath, MemoryFiles } from '../wal/memory-files.ts';
 import { documentTargets } from './document-targets.ts';
@@ -140,7 +140,7 @@ const SCRATCH = mkdtempSync(join(tmpdir(), 'pitr-fuzz-'));
 process.on('exit', () => rmSync(SCRATCH, { recursive: true, force: true }));
 
 /** A small particle of the corpus: type byte, then its bytes. */
-const particles = [...canonicalParticles, ...unusualParticles]
+const particles = particleCorpus
   .filter((p) => p.bytes.length < 300)
   .map((p) => Buffer.concat([Buffer.of(p.type), p.bytes]));
 
