@@ -9,6 +9,7 @@
  *   state, records, record-file   a store value; records on their way into a store, in memory and as a file
  *   identity, archived            engine.json, archived.json
  *   door                          lines to a live engine (door-target.ts)
+ *   wire-*                        Aerospike's protocol: a stream in chunks, messages, info, security (wire-targets.ts)
  *   partitions, target, duration, address, config   text that a person writes; config holds cron patterns, too
  *
  * restoring.json is compared as a whole and never decoded.
@@ -42,6 +43,7 @@ import { documentTargets } from './document-targets.ts';
 import { doorTarget } from './door-target.ts';
 import type { Target } from './fuzz.ts';
 import { segmentTargets } from './segment-target.ts';
+import { wireTargets } from './wire-targets.ts';
 
 const text = (value: string): Buffer => Buffer.from(value);
 const json = {
@@ -338,6 +340,7 @@ export const TARGETS: readonly Target[] = [
     },
   },
   doorTarget,
+  ...wireTargets,
   textTarget(
     'partitions',
     ['usage'],
