@@ -23,7 +23,7 @@ const valueOut = (name: Uint8Array, type: number, bytes: Uint8Array): string => 
   return `${Buffer.from(name).toString('latin1')} ${type}:${type === GEOJSON ? geoText(value) : value.toString('hex')}`;
 };
 
-describe('values', { skip: Subject.skip }, async () => {
+describe('values', async () => {
   const subject = await Subject.open();
   const wire = await subject.connect();
   after(() => subject.close());

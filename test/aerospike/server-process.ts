@@ -1,6 +1,7 @@
 /** A server in a process of its own, since the official client blocks the one that it connects from. Argument: options as JSON. */
-import { Faults } from '../../engine/aerospike/server/faults.ts';
+
 import { AerospikeServer } from '../../engine/aerospike/server/aerospike-server.ts';
+import { Faults } from '../../engine/aerospike/server/faults.ts';
 import { Engine } from '../../wal/engine.ts';
 
 interface Options {
