@@ -84,6 +84,11 @@ export class MessageWriter {
     writeProtoHeader(this.#buffer, this.#frameAt, type, bodyBytes);
   }
 
+  /** Forgets what was written since {@link length} was `length`. */
+  truncate(length: number): void {
+    this.#end = this.#start + length;
+  }
+
   /** Gives up the frame that has begun: as if it had not. */
   dropFrame(): void {
     this.#end = this.#frameAt;

@@ -44,7 +44,8 @@ export interface AerospikeServerOptions {
   readonly onError?: (error: unknown) => void;
 }
 
-const RECORD_BYTES_MAX = 8 * 1024 * 1024;
+/** As the server has it by default. */
+const RECORD_BYTES_MAX = 1024 * 1024;
 
 /**
  * An engine on Aerospike's wire protocol.

@@ -1,10 +1,9 @@
+import { isPitrError } from '../../errors.ts';
 import { BatchFlag, BatchView } from '../batch.ts';
 import { Info2, Info3 } from '../bits.ts';
 import { FieldId } from '../field.ts';
-import { malformed } from '../malformed.ts';
 import type { MessageView } from '../message.ts';
 import type { MessageWriter } from '../message-writer.ts';
-import { PROTO_HEADER_BYTES } from '../proto.ts';
 import { ResultCode } from '../result-code.ts';
 import type { RecordCommand } from './record-command.ts';
 
@@ -22,60 +21,83 @@ export interface BatchHost {
   readonly isClosed: boolean;
 }
 
-/** Carries out the rows of a batch, each a command of its own, in order; writes their answers and the last message. */
+/**
+ * Carries out the rows of a batch, each a command of its own, in order; writes their answers and the last message. What becomes of a
+ * batch of which a row fails is said by its flags: all rows are answered, or only that code is.
+ */
 export const runBatch = async (
   m: MessageView,
   command: RecordCommand,
   out: MessageWriter,
   host: BatchHost,
 ): Promise<void> => {
-  const rows = m.field(FieldId.batch) ?? m.field(FieldId.batchWithSet);
-  if (!rows) throw malformed('a batch without rows');
   const batch = new BatchView();
-  batch.parse(rows);
-  const filter = m.field(FieldId.filter);
-  const answersAll = (batch.flags & BatchFlag.respondAll) !== 0;
+  let result: number;
+  try {
+    batch.parse(m.field(FieldId.batch) ?? m.field(FieldId.batchWithSet) ?? NO_ROWS);
+    result = await runRows(batch, m.field(FieldId.filter), command, out, host);
+  } catch (error) {
+    if (!isPitrError(error, 'wire-malformed')) throw error;
+    result = Number(error.facts.result);
+  }
+  if (!host.isClosed) out.status(result, 0, 0, Info3.last);
+};
+
+const NO_ROWS = Buffer.alloc(5);
+
+/** Returns the code of the whole batch. */
+const runRows = async (
+  batch: BatchView,
+  filter: Buffer | undefined,
+  command: RecordCommand,
+  out: MessageWriter,
+  host: BatchHost,
+): Promise<number> => {
+  if (batch.count === 0) return ResultCode.parameter;
+  const answersAll = (batch.flags & (BatchFlag.respondAll | BatchFlag.reportErrors)) !== 0;
+  let begun = out.length;
   let isOpen = false;
   let result: number = ResultCode.ok;
-  const closeFrame = (): void => {
-    if (!isOpen) return;
-    // its only message may have been given up
-    if (out.frameBytes > PROTO_HEADER_BYTES) out.endFrame();
-    else out.dropFrame();
+  const flush = async (): Promise<void> => {
+    if (isOpen) out.endFrame();
     isOpen = false;
+    await host.flush();
+    begun = out.length;
   };
   try {
     while (batch.next()) {
       const { row } = batch;
+      // nobody may carry it out in part
+      if (!command.knowsNamespace(row)) return ResultCode.parameter;
       if (row.info2 & Info2.write)
         for (let wait = host.writable(); wait; wait = host.writable()) {
-          closeFrame();
-          await host.flush();
+          await flush();
           await wait;
         }
       if (!isOpen) out.beginFrame();
       isOpen = true;
-      result = command.run(row, out, batch.bytes, batch.digestStart, filter, batch.index);
-      // a namespace that is not there ends it all, as on the server
-      if (isFatal(result) || (!answersAll && !isOrdinary(result))) {
-        out.dropMessage();
-        break;
+      const code = command.run(row, out, batch.bytes, batch.digestStart, filter, batch.index);
+      if (!isOrdinary(code)) {
+        if (result === ResultCode.ok) result = code;
+        if (!answersAll) {
+          out.truncate(begun);
+          isOpen = false;
+          break;
+        }
       }
-      result = ResultCode.ok;
-      if (out.frameBytes >= FRAME_BYTES) closeFrame();
-      if (out.length < SEND_BYTES) continue;
-      closeFrame();
-      await host.flush();
-      if (host.isClosed) return;
+      if (out.frameBytes >= FRAME_BYTES) {
+        out.endFrame();
+        isOpen = false;
+      }
+      if (out.length >= SEND_BYTES) await flush();
+      if (host.isClosed) break;
     }
   } finally {
     // rows before one that cannot be read stay answered
-    closeFrame();
+    if (isOpen) out.endFrame();
   }
-  out.status(result, 0, 0, Info3.last);
+  return batch.flags & BatchFlag.respondAll ? ResultCode.ok : result;
 };
-
-const isFatal = (code: number): boolean => code === ResultCode.badNamespace;
 
 /** What says something about the record only. */
 const isOrdinary = (code: number): boolean =>

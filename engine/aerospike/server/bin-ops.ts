@@ -21,6 +21,8 @@ export class BinOps {
   readonly #table: BinTable;
   readonly #view: RecordView;
   #respondAll = false;
+  /** Answers bear the id of a plain read, whatever was read. */
+  #asRead = false;
 
   constructor(table: BinTable, view: RecordView) {
     this.#table = table;
@@ -35,9 +37,10 @@ export class BinOps {
   }
 
   /** What a command that only reads asks for, or the projection of a scan. */
-  answerReads(m: MessageView, out: MessageWriter, respondAll: boolean): number {
+  answerReads(m: MessageView, out: MessageWriter, respondAll: boolean, asRead: boolean): number {
     const { cursor } = this.#view;
     this.#respondAll = respondAll;
+    this.#asRead = asRead;
     m.rewindOps();
     while (m.nextOp()) {
       const found = m.opNameEnd > m.opNameStart && cursor.find(m.bytes, m.opNameStart, m.opNameEnd);
@@ -60,14 +63,13 @@ export class BinOps {
     const { info1, info2 } = m;
     const readsAll = (info1 & Info1.getAll) !== 0;
     this.#respondAll = (info2 & Info2.respondAllOps) !== 0;
+    this.#asRead = false;
     m.rewindOps();
     while (m.nextOp()) {
-      if (readsAll && m.op === OpId.read) continue;
-      const failed = this.#applyOp(m, out);
+      const failed = readsAll && m.op === OpId.read ? this.#answerTable(out) : this.#applyOp(m, out);
       if (failed !== 0) return failed;
       if (this.#table.size > MAX_BINS) return ResultCode.parameter;
     }
-    if (readsAll) this.#answerTable(out);
     return 0;
   }
 
@@ -89,8 +91,6 @@ export class BinOps {
 
   #writeOp(m: MessageView, out: MessageWriter): number {
     const { op } = m;
-    if (op !== OpId.touch && op !== OpId.deleteAll && m.opNameEnd === m.opNameStart)
-      return ResultCode.badBinName;
     let failed = 0;
     switch (op) {
       case OpId.write:
@@ -118,7 +118,7 @@ export class BinOps {
           ? ResultCode.unsupportedFeature
           : ResultCode.parameter;
     }
-    if (failed === 0 && this.#respondAll) this.#answer(m, out, undefined);
+    if (failed === 0 && this.#respondAll && op !== OpId.touch) this.#answer(m, out, undefined);
     return failed;
   }
 
@@ -148,7 +148,7 @@ export class BinOps {
 
   #increment(m: MessageView): number {
     const { opType } = m;
-    if (opType !== ParticleType.integer && opType !== ParticleType.float) return ResultCode.parameter;
+    if (opType !== ParticleType.integer && opType !== ParticleType.float) return ResultCode.incompatibleType;
     const old = this.#current(m);
     if (!old) return this.#store(m, opType, m.bytes, m.opValueStart, m.opValueEnd);
     if (valueRefusal(opType, m.bytes, m.opValueStart, m.opValueEnd) !== 0) return ResultCode.parameter;
@@ -161,7 +161,7 @@ export class BinOps {
   }
 
   #join(m: MessageView): number {
-    if (!isJoinable(m.opType)) return ResultCode.parameter;
+    if (!isJoinable(m.opType)) return ResultCode.incompatibleType;
     const old = this.#current(m);
     if (!old) return this.#store(m, m.opType, m.bytes, m.opValueStart, m.opValueEnd);
     if (old.type !== m.opType) return ResultCode.incompatibleType;
@@ -257,8 +257,9 @@ export class BinOps {
     else if (this.#respondAll) this.#answer(m, out, undefined);
   }
 
-  #answerTable(out: MessageWriter): void {
+  #answerTable(out: MessageWriter): number {
     for (let i = 0; i < this.#table.rows; i++) if (this.#table.type(i) !== 0) this.#answerRow(out, i);
+    return 0;
   }
 
   #answerRow(out: MessageWriter, i: number): void {
@@ -278,7 +279,8 @@ export class BinOps {
   /** The answer to the current op, under its own id and name. */
   #answer(m: MessageView, out: MessageWriter, particle: Particle | undefined): void {
     const value = particle?.bytes ?? NOTHING;
-    out.op(m.op as OpId, particle?.type ?? 0, m.bytes, m.opNameStart, m.opNameEnd, value, 0, value.length);
+    const id = this.#asRead ? OpId.read : (m.op as OpId);
+    out.op(id, particle?.type ?? 0, m.bytes, m.opNameStart, m.opNameEnd, value, 0, value.length);
   }
 }
 

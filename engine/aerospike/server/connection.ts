@@ -137,16 +137,14 @@ export class Connection implements BatchHost, Sink {
     return this.#host.holds(bytes);
   }
 
-  /** A peer that does not speak the protocol is told so, after the answers to what it said before, and left. */
+  /** A peer whose frames cannot be told apart is left, after the answers to what it said before, as the server does it. */
   async #break(error: unknown): Promise<void> {
-    const isTheirs = error instanceof PitrError && error.id === 'wire-malformed';
-    if (isTheirs && !this.isClosed) {
-      this.#out.status(Number(error.facts.result), 0, 0);
+    if (isMalformed(error) && !this.isClosed) {
       await this.flush();
       this.#socket.destroySoon();
       return;
     }
-    if (!isTheirs) this.#host.onError(error);
+    if (!isMalformed(error)) this.#host.onError(error);
     this.destroy();
   }
 
@@ -177,17 +175,23 @@ export class Connection implements BatchHost, Sink {
       case ProtoType.security:
         return this.#security(body);
       case ProtoType.message:
-        return this.#request(body);
       case ProtoType.compressed:
-        return this.#request(inflateBody(body, this.#host.requestBytesMax));
+        return this.#request(type, body);
       default:
         return type satisfies never;
     }
   }
 
-  #request(body: Buffer): Promise<void> | undefined {
+  /** A message that is not well-formed is refused; the next one is found where its frame ends. */
+  #request(type: ProtoType, body: Buffer): Promise<void> | undefined {
     const m = this.#message;
-    m.parseWhole(body);
+    try {
+      m.parseWhole(type === ProtoType.compressed ? inflateBody(body, this.#host.requestBytesMax) : body);
+    } catch (error) {
+      if (!isMalformed(error)) throw error;
+      this.#out.status(Number(error.facts.result), 0, 0);
+      return undefined;
+    }
     if (!this.#isAuthenticated) {
       this.#out.status(ResultCode.notAuthenticated, 0, 0);
       return undefined;
@@ -227,7 +231,7 @@ export class Connection implements BatchHost, Sink {
   async #info(body: Buffer): Promise<void> {
     const asked = parseInfoRequest(body);
     const commands =
-      asked.length > 0
+      body.length > 0
         ? asked
         : SUMMARY.map(
             (name): InfoCommand => ({ raw: Buffer.from(name), name, argument: '', parameters: new Map() }),
@@ -303,6 +307,9 @@ export class Connection implements BatchHost, Sink {
     }
   }
 }
+
+const isMalformed = (error: unknown): error is PitrError =>
+  error instanceof PitrError && error.id === 'wire-malformed';
 
 const NO_SECURITY = Buffer.from([
   2,

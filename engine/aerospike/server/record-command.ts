@@ -9,7 +9,7 @@ import { toWireVoidTime } from '../epoch.ts';
 import { FieldId } from '../field.ts';
 import type { MessageView } from '../message.ts';
 import type { MessageWriter } from '../message-writer.ts';
-import { OpId } from '../operation.ts';
+import { isReadOp, OpId } from '../operation.ts';
 import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import { BinOps } from './bin-ops.ts';
@@ -48,6 +48,11 @@ export class RecordCommand implements Decider {
   constructor(database: Database) {
     this.#database = database;
     this.#ops = new BinOps(this.#table, this.#view);
+  }
+
+  /** Whether a message names a namespace that is served. */
+  knowsNamespace(m: MessageView): boolean {
+    return this.#database.namespaceIn(m) !== undefined;
   }
 
   /**
@@ -90,8 +95,12 @@ export class RecordCommand implements Decider {
     const set = setBytes > 0 ? this.#database.setName(m.bytes, setStart, setStart + setBytes) : '';
     const id = new RecordId({ namespace: this.#namespace.name, digest }, set, digest, undefined);
     this.#id = id;
-    const key = m.fieldEnd(FieldId.key) - m.fieldStart(FieldId.key);
-    if (key !== 0 && (key < 2 || !isKeyType(m.bytes[m.fieldStart(FieldId.key)]))) return ResultCode.parameter;
+    if (
+      m.has(FieldId.key) &&
+      (m.fieldEnd(FieldId.key) === m.fieldStart(FieldId.key) ||
+        !isKeyType(m.bytes[m.fieldStart(FieldId.key)]))
+    )
+      return ResultCode.parameter;
     return this.#database.partitionRefusal(id.partition);
   }
 
@@ -102,13 +111,17 @@ export class RecordCommand implements Decider {
     const generation = state.generation(value);
     const voidTime = wireVoidTime(value);
     this.#view.open(value, 0, value.length, this.#id.digest, this.#database.nowMs());
-    const refusal = this.#filterRefusal() || this.#keyRefusal();
+    const m = this.#m;
+    const other = this.#setEnd() > this.#setStart() && this.#hasOtherSet(value);
+    const refusal = other ? ResultCode.parameter : this.#filterRefusal() || this.#keyRefusal();
     if (refusal !== 0) return this.#answer(refusal, generation, voidTime);
     this.#begin(ResultCode.ok, generation, voidTime);
-    const m = this.#m;
-    if (m.info1 & Info1.getAll) this.#ops.answerAll(this.#out);
+    if ((m.info1 & Info1.noBins) === 0 && m.info1 & Info1.getAll) this.#ops.answerAll(this.#out);
     else if ((m.info1 & Info1.noBins) === 0) {
-      const failed = this.#ops.answerReads(m, this.#out, (m.info2 & Info2.respondAllOps) !== 0);
+      const failed =
+        m.ops === 0
+          ? ResultCode.parameter
+          : this.#ops.answerReads(m, this.#out, (m.info2 & Info2.respondAllOps) !== 0, this.#isBatch);
       if (failed !== 0) {
         this.#out.dropMessage();
         return this.#answer(failed, generation, voidTime);
@@ -123,7 +136,8 @@ export class RecordCommand implements Decider {
       return this.#answer(ResultCode.enterpriseOnly, 0, 0);
     const refusal = m.info2 & Info2.delete ? 0 : this.#writeRefusal();
     if (refusal !== 0) return this.#answer(refusal, 0, 0);
-    if (this.#id.set === '') this.#takeStoredSet();
+    // a write names the set of its record, a remove need not
+    if (this.#id.set === '' && m.info2 & Info2.delete) this.#takeStoredSet();
     this.voidTime = 0;
     this.generation = 0;
     this.lut = 0;
@@ -150,13 +164,39 @@ export class RecordCommand implements Decider {
     const ttl = m.recordTtl;
     if (ttl !== WireTtl.never && ttl !== WireTtl.keep && ttl > TTL_SECONDS_MAX) return ResultCode.parameter;
     if (m.ops === 0) return ResultCode.parameter;
-    const isReplace = (m.info3 & (Info3.createOrReplace | Info3.replaceOnly)) !== 0;
+    const readsAll = (m.info1 & Info1.getAll) !== 0;
+    // all bins are answered once, and nothing else is
+    if (readsAll && m.info2 & Info2.respondAllOps) return ResultCode.parameter;
+    let reads = 0;
     m.rewindOps();
     while (m.nextOp()) {
-      if (m.opNameEnd - m.opNameStart > MAX_BIN_NAME_BYTES) return ResultCode.badBinName;
-      if (m.op === OpId.write && m.opType === 0 && isReplace) return ResultCode.parameter;
+      const refusal = this.#opRefusal(m);
+      if (refusal !== 0) return refusal;
+      if (isReadOp(m.op)) reads++;
+      if (readsAll && isReadOp(m.op) && (m.op !== OpId.read || m.opNameEnd > m.opNameStart))
+        return ResultCode.parameter;
     }
-    return 0;
+    if (reads > 0 && (m.info1 & Info1.read) === 0) return ResultCode.parameter;
+    return readsAll && reads === 0 ? ResultCode.parameter : 0;
+  }
+
+  #opRefusal(m: MessageView): number {
+    const { op } = m;
+    if (m.opNameEnd - m.opNameStart > MAX_BIN_NAME_BYTES) return ResultCode.badBinName;
+    for (let i = m.opNameStart; i < m.opNameEnd; i++) if (m.bytes[i] === 0) return ResultCode.badBinName;
+    if (op === OpId.deleteAll && m.info2 & Info2.durableDelete) return ResultCode.enterpriseOnly;
+    if ((m.info3 & (Info3.createOrReplace | Info3.replaceOnly)) === 0) return 0;
+    // a replacement writes bins, and reads them
+    const fits = op === OpId.write ? m.opType !== 0 : isReadOp(op);
+    return fits ? 0 : ResultCode.parameter;
+  }
+
+  #setStart(): number {
+    return this.#m.fieldStart(FieldId.set);
+  }
+
+  #setEnd(): number {
+    return this.#m.fieldEnd(FieldId.set);
   }
 
   /** The engine asks what becomes of the record: {@link Decider}. Writes the answer, too. */
@@ -168,11 +208,7 @@ export class RecordCommand implements Decider {
     const refusal = this.#refusal(current, generation);
     if (refusal !== 0) {
       const isDelete = (m.info2 & Info2.delete) !== 0;
-      this.#answer(
-        refusal,
-        isDelete && refusal === ResultCode.filteredOut ? 0 : generation,
-        isDelete ? 0 : voidTime,
-      );
+      this.#answer(refusal, isDelete ? 0 : generation, isDelete ? 0 : voidTime);
       return 'keep';
     }
     if (m.info2 & Info2.delete) {
@@ -198,16 +234,14 @@ export class RecordCommand implements Decider {
     if (info2 & Info2.generation && m.generation !== generation) return ResultCode.generation;
     if (info2 & Info2.generationGreater && m.generation <= generation) return ResultCode.generation;
     if (!current) return this.#filterIsBad();
-    if (this.#hasOtherSet(current)) return ResultCode.parameter;
+    const namesSet = this.#setEnd() > this.#setStart();
+    if ((namesSet || (info2 & Info2.delete) === 0) && this.#hasOtherSet(current)) return ResultCode.parameter;
     return this.#keyRefusal();
   }
 
   #hasOtherSet(current: Buffer): boolean {
-    const m = this.#m;
-    const start = m.fieldStart(FieldId.set);
-    const end = m.fieldEnd(FieldId.set);
-    if (end === start) return false;
-    return !isSame(current, this.#view.setStart, this.#view.setEnd, m.bytes, start, end);
+    const { setStart, setEnd } = this.#view;
+    return !isSame(current, setStart, setEnd, this.#m.bytes, this.#setStart(), this.#setEnd());
   }
 
   /** Code of a filter that lets the record at {@link #view} not pass; 0: it does. */
@@ -258,6 +292,8 @@ export class RecordCommand implements Decider {
     if (failed !== 0) return this.#fail(failed, generation, oldVoidTime);
     if (this.#table.size === 0) {
       if (!current) return this.#fail(ResultCode.notFound, 0, 0);
+      if (m.info2 & Info2.durableDelete)
+        return this.#fail(ResultCode.enterpriseOnly, generation, oldVoidTime);
       out.setOutcome(ResultCode.ok, 0, 0);
       this.#namespace.count('deleted_last_bin');
       this.#namespace.countRecord(id.set, -1);

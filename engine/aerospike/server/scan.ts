@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isPitrError } from '../../errors.ts';
 import { WORDS_PER_PARTITION } from '../../page.ts';
 import { DIGEST_BYTES, sortKeyOf } from '../../partition.ts';
 import { Info1, Info2, Info3 } from '../bits.ts';
@@ -77,20 +78,28 @@ export class Scan {
     this.#masters = masters;
   }
 
-  /** Answers the query to its end. @throws wire-malformed */
+  /** Answers the query to its end. */
   async run(): Promise<void> {
-    const refusal = this.#prepare();
-    if (typeof refusal === 'number') return this.#refuse(refusal);
+    let prepared: QueryPartition[] | number;
+    try {
+      prepared = this.#prepare();
+    } catch (error) {
+      if (!isPitrError(error, 'wire-malformed')) throw error;
+      prepared = Number(error.facts.result);
+    }
+    if (typeof prepared === 'number') return this.#refuse(prepared);
     const { jobs } = this.#database;
     const job = this.#job;
-    if (!jobs.begin(job)) return this.#refuse(ResultCode.parameter);
+    // short ones leave no account
+    const isKept = (this.#m.info1 & Info1.shortQuery) === 0;
+    if (isKept && !jobs.begin(job)) return this.#refuse(ResultCode.parameter);
     let result: number = ResultCode.unknown;
     try {
       await this.#database.engine.settled();
-      result = await this.#readAll(refusal);
+      result = await this.#readAll(prepared);
     } finally {
       const ok = result === ResultCode.ok;
-      jobs.end(job, ok ? 'done' : 'abort', result, this.#database.nowMs());
+      if (isKept) jobs.end(job, ok ? 'done' : 'abort', result, this.#database.nowMs());
       this.#namespace.count(ok ? 'pi_query_long_basic_complete' : 'pi_query_long_basic_abort');
     }
     if (this.#sink.isClosed) return;
@@ -98,8 +107,9 @@ export class Scan {
     await this.#sink.send(this.#out.take());
   }
 
+  /** As one request for one record is refused. */
   async #refuse(code: number): Promise<void> {
-    this.#out.status(code, 0, 0, Info3.last);
+    this.#out.status(code, 0, 0);
     await this.#sink.send(this.#out.take());
   }
 
@@ -141,7 +151,7 @@ export class Scan {
       set: m.fieldText(FieldId.set),
       from: this.#sink.from,
       startedMs: this.#startedMs,
-      partitions: partitions.length - digests,
+      partitions: partitions.length,
       digests,
       recordsPerSecond: m.fieldU32(FieldId.recordsPerSecond) ?? 0,
       socketTimeoutMs: m.fieldU32(FieldId.socketTimeout) ?? 0,
@@ -261,7 +271,7 @@ export class Scan {
     if (!noBins && m.ops === 0) this.#ops.answerAll(out);
     else if (!noBins) {
       const respondAll = (m.info2 & Info2.respondAllOps) !== 0;
-      const failed = this.#ops.answerReads(m, out, respondAll);
+      const failed = this.#ops.answerReads(m, out, respondAll, true);
       if (failed !== 0) job.failed++;
       // a record of which nothing was found is no message, and no failure
       else if (out.ops === 0) job.succeeded++;
