@@ -45,6 +45,12 @@ export const addressFields = (set: string, digest: Uint8Array): Buffer[] => [
   field(4, digest),
 ];
 
+export const addressOf = (
+  digest: Uint8Array,
+  set: string,
+  keyField: Buffer = field(2, utf8('\x03k')),
+): RecordAddress => ({ set, digest: Buffer.from(digest), fields: addressFields(set, digest), keyField });
+
 /** What a request has in addition; `fields` come after those that name the record. */
 export type More = Omit<MessageParts, 'ops'>;
 
@@ -90,7 +96,7 @@ export class Subject {
 
   static async open(): Promise<Subject> {
     const named = process.env.PITR_TEST_AEROSPIKE;
-    if (named === undefined) return Subject.#ours();
+    if (!named) return Subject.#ours();
     const colon = named.lastIndexOf(':');
     return new Subject(named.slice(0, colon), Number(named.slice(colon + 1)), true, async () => {});
   }
@@ -135,8 +141,8 @@ export class Subject {
     return this.at(digestOf(this.set, 1, key), this.set, field(2, Buffer.concat([Uint8Array.of(1), key])));
   }
 
-  at(digest: Uint8Array, set = this.set, keyField: Buffer = field(2, utf8('\x03k'))): RecordAddress {
-    return { set, digest: Buffer.from(digest), fields: addressFields(set, digest), keyField };
+  at(digest: Uint8Array, set = this.set, keyField?: Buffer): RecordAddress {
+    return addressOf(digest, set, keyField);
   }
 
   /** `count` records of one partition in which this run has none yet, in the order of their digests, highest first. */
