@@ -17,7 +17,7 @@ import {
   WRITE,
 } from './wire-bytes.ts';
 
-describe('conditions of a write', { skip: Subject.skip }, async () => {
+describe('conditions of a write', async () => {
   const subject = await Subject.open();
   const wire = await subject.connect();
   after(() => subject.close());

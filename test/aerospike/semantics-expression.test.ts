@@ -31,7 +31,7 @@ import {
 const TRUE = { fields: [filter('c3')] };
 const FALSE = { fields: [filter('c2')] };
 
-describe('expressions', { skip: Subject.skip }, async () => {
+describe('expressions', async () => {
   const subject = await Subject.open();
   const wire = await subject.connect();
   after(() => subject.close());

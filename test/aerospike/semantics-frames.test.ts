@@ -7,7 +7,7 @@ import { existsOf, getOf, putOf, Subject, seen } from './subject.ts';
 import { COMPRESSED, frame, hex, int, MSG, message, op, READ, u32, u64, utf8 } from './wire-bytes.ts';
 import { WireConnection } from './wire-connection.ts';
 
-describe('frames', { skip: Subject.skip }, async () => {
+describe('frames', async () => {
   const subject = await Subject.open();
   const wire = await subject.connect();
   after(() => subject.close());

@@ -15,7 +15,7 @@ const pairs = (text: string): Map<string, string> =>
       }),
   );
 
-describe('info', { skip: Subject.skip }, async () => {
+describe('info', async () => {
   const subject = await Subject.open();
   const wire = await subject.connect();
   after(() => subject.close());

@@ -31,7 +31,7 @@ const ALL = { info2: WRITE | RESPOND_ALL_OPS };
 const one = '0000000000000001';
 const two = '0000000000000002';
 
-describe('operations', { skip: Subject.skip }, async () => {
+describe('operations', async () => {
   const subject = await Subject.open();
   const wire = await subject.connect();
   after(() => subject.close());

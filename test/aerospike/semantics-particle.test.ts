@@ -2,28 +2,18 @@
 import { strict as assert } from 'node:assert';
 import { after, describe, test } from 'node:test';
 import { binNameCorpus, canonicalParticles, refusedParticles } from '../engine/particle-corpus.ts';
-import { type CorpusRecord, recordCorpus } from '../engine/record-corpus.ts';
-import { scan } from './partition-scan.ts';
-import { addressFields, getOf, putOf, readOf, removeOf, Subject, seen } from './subject.ts';
-import { digestOf, field, hex, int, op, partitionOf, type Reply, read, utf8 } from './wire-bytes.ts';
+import { recordCorpus } from '../engine/record-corpus.ts';
+import {
+  checkCorpusRecord,
+  corpusAddress,
+  GEOJSON,
+  valueIn,
+  writeCorpusRecord,
+} from './corpus-on-the-wire.ts';
+import { getOf, putOf, readOf, removeOf, Subject } from './subject.ts';
+import { hex, int, op, read, utf8 } from './wire-bytes.ts';
 
-const GEOJSON = 23;
-
-/** The text of a GeoJSON value; what is before it are cells, which each server computes for itself. */
-const geoText = (value: Buffer): string => value.subarray(3 + 8 * value.readUInt16BE(1)).toString('hex');
-
-/** An operation of a reply, as name, type and bytes; of GeoJSON the text. */
-const valueIn = (reply: string): string => {
-  const [, name, typed] = /^\d+ (.*) (\d+:[0-9a-f]*)$/s.exec(reply)!;
-  const [type, bytes] = typed!.split(':');
-  return `${name} ${type}:${type === String(GEOJSON) ? geoText(Buffer.from(bytes!, 'hex')) : bytes}`;
-};
-const valueOut = (name: Uint8Array, type: number, bytes: Uint8Array): string => {
-  const value = Buffer.from(bytes);
-  return `${Buffer.from(name).toString('latin1')} ${type}:${type === GEOJSON ? geoText(value) : value.toString('hex')}`;
-};
-
-describe('values', { skip: Subject.skip }, async () => {
+describe('values', async () => {
   const subject = await Subject.open();
   const wire = await subject.connect();
   after(() => subject.close());
@@ -108,44 +98,11 @@ describe('values', { skip: Subject.skip }, async () => {
   });
 
   describe('the corpus of records comes back as it was written, to a get and to a scan', () => {
-    const address = (record: CorpusRecord, i: number) => {
-      const set = record.inSet ? subject.set : '';
-      const id = Buffer.from(`${subject.set} ${i}`);
-      const digest = digestOf(
-        set,
-        record.key?.type ?? 3,
-        record.key ? Buffer.concat([record.key.bytes, id]) : id,
-      );
-      const at = subject.at(digest, set);
-      return record.inSet ? at : { ...at, fields: addressFields(set, digest).filter((_, f) => f !== 1) };
-    };
-    const check = (record: CorpusRecord, reply: Reply, voidTime: number, generation: number) => {
-      assert.deepEqual([reply.code, reply.generation, reply.voidTime], [0, generation, voidTime]);
-      assert.deepEqual(
-        reply.ops.map(valueIn),
-        record.bins.map((b) => valueOut(b.name, b.type, b.bytes)),
-      );
-    };
     for (const [i, record] of recordCorpus.entries())
       test(record.name, async () => {
-        const at = address(record, i);
-        const key = record.key && field(2, Buffer.concat([Uint8Array.of(record.key.type), record.key.bytes]));
-        const ops = record.bins.map((b) => op(2, b.name, b.type, b.bytes));
-        const more = { ttl: record.ttlSeconds, ...(key && { fields: [key] }) };
-        const written = await wire.call(putOf(at, ops, more));
-        assert.deepEqual(seen(written), [0, 1]);
-        assert.equal(written.voidTime !== 0, record.ttlSeconds !== 0);
-        check(record, await wire.call(getOf(at)), written.voidTime, 1);
-
-        const { records } = await scan(wire, {
-          partitions: [partitionOf(at.digest)],
-          ...(record.inSet && { set: subject.set }),
-        });
-        const found = records.find((r) => r.fields.get(4)!.equals(at.digest));
-        assert(found, 'is in the scan');
-        check(record, found, written.voidTime, 1);
-        assert.equal(found.fields.get(1)?.toString(), record.inSet ? subject.set : undefined);
-        assert.deepEqual(found.fields.get(2), key?.subarray(5));
+        const at = corpusAddress(subject.set, record, i);
+        const voidTime = await writeCorpusRecord(wire, at, record);
+        await checkCorpusRecord(wire, at, record, { voidTime, generation: 1 });
         if (!record.inSet) await wire.call(removeOf(at));
       });
   });

@@ -28,7 +28,7 @@ import {
 /** A scan does not count among the jobs when it says that it is short. */
 const SHORT_QUERY = 0x04;
 
-describe('scans', { skip: Subject.skip }, async () => {
+describe('scans', async () => {
   const subject = await Subject.open();
   const wire = await subject.connect();
   after(() => subject.close());

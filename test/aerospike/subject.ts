@@ -2,7 +2,13 @@
  * The endpoint under test: the server at PITR_TEST_AEROSPIKE=host:port, a real one for instance, else our own. Everything
  * that a test writes is its own: the server may be shared, and may have seen this suite before.
  */
+import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import * as fs from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Engine } from '../../wal/engine.ts';
 import {
   DELETE,
   digestOf,
@@ -20,7 +26,9 @@ import {
 } from './wire-bytes.ts';
 import { WireConnection } from './wire-connection.ts';
 
+/** The two namespaces that a server must have. */
 export const NAMESPACE = 'test';
+export const OTHER_NAMESPACE = 'bar';
 
 export interface RecordAddress {
   readonly set: string;
@@ -36,6 +44,12 @@ export const addressFields = (set: string, digest: Uint8Array): Buffer[] => [
   field(1, utf8(set)),
   field(4, digest),
 ];
+
+export const addressOf = (
+  digest: Uint8Array,
+  set: string,
+  keyField: Buffer = field(2, utf8('\x03k')),
+): RecordAddress => ({ set, digest: Buffer.from(digest), fields: addressFields(set, digest), keyField });
 
 /** What a request has in addition; `fields` come after those that name the record. */
 export type More = Omit<MessageParts, 'ops'>;
@@ -82,15 +96,29 @@ export class Subject {
 
   static async open(): Promise<Subject> {
     const named = process.env.PITR_TEST_AEROSPIKE;
-    if (named === undefined)
-      throw new Error('our own endpoint cannot be started here yet: set PITR_TEST_AEROSPIKE');
+    if (!named) return Subject.#ours();
     const colon = named.lastIndexOf(':');
     return new Subject(named.slice(0, colon), Number(named.slice(colon + 1)), true, async () => {});
   }
 
-  /** Why the suite cannot run, for the tests' `skip`. */
-  static get skip(): string | false {
-    return process.env.PITR_TEST_AEROSPIKE === undefined && 'needs PITR_TEST_AEROSPIKE=host:port';
+  /** Our endpoint, in a process of its own: the official client blocks the one that it connects from. */
+  static async #ours(): Promise<Subject> {
+    const parent = await fs.mkdtemp(join(tmpdir(), 'pitr-endpoint-'));
+    const dir = join(parent, 'engine');
+    await Engine.init(dir);
+    const options = JSON.stringify({ dir, namespaces: [NAMESPACE, OTHER_NAMESPACE] });
+    const child = fork(join(import.meta.dirname, 'server-process.ts'), [options]);
+    const exited = once(child, 'exit');
+    const stop = async () => {
+      child.kill('SIGTERM');
+      await exited;
+      await fs.rm(parent, { recursive: true });
+    };
+    const [started] = await Promise.race([once(child, 'message'), exited]);
+    const address = (started as { readonly addresses?: readonly { host: string; port: number }[] })
+      .addresses?.[0];
+    if (!address) throw new Error('the endpoint did not start');
+    return new Subject(address.host, address.port, false, stop);
   }
 
   async connect(): Promise<WireConnection> {
@@ -113,8 +141,8 @@ export class Subject {
     return this.at(digestOf(this.set, 1, key), this.set, field(2, Buffer.concat([Uint8Array.of(1), key])));
   }
 
-  at(digest: Uint8Array, set = this.set, keyField: Buffer = field(2, utf8('\x03k'))): RecordAddress {
-    return { set, digest: Buffer.from(digest), fields: addressFields(set, digest), keyField };
+  at(digest: Uint8Array, set = this.set, keyField?: Buffer): RecordAddress {
+    return addressOf(digest, set, keyField);
   }
 
   /** `count` records of one partition in which this run has none yet, in the order of their digests, highest first. */

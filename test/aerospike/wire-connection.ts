@@ -12,40 +12,65 @@ export interface Frame {
 }
 
 export class WireConnection {
-  readonly #socket: Socket;
+  readonly #host: string;
+  readonly #port: number;
+  #socket: Socket;
   #chunks: Buffer[] = [];
   #length = 0;
   #ended = false;
   #wake: (() => void) | undefined;
 
-  private constructor(socket: Socket) {
-    this.#socket = socket;
+  private constructor(host: string, port: number) {
+    this.#host = host;
+    this.#port = port;
+    this.#socket = this.#connect();
+  }
+
+  static async open(host: string, port: number): Promise<WireConnection> {
+    const connection = new WireConnection(host, port);
+    await once(connection.#socket, 'connect');
+    return connection;
+  }
+
+  #connect(): Socket {
+    const socket = connect({ host: this.#host, port: this.#port, noDelay: true });
     socket.on('data', (chunk) => {
+      if (socket !== this.#socket) return;
       this.#chunks.push(chunk);
       this.#length += chunk.length;
       this.#wake?.();
     });
     const end = () => {
+      if (socket !== this.#socket) return;
       this.#ended = true;
       this.#wake?.();
     };
     socket.on('close', end);
     // a refused peer may be cut off with a reset: that is an end like any other
     socket.on('error', end);
-  }
-
-  static async open(host: string, port: number): Promise<WireConnection> {
-    const socket = connect({ host, port, noDelay: true });
-    await once(socket, 'connect');
-    return new WireConnection(socket);
+    return socket;
   }
 
   close(): void {
+    this.#ended = true;
     this.#socket.destroy();
   }
 
+  /** After an end it is a new connection, so that one failing test does not bring down those that follow. */
   send(bytes: Uint8Array): void {
+    if (this.#ended) {
+      this.#ended = false;
+      this.#chunks = [];
+      this.#length = 0;
+      this.#socket = this.#connect();
+    }
     this.#socket.write(bytes);
+  }
+
+  /** What arrives is no longer what was asked for last. */
+  #fail(why: string): never {
+    this.close();
+    throw new Error(why);
   }
 
   /** Half a conversation: nothing more will be sent. */
@@ -57,7 +82,7 @@ export class WireConnection {
   async receive(): Promise<Frame | undefined> {
     const header = await this.#take(8);
     if (!header) return undefined;
-    if (header[0] !== 2) throw new Error(`a frame of version ${header[0]}`);
+    if (header[0] !== 2) this.#fail(`a frame of version ${header[0]}`);
     const body = await this.#take(header.readUIntBE(2, 6));
     if (!body) throw new Error('the peer closed the connection within a frame');
     return { type: header[1]!, body };
@@ -68,7 +93,7 @@ export class WireConnection {
     while (this.#length < length) {
       if (this.#ended) return undefined;
       const left = deadline - Date.now();
-      if (left <= 0) throw new Error(`no reply within ${REPLY_MS} ms`);
+      if (left <= 0) this.#fail(`no reply within ${REPLY_MS} ms`);
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, left);
         this.#wake = () => {
@@ -88,7 +113,7 @@ export class WireConnection {
   async reply(): Promise<Reply> {
     const received = await this.receive();
     if (!received) throw new Error('the peer closed the connection instead of answering');
-    if (received.type !== 3) throw new Error(`a frame of type ${received.type} answers a message`);
+    if (received.type !== 3) this.#fail(`a frame of type ${received.type} answers a message`);
     const replies = parseMessages(received.body);
     if (replies.length !== 1) throw new Error(`${replies.length} messages answer one`);
     return replies[0]!;
@@ -120,7 +145,7 @@ export class WireConnection {
     this.send(frame(1, utf8(commands.map((c) => `${c}\n`).join(''))));
     const received = await this.receive();
     if (!received) throw new Error('the peer closed the connection instead of answering');
-    if (received.type !== 1) throw new Error(`a frame of type ${received.type} answers an info request`);
+    if (received.type !== 1) this.#fail(`a frame of type ${received.type} answers an info request`);
     const lines = received.body.toString('utf8').split('\n');
     if (lines.pop() !== '') throw new Error('the last info line has no end');
     return lines.map((line, i) => {
