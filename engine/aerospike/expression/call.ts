@@ -6,7 +6,7 @@ import { Kind } from '../cdt/element.ts';
 import { cdtModify, cdtRead } from '../cdt/operations.ts';
 import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
-import { elementOf, PARTICLE_TYPES, particleOf, valueOf } from './element-of.ts';
+import { elementOf, PARTICLE_TYPES, particleOf, valueOfParticle } from './element-of.ts';
 import { type Node, type Run, ValueType } from './node.ts';
 
 /** An operation's bytes, in which some arguments are computed. */
@@ -53,7 +53,7 @@ export const call = (
     usesBins: target.usesBins || parts.some((part) => !(part instanceof Uint8Array) && part.usesBins),
     evaluate: (run) => {
       const particle = outcome(run);
-      return particle ? valueOf(type, particle) : particle;
+      return particle ? valueOfParticle(type, particle) : particle;
     },
     particle: (run) => outcome(run) ?? undefined,
   };

@@ -21,7 +21,7 @@ export const PARTICLE_TYPES: ReadonlyMap<ValueType, ParticleType> = new Map([
 const view = new DataView(new ArrayBuffer(8));
 
 /** The value of a particle of type `type`; `undefined` when it is of another type, or malformed. */
-export const valueOf = (type: ValueType, particle: Particle): Value => {
+export const valueOfParticle = (type: ValueType, particle: Particle): Value => {
   if (particle.type !== PARTICLE_TYPES.get(type)) return undefined;
   const { bytes } = particle;
   switch (type) {

@@ -2,7 +2,7 @@
 import { type Particle, ParticleType } from '../../particle.ts';
 import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
-import { PARTICLE_TYPES, valueOf } from './element-of.ts';
+import { PARTICLE_TYPES, valueOfParticle } from './element-of.ts';
 import { type ExpressionRecord, int64, type Node, type Value, ValueType } from './node.ts';
 
 /** 2010-01-01T00:00:00Z, where the server's time starts. */
@@ -91,7 +91,7 @@ export const recordKey = (type: number): Node => {
     usesBins: true,
     evaluate: ({ record, metadataOnly }) => {
       if (metadataOnly || record.key === undefined) return undefined;
-      return valueOf(valueType, record.key);
+      return valueOfParticle(valueType, record.key);
     },
   };
 };
@@ -114,7 +114,7 @@ export const bin = (type: number, nameBytes: Uint8Array): Node => {
     evaluate: ({ record, metadataOnly }) => {
       if (metadataOnly) return undefined;
       const particle = record.bin(name);
-      return particle === undefined ? undefined : valueOf(valueType, particle);
+      return particle === undefined ? undefined : valueOfParticle(valueType, particle);
     },
     particle: ({ record, metadataOnly }): Particle | undefined => {
       const particle = metadataOnly ? undefined : record.bin(name);
