@@ -10,7 +10,7 @@ import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import { elementOf } from './element-of.ts';
 import { type Node, type Run, type Value, ValueType } from './node.ts';
-import { Regex } from './regex.ts';
+import type { Regex } from './regex.ts';
 
 const mismatch = (why: string): never => {
   throw new Refusal(ResultCode.parameter, why);
@@ -168,10 +168,9 @@ export const exclusion = (parts: readonly Node[]): Node => {
   };
 };
 
-/** Opcode 7. @throws Refusal for a malformed pattern */
-export const regexMatch = (options: number, pattern: Uint8Array, text: Node): Node => {
+/** Opcode 7. */
+export const regexMatch = (regex: Regex, text: Node): Node => {
   if (text.type !== ValueType.string) mismatch('a regular expression matches strings');
-  const regex = new Regex(pattern, options);
   return {
     type: ValueType.bool,
     usesBins: text.usesBins,

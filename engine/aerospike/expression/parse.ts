@@ -9,6 +9,7 @@ import { comparison, exclusion, inList, junction, negation, regexMatch } from '.
 import { PARTICLE_TYPES } from './element-of.ts';
 import { int64, type Node, type Run, type Value, ValueType } from './node.ts';
 import { bin, binType, digestModulo, metadataNode, recordKey } from './record-nodes.ts';
+import { Regex, STATES_MAX } from './regex.ts';
 
 /** Bytes of the largest expression, as a server has it. */
 export const EXPRESSION_BYTES_MAX = 1024 * 1024;
@@ -51,6 +52,7 @@ export class ExpressionParser {
   readonly #scope: Variable[] = [];
   #at = 0;
   #level = 0;
+  #regexStates = STATES_MAX;
   /** Variables that are alive at once, at most. */
   variables = 0;
 
@@ -244,8 +246,9 @@ export class ExpressionParser {
   #regex(count: number): Node {
     this.#exactly(count, 3);
     const options = Number(BigInt.asIntN(32, this.#int()));
-    const pattern = this.#bytes();
-    return regexMatch(options, pattern, this.#node());
+    const regex = new Regex(this.#bytes(), options, this.#regexStates);
+    this.#regexStates -= regex.size;
+    return regexMatch(regex, this.#node());
   }
 
   #geoComparison(count: number): never {

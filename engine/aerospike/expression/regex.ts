@@ -1,302 +1,14 @@
 /**
- * POSIX regular expressions over bytes, in time linear in the text: a filter comes from a peer, and one with nested repetitions must
- * not hold up the server.
+ * Regular expressions in time linear in the text: a filter comes from a peer, and one with nested repetitions must not hold up
+ * the server.
  *
  * A pattern becomes an automaton whose states are all followed at once. Only whether there is a match is asked, never where, so
- * the automaton needs no memory beyond a set of states. What has no such automaton, back references, is refused.
+ * a set of states is all there is to know. Sets that came up, and where each byte leads from them, are kept: a scan asks the same again.
  */
-import { Refusal } from '../refusal.ts';
-import { ResultCode } from '../result-code.ts';
+import { type Assertion, bad, isWord, parseRegex, RegexOption, type Tree } from './regex-syntax.ts';
 
-/** Options, as the C library has them. */
-export const RegexOption = { extended: 1, ignoreCase: 2, newline: 4, noSubexpressions: 8 } as const;
-
-const STATES_MAX = 20_000;
-/** The largest count of `{m,n}`, as in the C library. */
-const REPEAT_MAX = 0x7fff;
-const NESTING_MAX = 200;
-
-/** Syntax, before it becomes states. */
-type Tree =
-  | { readonly kind: 'set'; readonly bytes: Uint8Array }
-  | { readonly kind: 'assert'; readonly what: Assertion }
-  | { readonly kind: 'sequence'; readonly parts: readonly Tree[] }
-  | { readonly kind: 'choice'; readonly parts: readonly Tree[] }
-  | { readonly kind: 'repeat'; readonly part: Tree; readonly min: number; readonly max: number };
-
-type Assertion =
-  | 'lineStart'
-  | 'lineEnd'
-  | 'textStart'
-  | 'textEnd'
-  | 'word'
-  | 'notWord'
-  | 'wordStart'
-  | 'wordEnd';
-
-const bad = (why: string): never => {
-  throw new Refusal(ResultCode.parameter, `regular expression: ${why}`);
-};
-
-const setOf = (includes: (byte: number) => boolean): Uint8Array => {
-  const bytes = new Uint8Array(256);
-  for (let b = 0; b < 256; b++) if (includes(b)) bytes[b] = 1;
-  return bytes;
-};
-
-const isLower = (b: number): boolean => b >= 0x61 && b <= 0x7a;
-const isUpper = (b: number): boolean => b >= 0x41 && b <= 0x5a;
-const isDigit = (b: number): boolean => b >= 0x30 && b <= 0x39;
-const isAlpha = (b: number): boolean => isLower(b) || isUpper(b);
-const isWord = (b: number): boolean => isAlpha(b) || isDigit(b) || b === 0x5f;
-const isSpace = (b: number): boolean => b === 0x20 || (b >= 0x09 && b <= 0x0d);
-const isGraph = (b: number): boolean => b > 0x20 && b < 0x7f;
-
-const CLASSES: ReadonlyMap<string, (b: number) => boolean> = new Map([
-  ['alpha', isAlpha],
-  ['digit', isDigit],
-  ['alnum', (b: number) => isAlpha(b) || isDigit(b)],
-  ['upper', isUpper],
-  ['lower', isLower],
-  ['space', isSpace],
-  ['blank', (b: number) => b === 0x20 || b === 0x09],
-  ['punct', (b: number) => isGraph(b) && !isAlpha(b) && !isDigit(b)],
-  ['print', (b: number) => b >= 0x20 && b < 0x7f],
-  ['graph', isGraph],
-  ['cntrl', (b: number) => b < 0x20 || b === 0x7f],
-  ['xdigit', (b: number) => isDigit(b) || (b >= 0x41 && b <= 0x46) || (b >= 0x61 && b <= 0x66)],
-]);
-
-const code = (c: string): number => c.charCodeAt(0);
-
-class Parser {
-  readonly #p: Uint8Array;
-  readonly #extended: boolean;
-  readonly #ignoreCase: boolean;
-  readonly #newline: boolean;
-  #at = 0;
-  #depth = 0;
-
-  constructor(pattern: Uint8Array, options: number) {
-    // A C string: it ends at the first NUL.
-    const nul = pattern.indexOf(0);
-    this.#p = nul < 0 ? pattern : pattern.subarray(0, nul);
-    this.#extended = (options & RegexOption.extended) !== 0;
-    this.#ignoreCase = (options & RegexOption.ignoreCase) !== 0;
-    this.#newline = (options & RegexOption.newline) !== 0;
-  }
-
-  parse(): Tree {
-    const tree = this.#choice();
-    // Only a closing parenthesis stops a choice early. Without its opening one an extended expression takes it literally.
-    return this.#at < this.#p.length ? bad('an unmatched )') : tree;
-  }
-
-  #peek(text: string): boolean {
-    for (let i = 0; i < text.length; i++) if (this.#p[this.#at + i] !== code(text[i]!)) return false;
-    return true;
-  }
-
-  #take(text: string): boolean {
-    if (!this.#peek(text)) return false;
-    this.#at += text.length;
-    return true;
-  }
-
-  #choice(): Tree {
-    if (++this.#depth > NESTING_MAX) bad('nested too deep');
-    const parts = [this.#sequence()];
-    while (this.#take(this.#extended ? '|' : '\\|')) parts.push(this.#sequence());
-    this.#depth--;
-    return parts.length === 1 ? parts[0]! : { kind: 'choice', parts };
-  }
-
-  #atEnd(): boolean {
-    if (this.#at >= this.#p.length) return true;
-    if (this.#extended) return this.#peek('|') || (this.#peek(')') && this.#depth > 1);
-    return this.#peek('\\|') || (this.#peek('\\)') && this.#depth > 1);
-  }
-
-  #sequence(): Tree {
-    const parts: Tree[] = [];
-    while (!this.#atEnd()) parts.push(this.#repeated(this.#atom(parts.length === 0)));
-    return parts.length === 1 ? parts[0]! : { kind: 'sequence', parts };
-  }
-
-  #repeated(atom: Tree): Tree {
-    let part = atom;
-    // Nothing repeats an anchor: what looks so is a literal in a basic expression, an error in an extended one.
-    if (atom.kind === 'assert') return part;
-    for (;;) {
-      if (this.#take('*')) part = { kind: 'repeat', part, min: 0, max: Number.POSITIVE_INFINITY };
-      else if (this.#take(this.#extended ? '+' : '\\+'))
-        part = { kind: 'repeat', part, min: 1, max: Number.POSITIVE_INFINITY };
-      else if (this.#take(this.#extended ? '?' : '\\?')) part = { kind: 'repeat', part, min: 0, max: 1 };
-      else {
-        const bounds = this.#bounds();
-        if (bounds === undefined) return part;
-        part = { kind: 'repeat', part, ...bounds };
-      }
-    }
-  }
-
-  /** `{m}`, `{m,}`, `{,n}`, `{m,n}`. */
-  #bounds(): { min: number; max: number } | undefined {
-    if (!this.#take(this.#extended ? '{' : '\\{')) return undefined;
-    const first = this.#number();
-    const min = first ?? 0;
-    let max: number | undefined = first;
-    if (this.#take(',')) max = this.#number() ?? Number.POSITIVE_INFINITY;
-    const closes = this.#take(this.#extended ? '}' : '\\}');
-    if (!closes || max === undefined || max < min) return bad('malformed braces');
-    if (min > REPEAT_MAX || (max > REPEAT_MAX && max !== Number.POSITIVE_INFINITY)) bad('a count too large');
-    return { min, max };
-  }
-
-  #number(): number | undefined {
-    const from = this.#at;
-    let n = 0;
-    while (isDigit(this.#p[this.#at] ?? 0)) n = Math.min(1e6, 10 * n + this.#p[this.#at++]! - 0x30);
-    return this.#at === from ? undefined : n;
-  }
-
-  #atom(isFirst: boolean): Tree {
-    const b = this.#p[this.#at]!;
-    this.#at++;
-    switch (String.fromCharCode(b)) {
-      case '\\':
-        return this.#escape();
-      case '.':
-        return this.#set(setOf((x) => x !== 0 && !(this.#newline && x === 0x0a)));
-      case '[':
-        return this.#brackets();
-      case '^':
-        if (this.#extended || isFirst) return { kind: 'assert', what: 'lineStart' };
-        break;
-      case '$':
-        if (this.#extended || this.#atEnd()) return { kind: 'assert', what: 'lineEnd' };
-        break;
-      case '(':
-        if (this.#extended) return this.#group(')');
-        break;
-      case '*':
-      case '+':
-      case '?':
-      case '{':
-        if (this.#extended) return bad('a repetition of nothing');
-        break;
-    }
-    return this.#byte(b);
-  }
-
-  #group(closing: string): Tree {
-    const tree = this.#choice();
-    return this.#take(closing) ? tree : bad('an unmatched (');
-  }
-
-  #escape(): Tree {
-    const b = this.#p[this.#at];
-    if (b === undefined) return bad('a trailing backslash');
-    this.#at++;
-    switch (String.fromCharCode(b)) {
-      case '(':
-        if (!this.#extended) return this.#group('\\)');
-        break;
-      case ')':
-        if (!this.#extended) return bad('an unmatched )');
-        break;
-      case 'w':
-        return this.#set(setOf(isWord));
-      case 'W':
-        return this.#set(setOf((x) => x !== 0 && !isWord(x)));
-      case 's':
-        return this.#set(setOf(isSpace));
-      case 'S':
-        return this.#set(setOf((x) => x !== 0 && !isSpace(x)));
-      case 'b':
-        return { kind: 'assert', what: 'word' };
-      case 'B':
-        return { kind: 'assert', what: 'notWord' };
-      case '<':
-        return { kind: 'assert', what: 'wordStart' };
-      case '>':
-        return { kind: 'assert', what: 'wordEnd' };
-      case '`':
-        return { kind: 'assert', what: 'textStart' };
-      case "'":
-        return { kind: 'assert', what: 'textEnd' };
-    }
-    if (b >= 0x31 && b <= 0x39)
-      throw new Refusal(ResultCode.unsupportedFeature, 'regular expression: a back reference');
-    return this.#byte(b);
-  }
-
-  #byte(b: number): Tree {
-    return this.#set(setOf((x) => x === b));
-  }
-
-  #set(bytes: Uint8Array): Tree {
-    if (this.#ignoreCase)
-      for (let b = 0x41; b <= 0x5a; b++) {
-        const either = bytes[b]! | bytes[b + 0x20]!;
-        bytes[b] = either;
-        bytes[b + 0x20] = either;
-      }
-    return { kind: 'set', bytes };
-  }
-
-  #brackets(): Tree {
-    const negated = this.#take('^');
-    const bytes = new Uint8Array(256);
-    let isFirst = true;
-    for (;;) {
-      const b = this.#p[this.#at];
-      if (b === undefined) return bad('an unmatched [');
-      if (b === code(']') && !isFirst) break;
-      isFirst = false;
-      if (this.#take('[:')) this.#class(bytes);
-      else this.#range(bytes);
-    }
-    this.#at++;
-    const { kind, bytes: set } = this.#set(bytes) as Tree & { kind: 'set' };
-    if (!negated) return { kind, bytes: set };
-    return { kind, bytes: setOf((x) => x !== 0 && set[x] === 0 && !(this.#newline && x === 0x0a)) };
-  }
-
-  #class(bytes: Uint8Array): void {
-    const end = this.#p.indexOf(code(':'), this.#at);
-    if (end < 0 || this.#p[end + 1] !== code(']')) bad('an unknown character class');
-    const name = Buffer.from(this.#p.subarray(this.#at, end)).toString('latin1');
-    const includes = CLASSES.get(name) ?? bad('an unknown character class');
-    this.#at = end + 2;
-    for (let b = 0; b < 256; b++) if (includes(b)) bytes[b] = 1;
-  }
-
-  #range(bytes: Uint8Array): void {
-    const low = this.#collating();
-    let high = low;
-    if (this.#peek('-') && this.#p[this.#at + 1] !== undefined && this.#p[this.#at + 1] !== code(']')) {
-      this.#at++;
-      high = this.#collating();
-    }
-    if (high < low) bad('a range that is no range');
-    bytes.fill(1, low, high + 1);
-  }
-
-  /** A byte of a bracket expression; `[.x.]` and `[=x=]` are single bytes here. */
-  #collating(): number {
-    for (const [open, close] of [
-      ['[.', '.]'],
-      ['[=', '=]'],
-    ] as const) {
-      if (!this.#take(open)) continue;
-      const b = this.#p[this.#at++];
-      return b !== undefined && this.#take(close) ? b : bad('an unknown collating element');
-    }
-    const b = this.#p[this.#at++];
-    return b ?? bad('an unmatched [');
-  }
-}
+/** States of all patterns of one expression: counted repetitions multiply them. */
+export const STATES_MAX = 50_000;
 
 /** A state: consumes a byte of `set`, checks an assertion, or just goes on to one or two others. */
 interface State {
@@ -310,6 +22,11 @@ const NONE = -1;
 
 class Compiler {
   readonly states: State[] = [];
+  readonly #statesMax: number;
+
+  constructor(statesMax: number) {
+    this.#statesMax = statesMax;
+  }
 
   /** Adds the states of `tree` in front of state `next`, and returns the first. */
   add(tree: Tree, next: number): number {
@@ -349,99 +66,157 @@ class Compiler {
   }
 
   #state(state: State): number {
-    if (this.states.length >= STATES_MAX) bad('too large');
+    if (this.states.length >= this.#statesMax) bad('too large');
     this.states.push(state);
     return this.states.length - 1;
   }
 }
+
+/** What lies beside a place in the text, as far as assertions ask. */
+const Side = { edge: 0, newline: 1, word: 2, other: 3 } as const;
+type Side = (typeof Side)[keyof typeof Side];
+
+const sideOf = (byte: number): Side => (byte === 0x0a ? Side.newline : isWord(byte) ? Side.word : Side.other);
+
+/** A set of states before a byte, and what was before it. */
+interface Position {
+  readonly states: readonly number[];
+  readonly before: Side;
+}
+
+/** Symbols: the bytes, and the end of the text. */
+const SYMBOLS = 257;
+const END = 256;
+
+/** Sets that are kept. More come up only in patterns made for it, and are found again each time. */
+const POSITIONS_MAX = 256;
+
+const NOT_YET = -1;
+const MATCH = -2;
+const NO_MATCH = -3;
 
 export class Regex {
   readonly #states: readonly State[];
   readonly #start: number;
   readonly #accept: number;
   readonly #newline: boolean;
-  /** The step at which a state was last reached; steps count over all texts. */
-  readonly #reached: Float64Array;
-  readonly #stack: number[] = [];
-  #step = 0;
-  #current: number[] = [];
-  #following: number[] = [];
+  #positions: Position[] = [];
+  #numbers = new Map<string, number>();
+  /** Where each symbol leads from each position: the number of another, MATCH, NO_MATCH at the end, or NOT_YET. */
+  #next = new Int16Array(0);
 
   /** @throws Refusal 4 for a malformed pattern, 16 for back references */
-  constructor(pattern: Uint8Array, options: number) {
-    const tree = new Parser(pattern, options).parse();
-    const compiler = new Compiler();
+  constructor(pattern: Uint8Array, options: number, statesMax: number = STATES_MAX) {
+    const compiler = new Compiler(statesMax);
     this.#accept =
       compiler.states.push({ set: undefined, assertion: undefined, next: NONE, other: NONE }) - 1;
-    this.#start = compiler.add(tree, this.#accept);
+    this.#start = compiler.add(parseRegex(pattern, options), this.#accept);
     this.#states = compiler.states;
     this.#newline = (options & RegexOption.newline) !== 0;
-    this.#reached = new Float64Array(this.#states.length).fill(-1);
+    this.#forget();
+  }
+
+  /** States, to be counted against {@link STATES_MAX}. */
+  get size(): number {
+    return this.#states.length;
   }
 
   /** True when the pattern matches anywhere in the text, which ends at its first NUL. */
   test(text: Uint8Array): boolean {
-    const nul = text.indexOf(0);
-    const end = nul < 0 ? text.length : nul;
-    this.#current.length = 0;
-    this.#step++;
+    let position = 0;
     for (let at = 0; ; at++) {
-      // The pattern may start at every place.
-      if (this.#reach(this.#start, text, at, end, this.#current)) return true;
-      if (at === end) return false;
-      this.#step++;
-      this.#following.length = 0;
-      const byte = text[at]!;
-      for (const i of this.#current) {
-        const state = this.#states[i]!;
-        if (state.set![byte] === 0) continue;
-        if (this.#reach(state.next, text, at + 1, end, this.#following)) return true;
-      }
-      [this.#current, this.#following] = [this.#following, this.#current];
+      const byte = at < text.length ? text[at]! : 0;
+      const symbol = byte === 0 ? END : byte;
+      let next = this.#next[position * SYMBOLS + symbol]!;
+      if (next === NOT_YET) next = this.#advance(position, symbol);
+      if (next === MATCH) return true;
+      if (next === NO_MATCH) return false;
+      position = next;
     }
   }
 
-  /** Adds every byte-consuming state that can be reached from `from` without a byte. True when the accepting one is among them. */
-  #reach(from: number, text: Uint8Array, at: number, end: number, into: number[]): boolean {
-    const stack = this.#stack;
-    stack.length = 0;
-    stack.push(from);
+  #forget(): void {
+    this.#positions = [];
+    this.#numbers = new Map();
+    this.#next.fill(NOT_YET);
+    this.#number({ states: [this.#start], before: Side.edge });
+  }
+
+  #number(position: Position): number {
+    const name = `${position.before} ${position.states}`;
+    const known = this.#numbers.get(name);
+    if (known !== undefined) return known;
+    const number = this.#positions.push(position) - 1;
+    this.#numbers.set(name, number);
+    this.#grow(SYMBOLS * this.#positions.length);
+    return number;
+  }
+
+  #grow(length: number): void {
+    if (length <= this.#next.length) return;
+    const grown = new Int16Array(Math.max(length, 2 * this.#next.length)).fill(NOT_YET);
+    grown.set(this.#next);
+    this.#next = grown;
+  }
+
+  #advance(from: number, symbol: number): number {
+    const { states, before } = this.#positions[from]!;
+    const after = symbol === END ? Side.edge : sideOf(symbol);
+    const reached = this.#reach(states, before, after);
+    let result: number;
+    if (reached === undefined) result = MATCH;
+    else if (symbol === END) result = NO_MATCH;
+    else {
+      const following = new Set<number>([this.#start]);
+      for (const i of reached) if (this.#states[i]!.set![symbol] !== 0) following.add(this.#states[i]!.next);
+      const position: Position = { states: [...following].sort((a, b) => a - b), before: after };
+      if (this.#positions.length >= POSITIONS_MAX) {
+        this.#forget();
+        return this.#number(position);
+      }
+      result = this.#number(position);
+    }
+    this.#next[from * SYMBOLS + symbol] = result;
+    return result;
+  }
+
+  /** Every byte-consuming state that can be reached without a byte; `undefined` when the accepting one is among them. */
+  #reach(from: readonly number[], before: Side, after: Side): number[] | undefined {
+    const reached = new Set<number>();
+    const consuming: number[] = [];
+    const stack = [...from];
     while (stack.length > 0) {
       const i = stack.pop()!;
-      if (i === NONE || this.#reached[i] === this.#step) continue;
-      this.#reached[i] = this.#step;
-      if (i === this.#accept) return true;
+      if (i === NONE || reached.has(i)) continue;
+      if (i === this.#accept) return undefined;
+      reached.add(i);
       const state = this.#states[i]!;
-      if (state.set !== undefined) into.push(i);
-      else if (state.assertion === undefined || this.#holds(state.assertion, text, at, end)) {
+      if (state.set !== undefined) consuming.push(i);
+      else if (state.assertion === undefined || this.#holds(state.assertion, before, after)) {
         stack.push(state.other, state.next);
       }
     }
-    return false;
+    return consuming;
   }
 
-  #holds(what: Assertion, text: Uint8Array, at: number, end: number): boolean {
-    const before = at > 0 ? text[at - 1]! : undefined;
-    const after = at < end ? text[at]! : undefined;
-    const wordBefore = before !== undefined && isWord(before);
-    const wordAfter = after !== undefined && isWord(after);
+  #holds(what: Assertion, before: Side, after: Side): boolean {
     switch (what) {
       case 'lineStart':
-        return before === undefined || (this.#newline && before === 0x0a);
+        return before === Side.edge || (this.#newline && before === Side.newline);
       case 'lineEnd':
-        return after === undefined || (this.#newline && after === 0x0a);
+        return after === Side.edge || (this.#newline && after === Side.newline);
       case 'textStart':
-        return before === undefined;
+        return before === Side.edge;
       case 'textEnd':
-        return after === undefined;
+        return after === Side.edge;
       case 'word':
-        return wordBefore !== wordAfter;
+        return (before === Side.word) !== (after === Side.word);
       case 'notWord':
-        return wordBefore === wordAfter;
+        return (before === Side.word) === (after === Side.word);
       case 'wordStart':
-        return !wordBefore && wordAfter;
+        return before !== Side.word && after === Side.word;
       case 'wordEnd':
-        return wordBefore && !wordAfter;
+        return before === Side.word && after !== Side.word;
     }
   }
 }
