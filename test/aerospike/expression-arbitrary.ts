@@ -219,7 +219,7 @@ export const expression: fc.Arbitrary<Packable> = fc.oneof(
   })),
 );
 
-/** Anything that looks like an expression: wrong types, wrong counts, opcodes that there are not. */
+/** Anything that looks like an expression: wrong types, wrong counts, opcodes that there are not; but none that tells the time. */
 export const nonsense: fc.Arbitrary<Packable> = fc
   .tuple(
     fc.integer({ min: 0, max: 128 }),
