@@ -276,7 +276,7 @@ test('several nodes know each other, and each serves every record', async () => 
 });
 
 test('what is given wrongly is refused with its reason', async () => {
-  for (const args of [
+  const wrong = [
     ['--listen', 'nowhere'],
     ['--listen', '127.0.0.1:99999'],
     ['--nodes', '0'],
@@ -285,8 +285,8 @@ test('what is given wrongly is refused with its reason', async () => {
     ['--user', 'joe'],
     ['--user', ':x'],
     ['--user', 'joe:'],
-  ])
-    await errorOf(['serve', 'bad', ...args], { cwd }, 'usage', 2);
+  ];
+  await Promise.all(wrong.map((args) => errorOf(['serve', 'bad', ...args], { cwd }, 'usage', 2)));
   await errorOf(['serve', 'bad', '--namespace', 'n'.repeat(32)], { cwd }, 'bad-record', 3);
   const served = await serve('taken');
   await errorOf(['serve', 'taken', '--listen', '127.0.0.1:0'], { cwd }, 'engine-busy', 50);

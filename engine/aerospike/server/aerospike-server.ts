@@ -139,6 +139,7 @@ export class AerospikeServer {
         clusterName: this.#options.clusterName ?? 'pitr',
         tlsName: this.#options.tls ? (this.#options.tls.name ?? 'pitr') : '',
         connections: this.connections,
+        restart: () => this.restart(),
       }),
       masters: (partition) => this.cluster.masterOf(partition) === node,
       holds: (bytes) => {
@@ -164,6 +165,16 @@ export class AerospikeServer {
     for (const connection of this.#connections) if (connection.isStalled(ms)) connection.destroy();
   }
 
+  /** What clients see of a cold restart, for tests: connections break, uptime and counters begin anew, removed records may be back. */
+  async restart(): Promise<number> {
+    const risen = this.database.restart();
+    await this.database.engine.committed();
+    this.cluster.rebalance(this.database.nowMs());
+    // the one that asked gets its answer first
+    setTimeout(() => this.dropConnections(), RESTART_MS);
+    return risen;
+  }
+
   /** Breaks every connection, as a node does that dies; new ones are taken. */
   dropConnections(): void {
     for (const connection of this.#connections) connection.destroy();
@@ -180,6 +191,7 @@ export class AerospikeServer {
   }
 }
 
+const RESTART_MS = 50;
 /** How long connections may take to end at close. */
 const CLOSE_MS = 2000;
 

@@ -20,7 +20,8 @@ export class Database {
   readonly jobs = new QueryJobs();
   /** Where a scan encodes what it reads before it is sent: used within one synchronous step only. */
   readonly scratch = new MessageWriter();
-  readonly startedMs: number;
+  /** When it began to serve, or was restarted by a test. */
+  startedMs: number;
   readonly #clock: { nowMs(): number };
   readonly #sets = new Map<string, string>();
   #last: Namespace | undefined;
@@ -40,6 +41,17 @@ export class Database {
     this.faults = options.faults;
     this.#clock = options.clock;
     this.startedMs = options.clock.nowMs();
+  }
+
+  /** As after a restart: counters and scans are forgotten, and what the fault keeps comes back. Returns how many records. */
+  restart(): number {
+    this.startedMs = this.nowMs();
+    this.jobs.clear();
+    for (const namespace of this.namespaces.values()) {
+      namespace.counters.clear();
+      namespace.forgetSets();
+    }
+    return this.faults?.graveyard?.rise(this.engine) ?? 0;
   }
 
   nowMs(): number {

@@ -41,6 +41,7 @@ const truncate = async (
   const earlier = database.definitions.truncations.find((t) => t.namespace === name && t.set === set);
   // an earlier time than the last changes nothing
   if (cutoff !== undefined && earlier && earlier.lutMs >= cutoff) return 'ok';
+  await database.faults?.graveyard?.keepAll(database.engine, name, set, cutoff ?? database.nowMs());
   const done = await database.engine.truncate({
     namespace: name,
     ...(set === '' ? {} : { set }),

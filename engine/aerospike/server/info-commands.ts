@@ -17,6 +17,8 @@ export interface InfoContext {
   /** Name in the certificate; '' without TLS. */
   readonly tlsName: string;
   readonly connections: number;
+  /** As after a restart: other connections end, counters begin anew. Only for servers that are tested against. */
+  readonly restart: () => Promise<number>;
 }
 
 export type InfoHandler = (context: InfoContext, command: InfoCommand) => string | Promise<string>;

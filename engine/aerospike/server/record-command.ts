@@ -212,6 +212,7 @@ export class RecordCommand implements Decider {
       return 'keep';
     }
     if (m.info2 & Info2.delete) {
+      if (current) this.#database.faults?.graveyard?.keep(this.#id, current);
       this.#namespace.countRecord(this.#id.set, -1);
       this.#answer(ResultCode.ok, 0, 0);
       return 'remove';
@@ -282,11 +283,12 @@ export class RecordCommand implements Decider {
     this.voidTime = this.#voidTimeOf(current, ts);
     const after = this.#database.faults?.takeGeneration() ?? nextGeneration(generation);
     this.generation = after;
+    this.lut = this.#database.faults ? this.#lutOf(current) : 0;
     const isReplace = (m.info3 & (Info3.createOrReplace | Info3.replaceOnly)) !== 0;
     if (current && !isReplace) this.#table.load(this.#view.cursor);
     else this.#table.clear();
     if (!current) this.#view.create(id.digest, ts, Buffer.from(id.set));
-    this.#view.become(this.#table, ts, this.voidTime);
+    this.#view.become(this.#table, this.lut || ts, this.voidTime);
     this.#begin(ResultCode.ok, after, toWireVoidTime(this.voidTime));
     const failed = this.#ops.apply(m, out);
     if (failed !== 0) return this.#fail(failed, generation, oldVoidTime);
@@ -294,6 +296,7 @@ export class RecordCommand implements Decider {
       if (!current) return this.#fail(ResultCode.notFound, 0, 0);
       if (m.info2 & Info2.durableDelete)
         return this.#fail(ResultCode.enterpriseOnly, generation, oldVoidTime);
+      this.#database.faults?.graveyard?.keep(id, current);
       out.setOutcome(ResultCode.ok, 0, 0);
       this.#namespace.count('deleted_last_bin');
       this.#namespace.countRecord(id.set, -1);
@@ -306,6 +309,11 @@ export class RecordCommand implements Decider {
     if (!current) this.#namespace.countRecord(id.set, 1);
     this.#end(ResultCode.ok);
     return image;
+  }
+
+  /** A server whose clock went back gives new records its own time, and keeps that of those which are there. */
+  #lutOf(current: Buffer | undefined): number {
+    return Math.max(this.#database.nowMs(), current ? state.lut(current) : 0);
   }
 
   #fail(code: number, generation: number, voidTime: number): 'keep' {
