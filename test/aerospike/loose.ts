@@ -101,6 +101,10 @@ export interface Raw {
 
 const INTERESTING = [0xc7, 0xd4, 0xff, 0xa0, 0x91, 0x81, 0xc1, 0xc8, 0x80];
 
+/** A server counts pairs modulo 2^31, which is no meaning worth having. */
+const miscounts = (b: Buffer): boolean =>
+  b.some((tag, i) => (tag === 0xdf || tag === 0xdd) && (b[i + 1] ?? 0) >= 0x80);
+
 /** With the index hint (10h) server 8.1.2 may crash: nothing that could be read as one is ever sent. */
 const mayHint = (b: Buffer): boolean =>
   b.some(
@@ -127,4 +131,4 @@ export const rawParticle = (mutated: boolean): fc.Arbitrary<Raw> =>
       }
       return { type: 'map' in (v as object) ? 19 : 20, bytes };
     })
-    .filter(({ bytes }) => !mutated || !mayHint(bytes));
+    .filter(({ bytes }) => !mutated || !(mayHint(bytes) || miscounts(bytes)));
