@@ -104,15 +104,15 @@ describe('lists and maps against a real server', { skip: SKIP }, () => {
   ] as const)
     test(name, () => compare(arbitrary, operate, ours, operated));
 
-  for (const mutated of [false, true])
-    test(`what is stored of a raw write${mutated ? ', mutated' : ''}`, () =>
-      compare<Raw>(
-        rawParticle(mutated),
-        ({ type, bytes }) => [{ op: 2, type, name: 'b', value: bytes }, readBin],
-        ({ type, bytes }) => {
-          const stored = normalizeParticle(type, bytes);
-          return stored instanceof Refusal ? `code ${stored.code}` : show({ type, bytes: stored });
-        },
-        ({ code, ops }) => (code === 0 ? shown(ops[1]) : `code ${code}`),
-      ));
+  // Not with mutated bytes: too many of them make server 8.1.2 crash.
+  test('what is stored of a raw write', () =>
+    compare<Raw>(
+      rawParticle(false),
+      ({ type, bytes }) => [{ op: 2, type, name: 'b', value: bytes }, readBin],
+      ({ type, bytes }) => {
+        const stored = normalizeParticle(type, bytes);
+        return stored instanceof Refusal ? `code ${stored.code}` : show({ type, bytes: stored });
+      },
+      ({ code, ops }) => (code === 0 ? shown(ops[1]) : `code ${code}`),
+    ));
 });

@@ -13,6 +13,7 @@ export class OperationReader {
   readonly bytes: Uint8Array;
   readonly #head = new Head();
   #at = 0;
+  #sawQueryArgument = false;
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
@@ -51,12 +52,18 @@ export class OperationReader {
     return this.#integer().unsigned;
   }
 
-  /** Any element. `stored` refuses wildcards and infinities, which only queries have. */
+  /** Wildcards and infinities of a context are forgotten when a key of a map follows them. */
+  forgetQueryArguments(): void {
+    this.#sawQueryArgument = false;
+  }
+
+  /** Any element. `stored` refuses wildcards and infinities, which only queries have: here, or in the context. */
   element(stored: boolean): Span {
     const at = this.#at;
     const end = skip(this.bytes, at, this.bytes.length);
     if (end < 0) malformed('an argument is malformed');
-    if (stored && skippedQueryArgument) malformed('a wildcard or infinity cannot be stored');
+    if (skippedQueryArgument) this.#sawQueryArgument = true;
+    if (stored && this.#sawQueryArgument) malformed('a wildcard or infinity cannot be stored');
     this.#at = end;
     return { bytes: this.bytes, at, end };
   }

@@ -73,7 +73,11 @@ const readSteps = (reader: OperationReader): Step[] => {
   const count = reader.listCount();
   if (count === 0 || count % 2 === 1) refuse(ResultCode.parameter, `a context of ${count}`);
   const steps: Step[] = [];
-  for (let i = 0; i < count; i += 2) steps.push({ type: reader.uint(), value: reader.element(false) });
+  for (let i = 0; i < count; i += 2) {
+    const type = reader.uint();
+    if ((type & BASE) === By.key) reader.forgetQueryArguments();
+    steps.push({ type, value: reader.element(false) });
+  }
   return steps;
 };
 

@@ -23,7 +23,16 @@ export interface Modified {
   /** The list or map afterwards; `undefined`: nothing was written. */
   readonly bytes: Uint8Array | undefined;
   readonly answer: Particle | undefined;
+  /** With nothing written: a list or map inside of another is created all the same when it is missing. */
+  readonly creates?: boolean;
 }
+
+/** Nothing to write, though to a list or map that is to be there. */
+export const present = (answer: Particle | undefined): Modified => ({
+  bytes: undefined,
+  answer,
+  creates: true,
+});
 
 /** Write flags of lists. */
 const ADD_UNIQUE = 1;
@@ -75,7 +84,7 @@ const contains = (c: Container, value: Span, except = -1): boolean => {
 export const setListType = (c: Container, flags: number): Modified => {
   if ((flags & 0xff & ~(LIST_FLAGS | PERSIST_INDEX)) !== 0) notApplicable(`list flags ${flags}`);
   const order = flags & LIST_FLAGS;
-  if (order === c.flags) return { bytes: c.bytes.subarray(c.at, c.end), answer: undefined };
+  if (order === c.flags) return present(undefined);
   const places = order === ORDERED ? sortedPlaces(c.count, compareElements(c)) : undefined;
   const contents = places ? Array.from(places, (i) => elementAt(c, i)) : [run(c, 0, c.count)];
   return { bytes: buildContainer(Kind.list, order, c.count, contents), answer: undefined };
@@ -146,7 +155,7 @@ const inserted = (c: Container, place: number, values: readonly Span[], count: n
 };
 
 const insertItemsAt = (c: Container, index: number, items: Container, flags: number): Modified => {
-  if (items.count === 0) return { bytes: c.bytes.subarray(c.at, c.end), answer: int(c.count) };
+  if (items.count === 0) return present(int(c.count));
   const place = placeFor(c, index);
   if (has(flags, INSERT_BOUNDED) && place > c.count) return outOfBounds(c, flags);
   if (!has(flags, ADD_UNIQUE)) return inserted(c, place, [run(items, 0, items.count)], items.count);
@@ -208,7 +217,7 @@ class Lookup {
 
 /** Items into an ordered list. */
 const mergeItems = (c: Container, items: Container, flags: number): Modified => {
-  if (items.count === 0) return { bytes: c.bytes.subarray(c.at, c.end), answer: int(c.count) };
+  if (items.count === 0) return present(int(c.count));
   const compareAt = compareElements(items);
   const unique = has(flags, ADD_UNIQUE);
   let places = Array.from(sortedPlaces(items.count, compareAt));

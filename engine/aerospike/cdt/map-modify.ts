@@ -15,7 +15,7 @@ import {
   valueAt,
 } from './container.ts';
 import { compare, isMapKey, Kind, type Span } from './element.ts';
-import { add, type Modified } from './list-modify.ts';
+import { add, type Modified, present } from './list-modify.ts';
 import { findKey, isKeyOrdered } from './map-query.ts';
 import { normalizeElement } from './normalize.ts';
 
@@ -106,7 +106,7 @@ export const putItems = (c: Container, argument: Span, mode: PutMode): Modified 
   if (items?.kind !== Kind.map) return refuse(ResultCode.parameter, 'the items are not a map');
   const order = isKeyOrdered(c) ? undefined : sortedPlaces(c.count, compareElements(c));
   const inOrder = (i: number): Span => elementAt(c, order ? order[i]! : i);
-  if (items.count === 0) return { bytes: c.bytes.subarray(c.at, c.end), answer: int(c.count) };
+  if (items.count === 0) return present(int(c.count));
   if (c.count === 0) return putIntoEmpty(c, items, mode);
   const contents: Span[] = [];
   let next = 0;

@@ -376,7 +376,16 @@ export const byValueList = (c: Container, w: Want, argument: Span): Found => {
   }
   const { found, ranges, sorted } = matchValues(c.count, (i) => valueAt(c, i), values);
   const mask = w.inverted ? invert(found) : found;
+  // A single value is in order by itself: it is then answered for each of the values that it is equal to.
+  const perValue = c.count <= 1 && !w.inverted && (isIndex(w) || isRank(w));
+  if (perValue) return { mask, answer: ints(zeros(c, values)) };
   if (isIndex(w)) return { mask, answer: indexes(c, w, placesOf(mask)) };
   if (isRank(w)) return { mask, answer: itemRanks(w, ranges, sorted, c.count) };
   return { mask, answer: maskAnswer(c, w, mask) };
 };
+
+/** A zero for each value that the only pair has. */
+const zeros = (c: Container, values: readonly Span[]): number[] =>
+  values
+    .filter((value) => c.count === 1 && compare(c.bytes, c.values[0]!, value.bytes, value.at) === 0)
+    .map(() => 0);

@@ -6,7 +6,7 @@ import { ParticleType } from '../../particle.ts';
 import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import { type ContainerKind, header, LIST_FLAGS, MAP_FLAGS, ORDERED, sortedPlaces } from './container.ts';
-import { compare, Head, isMapKey, Kind, type Span, skip } from './element.ts';
+import { compare, Head, isMapKey, Kind, type Span } from './element.ts';
 
 /** Levels of lists and maps. A server has no bound of its own; more than this is no data. */
 export const LEVELS_MAX = 8192;
@@ -107,7 +107,6 @@ class Rewrite {
       // Once keys are out of order they are sorted at the end, where duplicates are found.
       if (!level.isSorted) return true;
     } else if ((level.flags & ORDERED) === 0) return true;
-    if (skip(this.#source, this.#at, this.#end) < 0) return false;
     const { previous } = level;
     level.previous = this.#at;
     if (previous < 0) return true;

@@ -342,9 +342,10 @@ const create = (
   }
   const args = read();
   const created = emptyContainer(kind, creates(args));
-  const { bytes, answer } = change(created, args);
+  const { bytes, answer, creates: anyway } = change(created, args);
   // A bin of its own is created even when nothing was written to it, an element of another bin is not.
-  return finish(particle, place, bytes ?? (place === undefined ? created.bytes : undefined), answer);
+  const empty = place === undefined || anyway ? created.bytes : undefined;
+  return finish(particle, place, bytes ?? empty, answer);
 };
 
 const finish = (
