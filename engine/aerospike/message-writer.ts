@@ -1,3 +1,4 @@
+import { giveBack } from '../give-back.ts';
 import type { FieldId } from './field.ts';
 import { MESSAGE_HEADER_BYTES } from './message.ts';
 import { OP_HEAD_BYTES, type OpId } from './operation.ts';
@@ -40,6 +41,8 @@ export class MessageWriter {
   #messageAt = 0;
   #fields = 0;
   #ops = 0;
+  /** Somebody has a part of the buffer. */
+  #isShared = false;
 
   /** Bytes written and not taken. */
   get length(): number {
@@ -55,6 +58,7 @@ export class MessageWriter {
   take(): Buffer {
     const taken = this.#buffer.subarray(this.#start, this.#end);
     this.#start = this.#end;
+    this.#isShared = true;
     if (this.#buffer.length - this.#end < REST_BYTES_MIN) {
       this.#buffer = EMPTY;
       this.#start = 0;
@@ -302,11 +306,19 @@ export class MessageWriter {
     return counted;
   }
 
+  /** Makes room for so many bytes at once, for who knows how many there will be. */
+  reserve(bytes: number): void {
+    this.#room(bytes);
+  }
+
   #room(bytes: number): void {
     if (this.#buffer.length - this.#end >= bytes) return;
     const used = this.#end - this.#start;
     const grown = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, 2 * used, used + bytes + REST_BYTES_MIN));
     this.#buffer.copy(grown, 0, this.#start, this.#end);
+    // the garbage collector would be late with what large answers leave behind
+    if (!this.#isShared) giveBack([this.#buffer]);
+    this.#isShared = false;
     // a frame or message that has begun moves along
     this.#frameAt -= this.#start;
     this.#messageAt -= this.#start;

@@ -213,6 +213,9 @@ export const skip = (b: Uint8Array, at: number, end: number, count = 1): number 
   return next;
 };
 
+/** Set by {@link compare}: it met a map with pairs that has no order by key. Their order says nothing then. */
+export let comparedUnorderedMap = false;
+
 const left = new Head();
 const right = new Head();
 
@@ -220,15 +223,21 @@ const right = new Head();
 const skipMarker = (h: Head, b: Uint8Array, end: number): void => {
   if (h.length === 0) return;
   const tag = b[h.next];
-  if (tag === undefined || !isExtensionTag(tag)) return;
+  if (tag === undefined || !isExtensionTag(tag)) {
+    if (h.kind === Kind.map) comparedUnorderedMap = true;
+    return;
+  }
   const { kind, length, next } = h;
   h.read(b, next, end);
+  if (kind === Kind.map && (h.extension & KEY_ORDERED) === 0) comparedUnorderedMap = true;
   const isMarker = h.kind === Kind.extension && h.extension !== QUERY_EXTENSION;
   const after = isMarker ? skip(b, next, end, kind === Kind.map ? 2 : 1) : next;
   h.kind = after < 0 ? Kind.none : kind;
   h.length = isMarker ? length - 1 : length;
   h.next = after;
 };
+
+const KEY_ORDERED = 1;
 
 const isExtensionTag = (tag: number): boolean => (tag >= 0xc7 && tag <= 0xc9) || (tag >= 0xd4 && tag <= 0xd8);
 
@@ -242,6 +251,7 @@ export const compare = (a: Uint8Array, aAt: number, b: Uint8Array, bAt: number):
   l.next = aAt;
   r.next = bAt;
   let verdict: -1 | 0 | 1 = 0;
+  comparedUnorderedMap = false;
   for (let pairs = 1; pairs > 0; pairs--) {
     l.read(a, l.next, a.length);
     r.read(b, r.next, b.length);

@@ -14,7 +14,7 @@ import type { Login } from './login.ts';
 import { Namespace, type NamespaceSettings } from './namespace.ts';
 
 /** Bytes of requests that have arrived in part, over all connections. */
-const HELD_BYTES_MAX = 96 * 1024 * 1024;
+const HELD_BYTES_MAX = 64 * 1024 * 1024;
 const REQUEST_BYTES_MAX = 32 * 1024 * 1024;
 const CONNECTIONS_MAX = 15_000;
 /** How long a peer may leave a request half sent, or an answer unread. */
@@ -143,13 +143,21 @@ export class AerospikeServer {
       masters: (partition) => this.cluster.masterOf(partition) === node,
       holds: (bytes) => {
         this.#heldBytes += bytes;
-        return bytes <= 0 || this.#heldBytes <= HELD_BYTES_MAX;
+        if (bytes > 0 && this.#heldBytes > HELD_BYTES_MAX) this.#dropLargest();
       },
       onError: onError ?? (() => undefined),
     };
     const connection = new Connection(socket, host);
     this.#connections.add(connection);
     socket.on('close', () => this.#connections.delete(connection));
+  }
+
+  /** Of requests that are in memory in part, too much for all of them: the largest goes. */
+  #dropLargest(): void {
+    let largest: Connection | undefined;
+    for (const connection of this.#connections)
+      if (connection.held > (largest?.held ?? 0)) largest = connection;
+    largest?.destroy();
   }
 
   #dropStalled(ms: number): void {

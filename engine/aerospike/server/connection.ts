@@ -32,8 +32,8 @@ export interface Host {
   readonly infoContext: () => InfoContext;
   /** Whether the node that was connected to has a partition. */
   readonly masters: (partition: number) => boolean;
-  /** Says that a connection holds so many bytes more (or less) of requests; false: they are too many for all. */
-  readonly holds: (bytes: number) => boolean;
+  /** Says that a connection holds so many bytes more (or less) of requests. */
+  readonly holds: (bytes: number) => void;
   readonly onError: (error: unknown) => void;
 }
 
@@ -58,6 +58,7 @@ export class Connection implements BatchHost, Sink {
   #held = 0;
   /** When a byte came, or went, last: see {@link isStalled}. */
   #movedMs: number;
+  #suspectMs = -1;
   #sentBytes = 0;
 
   constructor(socket: Socket, host: Host) {
@@ -72,9 +73,7 @@ export class Connection implements BatchHost, Sink {
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
     socket.on('end', () => this.#endAfterTurn());
     socket.on('error', () => socket.destroy());
-    socket.on('close', () => {
-      this.#hold(-this.#held);
-    });
+    socket.on('close', () => this.#hold(0));
   }
 
   get isClosed(): boolean {
@@ -84,11 +83,17 @@ export class Connection implements BatchHost, Sink {
   /** The peer sent part of a frame, or does not read, and has not moved for `ms`. */
   isStalled(ms: number): boolean {
     const waits = !this.#reader.isBetweenFrames || this.#socket.writableNeedDrain;
-    return waits && performance.now() - this.#movedMs > ms;
+    if (!waits || performance.now() - this.#movedMs < ms) return false;
+    // seen twice: after a turn that took long, what has come meanwhile is read only now
+    const wasSeen = this.#suspectMs === this.#movedMs;
+    this.#suspectMs = this.#movedMs;
+    return wasSeen;
   }
 
   destroy(): void {
     this.#socket.destroy();
+    // its socket says that it is closed only later
+    this.#hold(0);
   }
 
   /** Ends when what has arrived is answered. */
@@ -118,7 +123,7 @@ export class Connection implements BatchHost, Sink {
   async #run(): Promise<void> {
     try {
       while (await this.#turn()) await new Promise(setImmediate);
-      if (!this.#hold(this.#reader.buffered - this.#held)) this.#socket.destroy();
+      this.#hold(this.isClosed ? 0 : this.#reader.held);
     } catch (error) {
       // nothing more is read: nobody knows where a frame begins
       this.#isEnding = true;
@@ -132,9 +137,16 @@ export class Connection implements BatchHost, Sink {
     else if (this.#socket.isPaused()) this.#socket.resume();
   }
 
-  #hold(bytes: number): boolean {
-    this.#held += bytes;
-    return this.#host.holds(bytes);
+  /** Bytes of requests that it holds between two turns. */
+  get held(): number {
+    return this.#held;
+  }
+
+  #hold(bytes: number): void {
+    if (bytes === this.#held) return;
+    const change = bytes - this.#held;
+    this.#held = bytes;
+    this.#host.holds(change);
   }
 
   /** A peer whose frames cannot be told apart is left, after the answers to what it said before, as the server does it. */

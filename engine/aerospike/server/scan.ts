@@ -23,7 +23,7 @@ import { isGone, RecordView } from './record-view.ts';
 /** Scans at once. */
 const SCANS_MAX = 64;
 /** Encoded bytes after which a slice of the store is too long, and read again in halves. */
-const SLICE_BYTES_MAX = 512 * 1024;
+const SLICE_BYTES_MAX = 256 * 1024;
 /** Records of one slice: bounds how long other connections wait. */
 const SLICE_RECORDS_MAX = 4096;
 /** Words of a first slice: 16 partitions. */
@@ -303,6 +303,7 @@ export class Scan {
     const bytes = this.#database.scratch.view();
     const frameBytes = this.#database.faults?.chunkBytes || FRAME_BYTES;
     const sent = Math.min(starts.length, this.#left);
+    out.reserve(bytes.length + 1024);
     let isOpen = false;
     for (let n = 0, end = bytes.length; n < sent; n++) {
       const start = starts[starts.length - 1 - n];
