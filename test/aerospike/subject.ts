@@ -96,13 +96,13 @@ export class Subject {
 
   static async open(): Promise<Subject> {
     const named = process.env.PITR_TEST_AEROSPIKE;
-    if (!named) return Subject.#ours();
+    if (!named) return Subject.openOurs();
     const colon = named.lastIndexOf(':');
     return new Subject(named.slice(0, colon), Number(named.slice(colon + 1)), true, async () => {});
   }
 
   /** Our endpoint, in a process of its own: the official client blocks the one that it connects from. */
-  static async #ours(): Promise<Subject> {
+  static async openOurs(): Promise<Subject> {
     const parent = await fs.mkdtemp(join(tmpdir(), 'pitr-endpoint-'));
     const dir = join(parent, 'engine');
     await Engine.init(dir);
