@@ -9,6 +9,7 @@
  *   state, records, record-file   a store value; records on their way into a store, in memory and as a file
  *   identity, archived            engine.json, archived.json
  *   door                          lines to a live engine (door-target.ts)
+ *   definitions                   indexes and UDFs of an endpoint (wire-targets.ts)
  *   wire-*                        Aerospike's protocol: a stream in chunks, messages, info, security (wire-targets.ts)
  *   partitions, target, duration, address, config   text that a person writes; config holds cron patterns, too
  *
