@@ -111,7 +111,8 @@ describe('a real server and ours', { skip }, async () => {
           const ask = async (wire: WireConnection) => {
             const replies = (await wire.frames(request)).flat();
             const last = replies.pop()!;
-            return [replies.toSorted((a, b) => a.row - b.row).map(answer), last.code];
+            // of several failing rows any may be told
+            return [replies.toSorted((a, b) => a.row - b.row).map(answer), last.code === 0];
           };
           await alike(`batch with flags ${flags}`, ask, shown(kept));
           for (const r of records)

@@ -14,12 +14,14 @@ import {
   f64,
   float,
   GET_ALL,
+  hex,
   incr,
   int,
   nil,
   op,
   prepend,
   READ,
+  REPLACE_ONLY,
   RESPOND_ALL_OPS,
   read,
   str,
@@ -357,7 +359,25 @@ describe('operations', async () => {
     assert.equal((await wire.call(putOf(record, [op(99, 'a', 1, Buffer.alloc(8))]))).code, 4);
   });
 
-  test('a replacement writes and reads bins, and does nothing else: 4', async () => {
+  test('a replacement may compute a bin, from the bins that it has written', async () => {
+    const sum = (bin: string) => op(8, 'e', 4, hex(`92 93 14 93 51 02 a1 ${bin} 05 00`));
+    const replace = { info3: CREATE_OR_REPLACE };
+    const record = await written(int('a', 1));
+    assert.deepEqual(await operate(record, [int('b', 2), sum('62')], { ...replace, info1: 0 }), [0, 2]);
+    assert.deepEqual(await got(record), [0, 2, `1 b 1:${two}`, '1 e 1:0000000000000007']);
+    assert.deepEqual(await operate(record, [int('a', 2), sum('62')], { ...replace, info1: 0 }), [26, 2]);
+  });
+
+  test('a replacement that writes nothing answers 2 and leaves the record as it is', async () => {
+    for (const info3 of [CREATE_OR_REPLACE, REPLACE_ONLY]) {
+      const record = await written(int('a', 1));
+      assert.deepEqual(await operate(record, [read('a')], { info3 }), [2, 1]);
+      assert.deepEqual(await got(record), [0, 1, `1 a 1:${one}`]);
+    }
+    assert.deepEqual(await operate(subject.fresh(), [read('a')], { info3: CREATE_OR_REPLACE }), [2, 0]);
+  });
+
+  test('a replacement does nothing else to bins: 4', async () => {
     const record = await written(str('s', 'x'), int('a', 1));
     const replace = { info3: CREATE_OR_REPLACE };
     const refused = [append('s', 'y'), incr('a', 1), touch(), cdtModify('l', '92 01 05'), deleteAll()];

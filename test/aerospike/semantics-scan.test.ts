@@ -196,6 +196,18 @@ describe('scans', async () => {
     });
   });
 
+  test('the number of records counts those that pass the filter, also when none of their bins is asked for', async () => {
+    const { partition, digests } = await filled(6, (i) => [int(i % 2 ? 'a' : 'b', 1)]);
+    const page = await run({ partitions: [partition], ops: [read('a')], maxRecords: 3 });
+    assert.deepEqual(digestsOf(page), [digests[1]]);
+    const filtered = await run({
+      partitions: [partition],
+      maxRecords: 3,
+      filter: hex('93 01 93 51 02 a1 61 01'),
+    });
+    assert.deepEqual(digestsOf(filtered), [digests[1], digests[3], digests[5]]);
+  });
+
   describe('what is refused, with one message as a request for one record gets it', () => {
     const refusals: Record<
       string,
@@ -294,14 +306,23 @@ describe('scans', async () => {
           ops: [expRead('a', '91 42')],
         });
         assert.equal(alone.records[i]!.ops[0]!.split(':')[1], ops[1]!.split(':')[1]);
-        assert.match(ops[1]!, /^\d {2}1:18[0-9a-f]{14}$/);
+        assert.match(ops[1]!, /^7 {2}1:18[0-9a-f]{14}$/);
       }
     });
 
-    test('reads of lists', async () => {
+    test('lists and expressions that are read have their operation, other than in a batch', async () => {
       const { partition } = await filled(1, () => [op(2, 'l', 20, hex('93 01 02 03'))]);
-      const { records } = await run({ partitions: [partition], ops: [cdtRead('l', '91 10')] });
-      assert.equal(records[0]!.ops[0]!.split(' ').at(-1), '1:0000000000000003');
+      const ops = [
+        cdtRead('l', '91 10'),
+        expRead('e', '91 45'),
+        expRead('x', '93 51 02 a1 7a', 16),
+        expRead('l', '91 47'),
+      ];
+      const values = ['3 l 1:0000000000000003', '7 e 1:ffffffffffffffff', '7 l 17:00'];
+      const some = await run({ partitions: [partition], ops });
+      assert.deepEqual(some.records[0]!.ops, values);
+      const all = await run({ partitions: [partition], ops, info2: RESPOND_ALL_OPS });
+      assert.deepEqual(all.records[0]!.ops, values.toSpliced(2, 0, '7 x 0:'));
     });
   });
 
