@@ -30,6 +30,7 @@ after(() => rmSync(root, { recursive: true }));
 
 /** Appends to the log wait while it is held, or fail. */
 const log = { held: undefined as Promise<void> | undefined, fails: false };
+let letGo = (): void => undefined;
 const files: Files = {
   ...nodeFiles,
   openSynced: async (path, bytes) => {
@@ -47,10 +48,11 @@ const files: Files = {
 const hold = (): (() => void) => {
   const { promise, resolve } = Promise.withResolvers<void>();
   log.held = promise;
-  return () => {
+  letGo = () => {
     log.held = undefined;
     resolve();
   };
+  return letGo;
 };
 
 let engine: Engine;
@@ -65,6 +67,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   log.fails = false;
+  letGo();
   await server.close();
   await engine.close().catch(() => undefined);
 });
