@@ -18,6 +18,7 @@ import {
   blob,
   CREATE_OR_REPLACE,
   DELETE,
+  expRead,
   field,
   float,
   frame,
@@ -34,6 +35,7 @@ import {
   read,
   str,
   touch,
+  u64,
   utf8,
   WRITE,
 } from './wire-bytes.ts';
@@ -341,6 +343,16 @@ describe('one record', async () => {
       });
     }
 
+    test('one that cannot be is refused with 16 by a write, and not looked at by a read that finds none', async () => {
+      const record = subject.fresh();
+      await wire.call(putOf(record, [int('a', 1)]));
+      for (const key of [Buffer.alloc(0), Buffer.of(1, 5)]) {
+        const fields = [field(2, key)];
+        assert.deepEqual(seen(await wire.call(putOf(record, [int('a', 2)], { fields }))), [16, 1]);
+        assert.equal((await wire.call(getOf(record, { fields }))).code, 0);
+      }
+    });
+
     test('a key that comes with a later write is stored then', async () => {
       const record = subject.fresh();
       await wire.call(putOf(record, [int('a', 1)]));
@@ -350,12 +362,59 @@ describe('one record', async () => {
     });
   });
 
+  describe('flags and fields of a cluster that this server is not', () => {
+    test('those of replicas, compression and expected size change nothing', async () => {
+      const record = subject.fresh();
+      await wire.call(putOf(record, [int('a', 1)]));
+      const expected = [0, 1, '1 a 1:0000000000000001'];
+      for (const info1 of [0x04, 0x40, 0x80])
+        assert.deepEqual(seen(await wire.call(getOf(record, { info1: READ | GET_ALL | info1 }))), expected);
+      for (const info3 of [0x01, 0x02, 0x04, 0x80, 0xc0])
+        assert.deepEqual(seen(await wire.call(getOf(record, { info3 }))), expected);
+      for (const info3 of [0x01, 0x02, 0x04, 0x40])
+        assert.equal((await wire.call(putOf(record, [int('a', 1)], { info3 }))).code, 0);
+    });
+
+    test('a linearized read is refused with 25', async () => {
+      const record = subject.fresh();
+      await wire.call(putOf(record, [int('a', 1)]));
+      assert.equal((await wire.call(getOf(record, { info3: 0x40 }))).code, 25);
+    });
+
+    test('a transaction is refused with 25', async () => {
+      const record = subject.fresh();
+      await wire.call(putOf(record, [int('a', 1)]));
+      const fields = [field(5, Buffer.alloc(8, 1))];
+      assert.equal((await wire.call(getOf(record, { fields }))).code, 25);
+      assert.equal((await wire.call(putOf(record, [int('a', 2)], { fields }))).code, 25);
+      assert.deepEqual(seen(await wire.call(getOf(record))), [0, 1, '1 a 1:0000000000000001']);
+    });
+
+    test('a write from another cluster is one, and its time is not taken', async () => {
+      const record = subject.fresh();
+      const shipped = { info1: 0x10, fields: [field(14, u64(5))] };
+      const lut = async () => (await wire.call(readOf(record, [expRead('e', '91 42')]))).ops[0]!;
+      await wire.call(putOf(record, [int('a', 1)]));
+      const before = await lut();
+      assert.deepEqual(seen(await wire.call(putOf(record, [int('a', 2)], shipped))), [0, 2]);
+      assert((await lut()) >= before);
+      assert.deepEqual(seen(await wire.call(removeOf(record, shipped))), [0, 0]);
+    });
+  });
+
   describe('limits', () => {
     test('a bin name of 15 bytes is taken, one of 16 refused with 21', async () => {
       const record = subject.fresh();
       assert.equal((await wire.call(putOf(record, [int('fifteen-bytes-x', 1)]))).code, 0);
       assert.deepEqual(seen(await wire.call(getOf(record))), [0, 1, '1 fifteen-bytes-x 1:0000000000000001']);
       assert.equal((await wire.call(putOf(record, [int('sixteen-bytes-xy', 1)]))).code, 21);
+      assert.deepEqual(seen(await wire.call(readOf(record, [read('sixteen-bytes-xy')]))), [21, 1]);
+      assert.deepEqual(
+        seen(await wire.call(readOf(record, [expRead('sixteen-bytes-xy', '91 45')]))),
+        [21, 1],
+      );
+      // the name of a touch is nobody's
+      assert.equal((await wire.call(putOf(record, [op(11, 'sixteen-bytes-xy')]))).code, 0);
     });
 
     test('a record larger than 1 MiB is refused with 13, and what was there stays', async () => {

@@ -233,6 +233,11 @@ describe('scans', async () => {
         code: 4,
         parts: (p) => ({ partitions: [p], filter: hex('91 42') }),
       },
+      'a bin name of 16 bytes: 4': {
+        code: 4,
+        parts: (p) => ({ partitions: [p], ops: [read('sixteen-bytes-xy')] }),
+      },
+      'a set name of 64 bytes: 4': { code: 4, parts: (p) => ({ partitions: [p], set: 'x'.repeat(64) }) },
       'no partition at all: 4': { code: 4, parts: () => ({ partitions: [] }) },
       'no digest at all: 4': { code: 4, parts: () => ({ after: [] }) },
     };
