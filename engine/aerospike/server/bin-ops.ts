@@ -23,6 +23,8 @@ export class BinOps {
   #respondAll = false;
   /** Answers bear the id of a plain read, whatever was read. */
   #asRead = false;
+  /** The command writes: then an expression without a value is answered, too. */
+  #writes = false;
 
   constructor(table: BinTable, view: RecordView) {
     this.#table = table;
@@ -41,6 +43,7 @@ export class BinOps {
     const { cursor } = this.#view;
     this.#respondAll = respondAll;
     this.#asRead = asRead;
+    this.#writes = false;
     m.rewindOps();
     while (m.nextOp()) {
       const found = m.opNameEnd > m.opNameStart && cursor.find(m.bytes, m.opNameStart, m.opNameEnd);
@@ -64,6 +67,7 @@ export class BinOps {
     const readsAll = (info1 & Info1.getAll) !== 0;
     this.#respondAll = (info2 & Info2.respondAllOps) !== 0;
     this.#asRead = false;
+    this.#writes = true;
     m.rewindOps();
     while (m.nextOp()) {
       const failed = readsAll && m.op === OpId.read ? this.#answerTable(out) : this.#applyOp(m, out);
@@ -204,7 +208,7 @@ export class BinOps {
       case OpId.expRead: {
         const value = this.#evaluate(m);
         if (typeof value === 'number') return value;
-        if (value || this.#respondAll) this.#answer(m, out, value);
+        if (value || this.#respondAll || this.#writes) this.#answer(m, out, value);
         return 0;
       }
       case OpId.bitsRead:

@@ -1,5 +1,4 @@
 import { PitrError } from '../../errors.ts';
-import { MAX_BIN_NAME_BYTES } from '../../particle.ts';
 import { DIGEST_BYTES } from '../../partition.ts';
 import { RecordId } from '../../record-key.ts';
 import { state, stateHeaderBytes } from '../../state-record.ts';
@@ -9,11 +8,12 @@ import { toWireVoidTime } from '../epoch.ts';
 import { FieldId } from '../field.ts';
 import type { MessageView } from '../message.ts';
 import type { MessageWriter } from '../message-writer.ts';
-import { isReadOp, OpId } from '../operation.ts';
 import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import { BinOps } from './bin-ops.ts';
 import { BinTable } from './bin-table.ts';
+import { counterOf } from './command-counters.ts';
+import { hasTouch, isReplacement, writeShapeRefusal } from './command-shape.ts';
 import type { Database } from './database.ts';
 import { FilterCache } from './filter-cache.ts';
 import { isSame } from './image-cursor.ts';
@@ -112,7 +112,7 @@ export class RecordCommand implements Decider {
     const voidTime = wireVoidTime(value);
     this.#view.open(value, 0, value.length, this.#id.digest, this.#database.nowMs());
     const m = this.#m;
-    const other = this.#setEnd() > this.#setStart() && this.#hasOtherSet(value);
+    const other = this.#namesSet && this.#hasOtherSet(value);
     const refusal = other ? ResultCode.parameter : this.#filterRefusal() || this.#keyRefusal();
     if (refusal !== 0) return this.#answer(refusal, generation, voidTime);
     this.#begin(ResultCode.ok, generation, voidTime);
@@ -134,7 +134,7 @@ export class RecordCommand implements Decider {
     const m = this.#m;
     if (m.info2 & Info2.durableDelete && m.info2 & Info2.delete)
       return this.#answer(ResultCode.enterpriseOnly, 0, 0);
-    const refusal = m.info2 & Info2.delete ? 0 : this.#writeRefusal();
+    const refusal = m.info2 & Info2.delete ? 0 : writeShapeRefusal(m);
     if (refusal !== 0) return this.#answer(refusal, 0, 0);
     // a write names the set of its record, a remove need not
     if (this.#id.set === '' && m.info2 & Info2.delete) this.#takeStoredSet();
@@ -157,38 +157,6 @@ export class RecordCommand implements Decider {
     if (!value || value[24] === 0) return;
     const { digest, namespace } = this.#id;
     this.#id = new RecordId({ namespace, digest }, state.set(value), digest, undefined);
-  }
-
-  #writeRefusal(): number {
-    const m = this.#m;
-    const ttl = m.recordTtl;
-    if (ttl !== WireTtl.never && ttl !== WireTtl.keep && ttl > TTL_SECONDS_MAX) return ResultCode.parameter;
-    if (m.ops === 0) return ResultCode.parameter;
-    const readsAll = (m.info1 & Info1.getAll) !== 0;
-    // all bins are answered once, and nothing else is
-    if (readsAll && m.info2 & Info2.respondAllOps) return ResultCode.parameter;
-    let reads = 0;
-    m.rewindOps();
-    while (m.nextOp()) {
-      const refusal = this.#opRefusal(m);
-      if (refusal !== 0) return refusal;
-      if (isReadOp(m.op)) reads++;
-      if (readsAll && isReadOp(m.op) && (m.op !== OpId.read || m.opNameEnd > m.opNameStart))
-        return ResultCode.parameter;
-    }
-    if (reads > 0 && (m.info1 & Info1.read) === 0) return ResultCode.parameter;
-    return readsAll && reads === 0 ? ResultCode.parameter : 0;
-  }
-
-  #opRefusal(m: MessageView): number {
-    const { op } = m;
-    if (m.opNameEnd - m.opNameStart > MAX_BIN_NAME_BYTES) return ResultCode.badBinName;
-    for (let i = m.opNameStart; i < m.opNameEnd; i++) if (m.bytes[i] === 0) return ResultCode.badBinName;
-    if (op === OpId.deleteAll && m.info2 & Info2.durableDelete) return ResultCode.enterpriseOnly;
-    if ((m.info3 & (Info3.createOrReplace | Info3.replaceOnly)) === 0) return 0;
-    // a replacement writes bins, and reads them
-    const fits = op === OpId.write ? m.opType !== 0 : isReadOp(op);
-    return fits ? 0 : ResultCode.parameter;
   }
 
   #setStart(): number {
@@ -220,24 +188,42 @@ export class RecordCommand implements Decider {
     return this.#change(current, generation, voidTime, ts);
   }
 
-  /** Why nothing is written, from what is there. */
+  /** Why nothing is written, from what is there: in the server's order. */
   #refusal(current: Buffer | undefined, generation: number): number {
     const m = this.#m;
     const { info2, info3 } = m;
+    const isDelete = (info2 & Info2.delete) !== 0;
     if (!current) {
-      if (info2 & Info2.delete || info3 & (Info3.updateOnly | Info3.replaceOnly)) return ResultCode.notFound;
-      if (onlyTouches(m)) return ResultCode.notFound;
-    } else {
-      if (info2 & Info2.createOnly) return ResultCode.exists;
-      const filtered = this.#filterRefusal();
-      if (filtered !== 0) return filtered;
+      if (isDelete || info3 & (Info3.updateOnly | Info3.replaceOnly) || hasTouch(m))
+        return ResultCode.notFound;
+      // nobody asks a filter about what is not there
+      return this.#hasOtherGeneration(0) ? ResultCode.generation : this.#ttlRefusal();
     }
-    if (info2 & Info2.generation && m.generation !== generation) return ResultCode.generation;
-    if (info2 & Info2.generationGreater && m.generation <= generation) return ResultCode.generation;
-    if (!current) return this.#filterIsBad();
-    const namesSet = this.#setEnd() > this.#setStart();
-    if ((namesSet || (info2 & Info2.delete) === 0) && this.#hasOtherSet(current)) return ResultCode.parameter;
-    return this.#keyRefusal();
+    if (isDelete) {
+      if (this.#namesSet && this.#hasOtherSet(current)) return ResultCode.parameter;
+      if (this.#hasOtherGeneration(generation)) return ResultCode.generation;
+      return this.#filterRefusal() || this.#keyRefusal();
+    }
+    if (info2 & Info2.createOnly) return ResultCode.exists;
+    if (this.#hasOtherGeneration(generation)) return ResultCode.generation;
+    if (this.#hasOtherSet(current)) return ResultCode.parameter;
+    return this.#filterRefusal() || this.#keyRefusal() || this.#ttlRefusal();
+  }
+
+  /** Of two conditions on the generation that of being equal counts. */
+  #hasOtherGeneration(generation: number): boolean {
+    const { info2, generation: expected } = this.#m;
+    if (info2 & Info2.generation) return expected !== generation;
+    return (info2 & Info2.generationGreater) !== 0 && expected <= generation;
+  }
+
+  #ttlRefusal(): number {
+    const ttl = this.#m.recordTtl;
+    return ttl > TTL_SECONDS_MAX && ttl !== WireTtl.never && ttl !== WireTtl.keep ? ResultCode.parameter : 0;
+  }
+
+  get #namesSet(): boolean {
+    return this.#setEnd() > this.#setStart();
   }
 
   #hasOtherSet(current: Buffer): boolean {
@@ -251,12 +237,6 @@ export class RecordCommand implements Decider {
     const filter = this.#filters.of(this.#filter);
     if (filter instanceof Refusal) return filter.code;
     return filter.decide(this.#view) === true ? 0 : ResultCode.filteredOut;
-  }
-
-  /** A record that is not there passes every filter that can be read. */
-  #filterIsBad(): number {
-    const filter = this.#filter && this.#filters.of(this.#filter);
-    return filter instanceof Refusal ? filter.code : 0;
   }
 
   /** A key that came along must be the one that is stored, if one is. */
@@ -284,8 +264,7 @@ export class RecordCommand implements Decider {
     const after = this.#database.faults?.takeGeneration() ?? nextGeneration(generation);
     this.generation = after;
     this.lut = this.#database.faults ? this.#lutOf(current) : 0;
-    const isReplace = (m.info3 & (Info3.createOrReplace | Info3.replaceOnly)) !== 0;
-    if (current && !isReplace) this.#table.load(this.#view.cursor);
+    if (current && !isReplacement(m)) this.#table.load(this.#view.cursor);
     else this.#table.clear();
     if (!current) this.#view.create(id.digest, ts, Buffer.from(id.set));
     this.#view.become(this.#table, this.lut || ts, this.voidTime);
@@ -293,7 +272,8 @@ export class RecordCommand implements Decider {
     const failed = this.#ops.apply(m, out);
     if (failed !== 0) return this.#fail(failed, generation, oldVoidTime);
     if (this.#table.size === 0) {
-      if (!current) return this.#fail(ResultCode.notFound, 0, 0);
+      // a replacement that writes nothing is none
+      if (!current || isReplacement(m)) return this.#fail(ResultCode.notFound, generation, oldVoidTime);
       if (m.info2 & Info2.durableDelete)
         return this.#fail(ResultCode.enterpriseOnly, generation, oldVoidTime);
       this.#database.faults?.graveyard?.keep(id, current);
@@ -349,7 +329,7 @@ export class RecordCommand implements Decider {
   #end(result: number): number {
     this.#out.endMessage();
     this.#result = result;
-    this.#count(result);
+    if (result !== ResultCode.badNamespace) this.#namespace.count(counterOf(this.#m, result, this.#isBatch));
     return result;
   }
 
@@ -357,53 +337,7 @@ export class RecordCommand implements Decider {
     this.#begin(result, generation, voidTime);
     return this.#end(result);
   }
-
-  #count(result: number): void {
-    if (result === ResultCode.badNamespace) return;
-    const m = this.#m;
-    const verb = m.info2 & Info2.write ? (m.info2 & Info2.delete ? 'delete' : 'write') : 'read';
-    const how =
-      result === ResultCode.ok
-        ? 'success'
-        : result === ResultCode.notFound && verb !== 'write'
-          ? 'not_found'
-          : result === ResultCode.filteredOut
-            ? 'filtered_out'
-            : 'error';
-    this.#namespace.count(COUNTERS[this.#isBatch ? 'batch_sub' : 'client'][verb][how as 'success']);
-  }
 }
-
-const outcomes = <P extends 'batch_sub' | 'client', V extends 'read' | 'write' | 'delete'>(
-  prefix: P,
-  verb: V,
-) =>
-  ({
-    success: `${prefix}_${verb}_success`,
-    not_found: `${prefix}_${verb === 'write' ? ('delete' as never) : verb}_not_found`,
-    filtered_out: `${prefix}_${verb}_filtered_out`,
-    error: `${prefix}_${verb}_error`,
-  }) as const;
-
-const COUNTERS = {
-  client: {
-    read: outcomes('client', 'read'),
-    write: outcomes('client', 'write'),
-    delete: outcomes('client', 'delete'),
-  },
-  batch_sub: {
-    read: outcomes('batch_sub', 'read'),
-    write: outcomes('batch_sub', 'write'),
-    delete: outcomes('batch_sub', 'delete'),
-  },
-} as const;
-
-/** Nothing but TOUCH, which makes no record. */
-const onlyTouches = (m: MessageView): boolean => {
-  m.rewindOps();
-  while (m.nextOp()) if (m.op !== OpId.touch && m.op !== OpId.read) return false;
-  return true;
-};
 
 const isKeyType = (type: number): boolean => (type >= 1 && type <= 4) || (type >= 7 && type <= 12);
 

@@ -271,12 +271,16 @@ export class Scan {
     if (!noBins && m.ops === 0) this.#ops.answerAll(out);
     else if (!noBins) {
       const respondAll = (m.info2 & Info2.respondAllOps) !== 0;
-      const failed = this.#ops.answerReads(m, out, respondAll, true);
-      if (failed !== 0) job.failed++;
-      // a record of which nothing was found is no message, and no failure
-      else if (out.ops === 0) job.succeeded++;
-      if (failed !== 0 || out.ops === 0) {
+      const failed = this.#ops.answerReads(m, out, respondAll, false);
+      if (failed !== 0) {
+        job.failed++;
         out.dropMessage();
+        return;
+      }
+      // a record of which nothing was found counts, and is no message
+      if (out.ops === 0) {
+        out.dropMessage();
+        this.#starts.push(begun);
         return;
       }
     }
@@ -307,6 +311,7 @@ export class Scan {
     let isOpen = false;
     for (let n = 0, end = bytes.length; n < sent; n++) {
       const start = starts[starts.length - 1 - n];
+      if (start === end) continue;
       if (!isOpen) out.beginFrame();
       isOpen = true;
       out.bytes(bytes, start, end);
@@ -318,10 +323,8 @@ export class Scan {
     if (isOpen) out.endFrame();
     this.#left -= sent;
     this.#job.succeeded += sent;
-    if (sent > 0) {
-      await this.#send();
-      await this.#throttle();
-    }
+    if (out.length > 0) await this.#send();
+    if (sent > 0) await this.#throttle();
     await new Promise(setImmediate);
   }
 
