@@ -8,11 +8,12 @@ import * as fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type CorpusRecord, recordCorpus } from '../engine/record-corpus.ts';
 import { checkCorpusRecord, corpusAddress, writeCorpusRecord } from './corpus-on-the-wire.ts';
-import { NAMESPACE, OTHER_NAMESPACE, type RecordAddress, Subject } from './subject.ts';
-import { field, utf8 } from './wire-bytes.ts';
+import { NAMESPACE, OTHER_NAMESPACE, putOf, type RecordAddress, Subject } from './subject.ts';
+import { field, int, partitionOf, utf8 } from './wire-bytes.ts';
 
 const run = promisify(execFile);
 
@@ -95,4 +96,60 @@ describe('asbackup and asrestore', { skip }, async () => {
         generation: 1,
       });
     });
+
+  describe('definitions and choices', () => {
+    const indexName = `bt-${subject.set}`;
+    const filename = `bt${subject.set.slice(3)}.lua`;
+    const to = join(dir, 'chosen');
+    const backUp = async (...choices: readonly string[]): Promise<string> => {
+      const command = [...server, '-n', NAMESPACE, '-s', subject.set, '-d', to, '--remove-files', ...choices];
+      return (await run('asbackup', command)).stderr;
+    };
+    const backedUp = (said: string): number => Number(/Backed up (\d+) record/.exec(said)![1]);
+    after(() =>
+      wire.info(
+        `sindex-delete:namespace=${NAMESPACE};indexname=${indexName}`,
+        `sindex-delete:namespace=${OTHER_NAMESPACE};indexname=${indexName}`,
+        `udf-remove:filename=${filename};`,
+      ),
+    );
+
+    test('secondary indexes and modules come back', async () => {
+      const content = utf8('function one(rec) return 1 end\n').toString('base64');
+      await wire.info(
+        `sindex-create:namespace=${NAMESPACE};indexname=${indexName};set=${subject.set};bin=a;type=numeric`,
+        `udf-put:filename=${filename};content=${content};content-len=${content.length};udf-type=LUA;`,
+      );
+      const said = await backUp('--no-records');
+      assert.match(said, /Backed up 0 record\(s\), [1-9]\d* secondary index\(es\), [1-9]\d* UDF file\(s\)/);
+      await wire.info(`udf-remove:filename=${filename};`);
+      await run('asrestore', [...server, '-n', `${NAMESPACE},${OTHER_NAMESPACE}`, '-d', to]);
+      const [exists, modules] = await wire.info(
+        `sindex-exists:namespace=${OTHER_NAMESPACE};indexname=${indexName}`,
+        'udf-list',
+      );
+      assert.equal(exists, 'true');
+      assert(modules!.includes(`filename=${filename},`));
+    });
+
+    test('only what was modified after an instant', async () => {
+      // the tool counts in seconds
+      await sleep(1100);
+      const instant = new Date();
+      await sleep(1100);
+      await wire.call(putOf(addresses[0]!, [int('more', 1)]));
+      const local = (n: number) => String(n).padStart(2, '0');
+      const day = `${instant.getFullYear()}-${local(instant.getMonth() + 1)}-${local(instant.getDate())}`;
+      const time = `${local(instant.getHours())}:${local(instant.getMinutes())}:${local(instant.getSeconds())}`;
+      assert.equal(backedUp(await backUp('--modified-after', `${day}_${time}`)), 1);
+      assert.equal(backedUp(await backUp('--modified-before', `${day}_${time}`)), carried.length - 1);
+    });
+
+    test('only records that never expire, or partitions that are named', async () => {
+      const forever = carried.filter((r) => r.ttlSeconds === 0).length;
+      assert.equal(backedUp(await backUp('--no-ttl-only')), forever);
+      const half = addresses.filter((at) => partitionOf(at.digest) < 2048).length;
+      assert.equal(backedUp(await backUp('--partition-list', '0-2048')), half);
+    });
+  });
 });

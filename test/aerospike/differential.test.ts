@@ -27,7 +27,7 @@ import {
 import type { WireConnection } from './wire-connection.ts';
 
 const skip = !process.env.PITR_TEST_AEROSPIKE && 'needs PITR_TEST_AEROSPIKE=host:port';
-/** `PITR_TEST_RUNS=5000 node --test …` for a long look. */
+const seed = Number(process.env.PITR_TEST_SEED ?? 1);
 const numRuns = Number(process.env.PITR_TEST_RUNS ?? 150);
 
 /** What must be alike: all but times. */
@@ -66,7 +66,7 @@ describe('a real server and ours', { skip }, async () => {
           );
         }
       }),
-      { numRuns },
+      { numRuns, seed },
     );
     assert(runs >= numRuns);
   });
@@ -123,7 +123,7 @@ describe('a real server and ours', { skip }, async () => {
             );
         },
       ),
-      { numRuns },
+      { numRuns, seed },
     );
   });
 
@@ -164,7 +164,7 @@ describe('a real server and ours', { skip }, async () => {
         const flags = JSON.stringify({ ...parts, expression, ops: parts.ops.map((o) => o.toString('hex')) });
         await alike('scan', ask, `${shown(writes.map((w, record) => ({ record, ...w })))}\n${flags}`);
       }),
-      { numRuns },
+      { numRuns, seed },
     );
   });
 });

@@ -1,8 +1,9 @@
-/** Scans of partitions, as requests; and what the server counted of each, as it tells when asked. */
+/** Scans of partitions, as requests, and partitions to scan; and what the server counted of each, as it tells when asked. */
 import { randomBytes } from 'node:crypto';
-import { NAMESPACE } from './subject.ts';
+import { NAMESPACE, putOf, type Subject } from './subject.ts';
 import {
   field,
+  int,
   LAST,
   message,
   NEVER_EXPIRE,
@@ -82,6 +83,23 @@ export async function scan(wire: WireConnection, parts: ScanParts): Promise<Scan
     undone: replies.filter((r) => (r.info[2] & PARTITION_DONE) !== 0),
     frames,
   };
+}
+
+export const digestOf = (reply: Reply): Buffer => reply.fields.get(4)!;
+
+export const digestsOf = ({ records }: { readonly records: readonly Reply[] }): Buffer[] =>
+  records.map(digestOf);
+
+/** A partition with `count` records of this run, highest digest first. */
+export async function filledPartition(
+  subject: Subject,
+  wire: WireConnection,
+  count: number,
+  ops = (i: number): Buffer[] => [int('a', i)],
+) {
+  const { partition, records } = subject.freshPartition(count);
+  for (const [i, record] of records.entries()) await wire.call(putOf(record, ops(i)));
+  return { partition, records, digests: records.map((r) => r.digest) };
 }
 
 export interface ScanCounts {

@@ -143,6 +143,16 @@ describe('operations', async () => {
     assert.deepEqual(await got(record), [0, 1, `1 a 1:${one}`]);
   });
 
+  test('reading an expression has one flag, that it may fail: 4 for others', async () => {
+    const record = await written(int('a', 1));
+    for (const flags of [1, 2, 4, 8, 17])
+      assert.deepEqual(
+        await operate(record, [expRead('e', '91 45', flags)], { info2: 0 }),
+        [4, 1],
+        `${flags}`,
+      );
+  });
+
   test('an expression without a value answers 26, or nothing when it may fail', async () => {
     const record = await written(int('a', 1));
     const missingBin = '93 51 02 a1 78';
@@ -193,6 +203,8 @@ describe('operations', async () => {
     test('an amount that is no number is refused', async () => {
       const record = await written(int('i', 1));
       assert.equal((await wire.call(putOf(record, [op(5, 'i', 3, Buffer.from('1'))]))).code, 12);
+      assert.equal((await wire.call(putOf(record, [op(5, 'i')]))).code, 4);
+      assert.equal((await wire.call(putOf(record, [op(5, 'i', 1, Buffer.alloc(3))]))).code, 4);
     });
   });
 
@@ -214,6 +226,16 @@ describe('operations', async () => {
       const wrong = [append('i', 'x'), op(9, 's', 4, Buffer.of(1)), append('b', 'x'), prepend('i', 'x')];
       for (const [i, operation] of wrong.entries())
         assert.deepEqual([i, (await wire.call(putOf(record, [operation]))).code], [i, 12]);
+    });
+
+    test('nothing is appended: 4', async () => {
+      const record = await written(str('s', 'x'));
+      assert.equal((await wire.call(putOf(record, [op(9, 's')]))).code, 4);
+      assert.deepEqual(
+        seen(await wire.call(putOf(record, [op(9, 's', 3)]))),
+        [0, 2],
+        'but an empty string is',
+      );
     });
 
     test('an integer is no text to append', async () => {
