@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
@@ -11,6 +11,7 @@ import { entriesOfChunk } from './record-file.ts';
 import { PageWalk, type Row, rowsAndPages } from './row-order.ts';
 import { hashInto, ScopeSeeds } from './state-digest.ts';
 import { sortKeyStart, state, stateKey } from './state-record.ts';
+import { StoreThread } from './store-thread.ts';
 import type { Transfer } from './transfer.ts';
 
 /** What the store says of itself, written in the same transaction as the records it is about. */
@@ -95,6 +96,7 @@ export class Store {
   /** Rejected by the first transaction that fails. */
   readonly #failed = Promise.withResolvers<never>();
   #closed = false;
+  #thread: StoreThread | undefined;
 
   private constructor(
     dir: string,
@@ -201,22 +203,40 @@ export class Store {
    * @throws store-full; then nothing of it is there
    */
   async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
-    const ordered = inKeyOrder(changes);
     try {
-      await this.#records.batch(() => {
-        for (const { key, value } of ordered) {
-          if (value) this.#records.put(key, value);
-          else if (this.#isPaged(key)) this.#records.put(key, TOMBSTONE);
-          else this.#records.remove(key);
-        }
-        this.#meta.put(META_KEY, meta);
-      });
+      if (changes.length >= THREAD_CHANGES || this.#thread) await this.#applyOnThread(changes, meta);
+      else await this.#applyHere(changes, meta);
     } catch (cause) {
-      const error = new PitrError('store-full', { dir: this.dir, why: await reasonOf(cause) }, { cause });
+      const error =
+        cause instanceof PitrError
+          ? cause
+          : new PitrError('store-full', { dir: this.dir, why: await reasonOf(cause) }, { cause });
       this.#failed.reject(error);
       throw error;
     }
     this.#records.resetReadTxn();
+  }
+
+  #applyOnThread(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
+    this.#thread ??= new StoreThread(dirname(this.dir));
+    return this.#thread.apply(changes, meta);
+  }
+
+  async #applyHere(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
+    const ordered = inKeyOrder(changes);
+    await this.#records.batch(() => {
+      for (const { key, value } of ordered) {
+        if (value) this.#records.put(key, value);
+        else if (this.#isPaged(key)) this.#records.put(key, TOMBSTONE);
+        else this.#records.remove(key);
+      }
+      this.#meta.put(META_KEY, meta);
+    });
+  }
+
+  /** The same on this thread, in key order; durable when it returns. */
+  applyNow(changes: readonly StoreChange[], meta: StoreMeta): void {
+    this.applySync(inKeyOrder(changes), meta);
   }
 
   /** The same, at once: for start-up and bulk loads. */
@@ -361,6 +381,7 @@ export class Store {
     if (this.#closed) return;
     this.#closed = true;
     await this.#syncing?.catch(() => undefined);
+    await this.#thread?.close();
     // after a failed commit LMDB waits for ever; the process keeps the map then, and opening it again uses it
     await Promise.race([this.#root.close(), this.#failed.promise.catch(() => undefined)]);
     const environment = environments.get(this.dir);
@@ -414,12 +435,15 @@ const reasonOf = async (cause: unknown): Promise<string> => {
 const isRefusedBySystem = (why: string): boolean =>
   /permission denied|read-only|no space|not permitted|quota/i.test(why);
 
+/** Changes from which a transaction is worth a thread of its own; once there is one, it does them all. */
+const THREAD_CHANGES = 4096;
+
 /** Below this many the order costs more than it gives. */
 const ORDER_MIN = 64;
 
 /**
- * Changes in the order of their sort keys' first words, those of one record in the order that they had: neighbours share a
- * page, and what finds the page is in the processor's cache.
+ * Changes in the order of their sort keys' first words: neighbours share a page, and what finds the page is in the processor's
+ * cache. Of the changes of one record only the last is left.
  */
 const inKeyOrder = (changes: readonly StoreChange[]): readonly StoreChange[] => {
   // word and index share the 53 bits of a number
@@ -428,7 +452,14 @@ const inKeyOrder = (changes: readonly StoreChange[]): readonly StoreChange[] => 
     changes,
     ({ key }, i) => key.readUInt32BE(sortKeyStart(key)) * 2 ** 21 + i,
   ).sort();
-  return Array.from(order, (n) => changes[n % 2 ** 21]);
+  const ordered: StoreChange[] = [];
+  for (const n of order) {
+    const change = changes[n % 2 ** 21];
+    // records whose first words are equal may take turns: then earlier ones stay, and the last still comes last
+    if (ordered.length > 0 && ordered[ordered.length - 1].key.equals(change.key)) ordered.pop();
+    ordered.push(change);
+  }
+  return ordered;
 };
 
 type Transaction = ReturnType<Binary['useReadTransaction']>;

@@ -1,5 +1,6 @@
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
+import { startThread } from '../engine/thread.ts';
 import type { Archive } from './archive.ts';
 import { type MergeHooks, type MergeJob, type MergeOutcome, runMergeJob } from './merge-job.ts';
 import type { MergedPart, MergePosition } from './run-writer.ts';
@@ -52,7 +53,9 @@ export class MergePool {
   }
 
   async #onThread(job: MergeJob, hooks: Omit<MergeHooks, 'check'>): Promise<MergeOutcome> {
-    const worker = this.#worker ?? startWorker(this.#archive.url);
+    const worker =
+      this.#worker ??
+      startThread(import.meta.url, 'merge-worker', { workerData: { url: this.#archive.url } });
     this.#worker = worker;
     const send = (message: ToMergeWorker): void => worker.postMessage(message);
     const noted = async (work: Promise<void>): Promise<void> => {
@@ -105,10 +108,5 @@ export class MergePool {
     }
   }
 }
-
-const startWorker = (url: string): Worker => {
-  const file = import.meta.url.endsWith('.ts') ? './merge-worker.ts' : './merge-worker.js';
-  return new Worker(new URL(file, import.meta.url), { workerData: { url } });
-};
 
 const interrupted = (): PitrError => new PitrError('interrupted', { what: 'a merge' });
