@@ -521,9 +521,9 @@ export class EngineCore {
       const change = nothing ? undefined : new Change(id, ts, value);
       steps.push({ change, found });
       if (!change) continue;
-      const seed = seedOf(id.namespace, id.set);
-      if (before) addSeeded(this.#delta, seed, id.storeKey, before, -1);
-      if (value) addSeeded(this.#delta, seed, id.storeKey, value, 1);
+      // what has expired may be of another set: it is in nobody's way
+      if (before) addToDigest(this.#delta, id.storeKey, before, -1);
+      if (value) addSeeded(this.#delta, seedOf(id.namespace, id.set), id.storeKey, value, 1);
       decided?.set(change);
       bytes += VERSION_BYTES_MAX + (value?.length ?? 0);
       if (last) last.batchMore = true;
