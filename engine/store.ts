@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statfsSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
@@ -91,6 +91,7 @@ export class Store {
   #perPartition: number;
 
   readonly #bulk: boolean;
+  readonly #freeBytes: () => number;
   #unsyncedBytes = 0;
   #syncing: Promise<void> | undefined;
   /** Rejected by the first transaction that fails. */
@@ -105,8 +106,10 @@ export class Store {
     pages: Binary,
     meta: Database<unknown, string>,
     bulk: boolean,
+    freeBytes: () => number,
   ) {
     this.dir = dir;
+    this.#freeBytes = freeBytes;
     this.#bulk = bulk;
     this.#root = root;
     this.#records = records;
@@ -120,11 +123,16 @@ export class Store {
   }
 
   /**
-   * Opens or creates the store below an engine directory. `bulk`: nothing is synced before {@link flushed}.
+   * Opens or creates the store below an engine directory. `bulk`: nothing is synced before {@link flushed}. `freeBytes`: how much room its
+   * disk has for it.
    * @throws store-corrupt, format-version; engine-busy when this process reads it and the caller wants to write
    */
-  static open(engineDir: string, options: { readOnly?: boolean; bulk?: boolean } = {}): Store {
+  static open(
+    engineDir: string,
+    options: { readOnly?: boolean; bulk?: boolean; freeBytes?: () => number } = {},
+  ): Store {
     const dir = resolve(engineDir, STORE_DIR);
+    const freeBytes = options.freeBytes ?? (() => freeBytesOf(dir));
     const environment = environments.get(dir) ?? { users: 0, readOnly: options.readOnly ?? false };
     if (environment.readOnly && !options.readOnly) throw new PitrError('engine-busy', { dir: engineDir });
     let root: Binary | undefined;
@@ -150,7 +158,15 @@ export class Store {
       });
       const binary = (name: string) =>
         env.openDB(name, { keyEncoding: 'binary', encoding: 'binary' }) as Binary;
-      const store = new Store(dir, env, binary('records'), binary('pages'), meta, options.bulk ?? false);
+      const store = new Store(
+        dir,
+        env,
+        binary('records'),
+        binary('pages'),
+        meta,
+        options.bulk ?? false,
+        freeBytes,
+      );
       environment.users++;
       environments.set(dir, environment);
       return store;
@@ -189,13 +205,7 @@ export class Store {
    * and in the worst case each change is in another page. A store with few pages has no such limit.
    */
   get changesMax(): number {
-    const { treeLeafPageCount, treeBranchPageCount } = this.#records.getStats() as {
-      treeLeafPageCount: number;
-      treeBranchPageCount: number;
-    };
-    return treeLeafPageCount + treeBranchPageCount <= DIRTY_PAGES_MAX
-      ? Number.POSITIVE_INFINITY
-      : DIRTY_PAGES_MAX;
+    return this.#treePages <= DIRTY_PAGES_MAX ? Number.POSITIVE_INFINITY : DIRTY_PAGES_MAX;
   }
 
   /**
@@ -204,6 +214,7 @@ export class Store {
    */
   async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
     try {
+      this.#assertRoom(changes);
       if (changes.length >= THREAD_CHANGES || this.#thread) await this.#applyOnThread(changes, meta);
       else await this.#applyHere(changes, meta);
     } catch (cause) {
@@ -215,6 +226,27 @@ export class Store {
       throw error;
     }
     this.#records.resetReadTxn();
+  }
+
+  /**
+   * A disk that fills up during a transaction ends the process: LMDB's binding frees the pages of a failed commit twice. So none is
+   * begun for which there might not be room: each page that it changes is copied, and what is new is added.
+   */
+  #assertRoom(changes: readonly StoreChange[]): void {
+    let bytes = 0;
+    for (const { value } of changes) bytes += value?.length ?? 0;
+    const pages = Math.min(changes.length, this.#treePages) + PAGES_BESIDE;
+    const needed = pages * PAGE_BYTES + 2 * bytes;
+    const free = this.#freeBytes();
+    if (free >= needed) return;
+    const why = `${free} bytes are free, and ${changes.length} changes may take ${needed}`;
+    throw new PitrError('store-full', { dir: this.dir, why });
+  }
+
+  /** Of the rows. */
+  get #treePages(): number {
+    const stats = this.#records.getStats() as { treeLeafPageCount: number; treeBranchPageCount: number };
+    return stats.treeLeafPageCount + stats.treeBranchPageCount;
   }
 
   #applyOnThread(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
@@ -424,6 +456,11 @@ export class Store {
   }
 }
 
+const freeBytesOf = (dir: string): number => {
+  const { bavail, bsize } = statfsSync(dir);
+  return bavail * bsize;
+};
+
 /** LMDB says only that a commit failed; the system's reason is in a promise, which may never be settled. */
 const reasonOf = async (cause: unknown): Promise<string> => {
   const { commitError, message } = cause as Error & { commitError?: Promise<never> };
@@ -434,6 +471,9 @@ const reasonOf = async (cause: unknown): Promise<string> => {
 /** The system's reasons not to let a store be opened that say nothing about what is in it. */
 const isRefusedBySystem = (why: string): boolean =>
   /permission denied|read-only|no space|not permitted|quota/i.test(why);
+
+/** Pages of a transaction that are not of the rows' tree: its path, meta, the list of free pages. */
+const PAGES_BESIDE = 32;
 
 /** Changes from which a transaction is worth a thread of its own; once there is one, it does them all. */
 const THREAD_CHANGES = 4096;
