@@ -44,7 +44,9 @@ export class StoreThread {
     if (answer.kind === 'applied' && answer.buffer.byteLength <= ROOM_BYTES_MAX) this.#room = answer.buffer;
   }
 
+  /** After what is under way. */
   async close(): Promise<void> {
+    await this.#asked?.promise.catch(() => undefined);
     await this.#ask({ kind: 'close' }, []).catch(() => undefined);
     await this.#worker.terminate();
   }

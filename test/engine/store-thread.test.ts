@@ -97,6 +97,19 @@ describe('a store that writes with a thread', () => {
     await thread.close();
   });
 
+  test('closing waits for the transaction that is under way', async () => {
+    const at = join(dir, 'closing');
+    const store = Store.open(at);
+    const changes = Array.from({ length: CHANGES }, (_, n) => ({ key: keyOf(n), value: storedOf(n) }));
+    const applied = store.apply(changes, metaAt(9));
+    await store.close();
+    await applied;
+    const again = Store.open(at, { readOnly: true });
+    assert.equal(again.meta()?.appliedLsn, 9);
+    assert.equal(recordsOf(again).size, CHANGES);
+    await again.close();
+  });
+
   test('a thread that nobody closed keeps no process alive', async () => {
     const url = (name: string): string =>
       JSON.stringify(new URL(`../../engine/${name}`, import.meta.url).href);
