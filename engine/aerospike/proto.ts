@@ -15,6 +15,9 @@ export const BODY_BYTES_MAX = 128 * 1024 * 1024;
 /** A body that comes in pieces is given this much at first, and twice as much whenever that is full: never on the word of a header alone. */
 const BODY_FIRST_BYTES = 64 * 1024;
 
+/** Smaller chunks are left to the garbage collector. */
+const LARGE_CHUNK_BYTES = 16 * 1024;
+
 export const writeProtoHeader = (out: Buffer, at: number, type: ProtoType, bodyBytes: number): void => {
   out[at] = PROTO_VERSION;
   out[at + 1] = type;
@@ -33,6 +36,7 @@ export const bodyBytesOf = (header: Buffer, at = 0): number =>
  */
 export class FrameReader {
   readonly #bodyBytesMax: number;
+  readonly #ownsChunks: boolean;
   readonly #chunks: Buffer[] = [];
   #chunk: Buffer = EMPTY;
   #at = 0;
@@ -48,8 +52,13 @@ export class FrameReader {
   /** The body is a buffer of its own. */
   #isOwnBody = false;
 
-  constructor({ bodyBytesMax = BODY_BYTES_MAX }: { bodyBytesMax?: number } = {}) {
+  /** `ownsChunks`: nobody else has the memory of what is pushed, and it is given back when it was read. */
+  constructor({
+    bodyBytesMax = BODY_BYTES_MAX,
+    ownsChunks = false,
+  }: { bodyBytesMax?: number; ownsChunks?: boolean } = {}) {
     this.#bodyBytesMax = bodyBytesMax;
+    this.#ownsChunks = ownsChunks;
   }
 
   get type(): ProtoType {
@@ -77,6 +86,19 @@ export class FrameReader {
     return this.buffered === 0 && this.#bodyBytes < 0;
   }
 
+  /** Gives back what it holds: nothing more is read. A {@link body} that it gave out is gone, too. */
+  release(): void {
+    if (this.#partial) giveBack([this.#partial]);
+    if (this.#isOwnBody) giveBack([this.#body]);
+    this.#partial = undefined;
+    this.#partialBytes = 0;
+    this.#isOwnBody = false;
+    this.#body = EMPTY;
+    this.#chunk = EMPTY;
+    this.#at = 0;
+    this.#chunks.length = 0;
+  }
+
   push(chunk: Buffer): void {
     if (this.#at === this.#chunk.length && this.#chunks.length === 0) {
       this.#chunk = chunk;
@@ -101,6 +123,7 @@ export class FrameReader {
   }
 
   #nextChunk(): boolean {
+    if (this.#ownsChunks && this.#chunk.length >= LARGE_CHUNK_BYTES) giveBack([this.#chunk]);
     const chunk = this.#chunks.shift();
     if (chunk === undefined) {
       // let go of: a view of it would keep all of it in memory

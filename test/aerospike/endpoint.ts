@@ -47,6 +47,11 @@ export class Endpoint {
     return Number(/^RssAnon:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
   }
 
+  /** It has ended by itself, which it must not. */
+  get hasEnded(): boolean {
+    return this.#child !== undefined && this.#child.exitCode !== null;
+  }
+
   /** Starts the server again, after {@link end} or for the first time. */
   async restart(): Promise<void> {
     const options = JSON.stringify({ dir: this.dir, ...this.#options });

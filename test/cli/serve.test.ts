@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { after, afterEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { loadOfficialClient } from '../aerospike/official-client.ts';
@@ -28,10 +28,12 @@ import { assertNarrow, errorOf, jsonOf, outcomeOf, runPitr, startPitr } from './
 const cwd = mkdtempSync(join(tmpdir(), 'pitr-serve-'));
 const { aerospike, skip } = await loadOfficialClient();
 const started = new Set<ChildProcess>();
-after(() => {
+// what a test that failed has left running
+afterEach(() => {
   for (const child of started) child.kill('SIGKILL');
-  rmSync(cwd, { recursive: true });
+  started.clear();
 });
+after(() => rmSync(cwd, { recursive: true, force: true, maxRetries: 5 }));
 
 interface Served {
   readonly child: ChildProcess;
@@ -165,6 +167,8 @@ describe('users', () => {
         log: { level: aerospike.log.OFF },
         clusterName: 'mine',
         connTimeoutMs: 10_000,
+        // a busy machine is no failure
+        policies: { read: { totalTimeout: 20_000 }, write: { totalTimeout: 20_000 } },
         user,
         password,
       });

@@ -14,10 +14,10 @@ import type { Login } from './login.ts';
 import { Namespace, type NamespaceSettings } from './namespace.ts';
 
 /** Bytes of requests that have arrived in part and of answers that are not read, over all connections: then the largest goes. */
-const HELD_BYTES_MAX = 64 * 1024 * 1024;
+const HELD_BYTES_MAX = 48 * 1024 * 1024;
 /** And when each has to do with less. */
-const PRESSED_BYTES = 24 * 1024 * 1024;
-const REQUEST_BYTES_MAX = 32 * 1024 * 1024;
+const PRESSED_BYTES = 16 * 1024 * 1024;
+const REQUEST_BYTES_MAX = 16 * 1024 * 1024;
 const CONNECTIONS_MAX = 15_000;
 /** How long a peer may leave a request half sent, or an answer unread. */
 const STALL_MS = 60_000;

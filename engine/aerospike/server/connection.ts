@@ -25,6 +25,9 @@ const WAITING_BYTES_MAX = 1024 * 1024;
 /** The same when all connections together hold much: see {@link Host.isPressed}. */
 const PRESSED_BYTES = 32 * 1024;
 
+/** Memory of sent answers that is given back at once: the garbage collector would be late. */
+const LARGE_BYTES = 64 * 1024;
+
 /** What connections have in common. */
 export interface Host {
   readonly database: Database;
@@ -69,7 +72,7 @@ export class Connection implements BatchHost, Sink {
     this.#socket = socket;
     this.#host = host;
     this.from = `${socket.remoteAddress ?? ''}:${socket.remotePort ?? 0}`;
-    this.#reader = new FrameReader({ bodyBytesMax: host.requestBytesMax });
+    this.#reader = new FrameReader({ bodyBytesMax: host.requestBytesMax, ownsChunks: true });
     this.#command = new RecordCommand(host.database);
     this.#isAuthenticated = host.login === undefined;
     this.#movedMs = performance.now();
@@ -77,7 +80,7 @@ export class Connection implements BatchHost, Sink {
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
     socket.on('end', () => this.#endAfterTurn());
     socket.on('error', () => socket.destroy());
-    socket.on('close', () => this.#hold(0));
+    socket.on('close', () => this.#letGo());
   }
 
   get isClosed(): boolean {
@@ -97,7 +100,13 @@ export class Connection implements BatchHost, Sink {
   destroy(): void {
     this.#socket.destroy();
     // its socket says that it is closed only later
+    this.#letGo();
+  }
+
+  /** What it holds counts no more, and is given back as soon as nobody works with it. */
+  #letGo(): void {
     this.#hold(0);
+    if (!this.#isBusy) this.#reader.release();
   }
 
   /** Ends when what has arrived is answered. */
@@ -112,6 +121,7 @@ export class Connection implements BatchHost, Sink {
   }
 
   #take(chunk: Buffer): void {
+    if (this.isClosed) return;
     this.#movedMs = performance.now();
     this.#reader.push(chunk);
     this.#hasMore = true;
@@ -137,6 +147,7 @@ export class Connection implements BatchHost, Sink {
       });
     }
     this.#isBusy = false;
+    if (this.isClosed) this.#letGo();
     if (this.#isEnding) this.#socket.destroySoon();
     else if (this.#socket.isPaused()) this.#socket.resume();
   }
@@ -310,14 +321,17 @@ export class Connection implements BatchHost, Sink {
     if (this.isClosed) return;
     const { faults } = this.#host.database;
     if (faults && (faults.trickleBytes > 0 || faults.dropAfterBytes > 0)) return this.#sendBadly(bytes);
-    if (this.#socket.write(bytes)) return;
-    await this.#drained();
+    // what was taken from the writer is all of its memory, and nobody else has it
+    const memory = bytes.buffer as ArrayBuffer;
+    const isLarge = memory.byteLength >= LARGE_BYTES;
+    if (this.#socket.write(bytes, isLarge ? () => void memory.transfer(0) : undefined)) return;
+    await this.#drained(memory.byteLength);
   }
 
-  async #drained(): Promise<void> {
+  async #drained(bytes: number): Promise<void> {
     const socket = this.#socket;
     if (!socket.writableNeedDrain || socket.destroyed) return;
-    this.#hold(this.#reader.held + socket.writableLength);
+    this.#hold(this.#reader.held + bytes);
     await new Promise<void>((resolve) => {
       const done = (): void => {
         socket.off('drain', done);
