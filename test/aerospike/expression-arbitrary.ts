@@ -8,7 +8,8 @@ type Type = (typeof Type)[keyof typeof Type];
 /** Bin names have no type byte. */
 export const raw = (text: string): Packable => {
   const bytes = Buffer.from(text);
-  return { raw: Buffer.concat([Buffer.of(0xa0 + bytes.length), bytes]) };
+  const header = bytes.length < 32 ? [0xa0 + bytes.length] : [0xd9, bytes.length];
+  return { raw: Buffer.concat([Buffer.from(header), bytes]) };
 };
 
 const op = (code: number, ...args: Packable[]): Packable => ({ list: [code, ...args] });
@@ -226,3 +227,73 @@ export const nonsense: fc.Arbitrary<Packable> = fc
     fc.array(fc.oneof(of(Type.int, 1), of(Type.bool, 1), strings), { maxLength: 4 }),
   )
   .map(([code, args]) => op(code, ...args));
+
+const token = fc.constantFrom(
+  ...[
+    'a',
+    'b',
+    'A',
+    '1',
+    ' ',
+    '_',
+    '.',
+    '*',
+    '+',
+    '?',
+    '|',
+    '(',
+    ')',
+    '^',
+    '$',
+    '[ab]',
+    '[^a]',
+    '[a-c]',
+    '[]a]',
+    '[^]b]',
+    '[a-]',
+  ],
+  ...[
+    '[[:alpha:]]',
+    '[[:digit:]_]',
+    '[^[:space:]]',
+    '{2}',
+    '{1,}',
+    '{,2}',
+    '{1,2}',
+    '{',
+    '}',
+    '\\(',
+    '\\)',
+    '\\|',
+    '\\+',
+  ],
+  ...[
+    '\\?',
+    '\\{2\\}',
+    '\\.',
+    '\\*',
+    '\\w',
+    '\\W',
+    '\\s',
+    '\\b',
+    '\\B',
+    '\\<',
+    '\\>',
+    '\\n',
+    '\n',
+    'ab',
+    '(a|b)*',
+    '(ab)+',
+  ],
+);
+
+/** Patterns from pieces, good and bad, on short texts. */
+export const regularExpression: fc.Arbitrary<Packable> = fc
+  .tuple(
+    fc.constantFrom(1, 1, 0, 3, 2, 5, 4),
+    fc.array(token, { maxLength: 6 }).map((tokens) => tokens.join('')),
+    fc.array(fc.constantFrom('a', 'b', 'A', 'c', '1', ' ', '_', '.', '\n', ']', '*', '{', '('), {
+      maxLength: 7,
+    }),
+  )
+  .map(([options, pattern, text]) => op(7, options, raw(pattern), text.join('')));

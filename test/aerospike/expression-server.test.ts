@@ -10,7 +10,7 @@ import {
 } from '../../engine/aerospike/expression/expression.ts';
 import { Refusal } from '../../engine/aerospike/refusal.ts';
 import type { Particle } from '../../engine/particle.ts';
-import { BINS, expression, nonsense } from './expression-arbitrary.ts';
+import { BINS, expression, nonsense, regularExpression } from './expression-arbitrary.ts';
 import { type Packable, pack } from './packed.ts';
 import { ADDRESS, digestOf, type Op, RawServer, SKIP } from './raw-server.ts';
 
@@ -84,6 +84,7 @@ describe('expressions against a real server', { skip: SKIP }, () => {
   for (const [name, arbitrary] of [
     ['well-typed expressions', expression],
     ['anything', nonsense],
+    ['regular expressions', regularExpression],
   ] as const)
     test(name, async () => {
       console.log(`seed ${seed} (PITR_TEST_SEED), ${numRuns} runs (PITR_TEST_RUNS)`);

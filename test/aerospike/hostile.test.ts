@@ -183,6 +183,22 @@ describe('readers that stop', () => {
     other.close();
   });
 
+  test('of pipelined reads, 120 of them: those who hold most are left, others are served', async () => {
+    const sockets = await Promise.all(Array.from({ length: 120 }, () => raw()));
+    for (const socket of sockets) {
+      socket.pause();
+      socket.write(Buffer.concat(Array.from({ length: 40 }, (_, i) => get(100 + i))));
+    }
+    await othersAreServed();
+    // whose socket is paused does not hear that it was closed: but the server tells
+    const connections = async (): Promise<number> =>
+      Number(/client_connections=(\d+)/.exec((await wire.info('statistics'))[0])?.[1]);
+    while ((await connections()) === 121) await sleep(20);
+    isWithinMemory();
+    await othersAreServed();
+    for (const socket of sockets) socket.destroy();
+  });
+
   test('for good: the server leaves them', async () => {
     const socket = await raw();
     socket.pause();

@@ -120,7 +120,9 @@ class Parser {
     let part = atom;
     // Nothing repeats an anchor: what looks so is a literal in a basic expression, an error in an extended one.
     if (atom.kind === 'assert') return part;
-    for (;;) {
+    for (let count = 0; ; count++) {
+      if (count > 0 && !this.#extended && (this.#peek('*') || this.#peek('\\{')))
+        bad('a repetition of a repetition');
       if (this.#take('*')) part = { kind: 'repeat', part, min: 0, max: Number.POSITIVE_INFINITY };
       else if (this.#take(this.#extended ? '+' : '\\+'))
         part = { kind: 'repeat', part, min: 1, max: Number.POSITIVE_INFINITY };
@@ -197,6 +199,9 @@ class Parser {
         break;
       case ')':
         if (!this.#extended) return bad('an unmatched )');
+        break;
+      case '{':
+        if (!this.#extended) return bad('a repetition of nothing');
         break;
       case 'w':
         return this.#set(setOf(isWord));

@@ -78,10 +78,19 @@ type Side = (typeof Side)[keyof typeof Side];
 
 const sideOf = (byte: number): Side => (byte === 0x0a ? Side.newline : isWord(byte) ? Side.word : Side.other);
 
-/** A set of states before a byte, and what was before it. */
+/** The states that matches which have begun are in, before a byte, and what was before it. A match may begin everywhere besides. */
 interface Position {
   readonly states: readonly number[];
   readonly before: Side;
+}
+
+/**
+ * What anchors hold at besides the edges of the text. Without option 4 newlines are nothing to a match that begins or ends at one, but
+ * inside a match the C library lets `^` hold after a newline and `$` before one all the same.
+ */
+interface Anchors {
+  readonly afterNewline: boolean;
+  readonly beforeNewline: boolean;
 }
 
 /** Symbols: the bytes, and the end of the text. */
@@ -139,7 +148,7 @@ export class Regex {
     this.#positions = [];
     this.#numbers = new Map();
     this.#next.fill(NOT_YET);
-    this.#number({ states: [this.#start], before: Side.edge });
+    this.#number({ states: [], before: Side.edge });
   }
 
   #number(position: Position): number {
@@ -160,63 +169,75 @@ export class Regex {
   }
 
   #advance(from: number, symbol: number): number {
-    const { states, before } = this.#positions[from]!;
+    const position = this.#positions[from]!;
     const after = symbol === END ? Side.edge : sideOf(symbol);
-    const reached = this.#reach(states, before, after);
-    let result: number;
-    if (reached === undefined) result = MATCH;
-    else if (symbol === END) result = NO_MATCH;
-    else {
-      const following = new Set<number>([this.#start]);
-      for (const i of reached) if (this.#states[i]!.set![symbol] !== 0) following.add(this.#states[i]!.next);
-      const position: Position = { states: [...following].sort((a, b) => a - b), before: after };
-      if (this.#positions.length >= POSITIONS_MAX) {
-        this.#forget();
-        return this.#number(position);
-      }
-      result = this.#number(position);
-    }
+    if (this.#accepts(position, after)) return this.#remember(from, symbol, MATCH);
+    if (symbol === END) return this.#remember(from, symbol, NO_MATCH);
+    const following = new Set<number>();
+    for (const i of this.#consuming(position, after))
+      if (this.#states[i]!.set![symbol] !== 0) following.add(this.#states[i]!.next);
+    const next: Position = { states: [...following].sort((a, b) => a - b), before: after };
+    if (this.#positions.length < POSITIONS_MAX) return this.#remember(from, symbol, this.#number(next));
+    this.#forget();
+    return this.#number(next);
+  }
+
+  #remember(from: number, symbol: number, result: number): number {
     this.#next[from * SYMBOLS + symbol] = result;
     return result;
   }
 
-  /** Every byte-consuming state that can be reached without a byte; `undefined` when the accepting one is among them. */
-  #reach(from: readonly number[], before: Side, after: Side): number[] | undefined {
+  #accepts({ states, before }: Position, after: Side): boolean {
+    const newline = this.#newline;
+    const inside = { afterNewline: true, beforeNewline: newline };
+    const fresh = { afterNewline: newline, beforeNewline: newline };
+    return (
+      this.#reach(states, before, after, inside).has(this.#accept) ||
+      this.#reach([this.#start], before, after, fresh).has(this.#accept)
+    );
+  }
+
+  #consuming({ states, before }: Position, after: Side): number[] {
+    const inside = { afterNewline: true, beforeNewline: true };
+    const fresh = { afterNewline: this.#newline, beforeNewline: true };
+    const reached = this.#reach(states, before, after, inside);
+    for (const i of this.#reach([this.#start], before, after, fresh)) reached.add(i);
+    return [...reached].filter((i) => this.#states[i]!.set !== undefined);
+  }
+
+  /** Every state that can be reached without a byte. */
+  #reach(from: readonly number[], before: Side, after: Side, anchors: Anchors): Set<number> {
     const reached = new Set<number>();
-    const consuming: number[] = [];
     const stack = [...from];
     while (stack.length > 0) {
       const i = stack.pop()!;
       if (i === NONE || reached.has(i)) continue;
-      if (i === this.#accept) return undefined;
       reached.add(i);
-      const state = this.#states[i]!;
-      if (state.set !== undefined) consuming.push(i);
-      else if (state.assertion === undefined || this.#holds(state.assertion, before, after)) {
-        stack.push(state.other, state.next);
-      }
+      const { set, assertion, next, other } = this.#states[i]!;
+      if (set !== undefined) continue;
+      if (assertion === undefined || holds(assertion, before, after, anchors)) stack.push(other, next);
     }
-    return consuming;
-  }
-
-  #holds(what: Assertion, before: Side, after: Side): boolean {
-    switch (what) {
-      case 'lineStart':
-        return before === Side.edge || (this.#newline && before === Side.newline);
-      case 'lineEnd':
-        return after === Side.edge || (this.#newline && after === Side.newline);
-      case 'textStart':
-        return before === Side.edge;
-      case 'textEnd':
-        return after === Side.edge;
-      case 'word':
-        return (before === Side.word) !== (after === Side.word);
-      case 'notWord':
-        return (before === Side.word) === (after === Side.word);
-      case 'wordStart':
-        return before !== Side.word && after === Side.word;
-      case 'wordEnd':
-        return before === Side.word && after !== Side.word;
-    }
+    return reached;
   }
 }
+
+const holds = (what: Assertion, before: Side, after: Side, anchors: Anchors): boolean => {
+  switch (what) {
+    case 'lineStart':
+      return before === Side.edge || (anchors.afterNewline && before === Side.newline);
+    case 'lineEnd':
+      return after === Side.edge || (anchors.beforeNewline && after === Side.newline);
+    case 'textStart':
+      return before === Side.edge;
+    case 'textEnd':
+      return after === Side.edge;
+    case 'word':
+      return (before === Side.word) !== (after === Side.word);
+    case 'notWord':
+      return (before === Side.word) === (after === Side.word);
+    case 'wordStart':
+      return before !== Side.word && after === Side.word;
+    case 'wordEnd':
+      return before === Side.word && after !== Side.word;
+  }
+};

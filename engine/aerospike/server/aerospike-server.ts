@@ -13,8 +13,10 @@ import type { Faults } from './faults.ts';
 import type { Login } from './login.ts';
 import { Namespace, type NamespaceSettings } from './namespace.ts';
 
-/** Bytes of requests that have arrived in part, over all connections. */
+/** Bytes of requests that have arrived in part and of answers that are not read, over all connections: then the largest goes. */
 const HELD_BYTES_MAX = 64 * 1024 * 1024;
+/** And when each has to do with less. */
+const PRESSED_BYTES = 24 * 1024 * 1024;
 const REQUEST_BYTES_MAX = 32 * 1024 * 1024;
 const CONNECTIONS_MAX = 15_000;
 /** How long a peer may leave a request half sent, or an answer unread. */
@@ -146,6 +148,7 @@ export class AerospikeServer {
         this.#heldBytes += bytes;
         if (bytes > 0 && this.#heldBytes > HELD_BYTES_MAX) this.#dropLargest();
       },
+      isPressed: () => this.#heldBytes > PRESSED_BYTES,
       onError: onError ?? (() => undefined),
     };
     const connection = new Connection(socket, host);
@@ -153,7 +156,7 @@ export class AerospikeServer {
     socket.on('close', () => this.#connections.delete(connection));
   }
 
-  /** Of requests that are in memory in part, too much for all of them: the largest goes. */
+  /** Too much is in memory for others who do not go on: who holds most goes. */
   #dropLargest(): void {
     let largest: Connection | undefined;
     for (const connection of this.#connections)

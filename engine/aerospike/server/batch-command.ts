@@ -11,11 +11,13 @@ import type { RecordCommand } from './record-command.ts';
 const FRAME_BYTES = 128 * 1024;
 /** Bytes of an answer after which it is sent as far as it is. */
 const SEND_BYTES = 1024 * 1024;
+/** Rows after which others have their turn. */
+const ROWS_AT_ONCE = 2048;
 
 /** What a batch needs of the connection that it came by. */
 export interface BatchHost {
-  /** Resolves when a write may be decided; undefined: now. */
-  writable(): Promise<void> | undefined;
+  /** Undefined: a write may be decided now. Else resolves when it may, or with the code that it is refused with. */
+  writable(): Promise<number> | undefined;
   /** Makes what was decided durable and sends what was answered. */
   flush(): Promise<void>;
   readonly isClosed: boolean;
@@ -57,26 +59,33 @@ const runRows = async (
   const answersAll = (batch.flags & (BatchFlag.respondAll | BatchFlag.reportErrors)) !== 0;
   let begun = out.length;
   let isOpen = false;
+  let rows = 0;
   let result: number = ResultCode.ok;
   const flush = async (): Promise<void> => {
     if (isOpen) out.endFrame();
     isOpen = false;
     await host.flush();
     begun = out.length;
+    // others have their turn, also when nothing had to be waited for
+    await new Promise(setImmediate);
   };
   try {
     while (batch.next()) {
       const { row } = batch;
       // nobody may carry it out in part
       if (!command.knowsNamespace(row)) return ResultCode.parameter;
+      let refusal = 0;
       if (row.info2 & Info2.write)
-        for (let wait = host.writable(); wait; wait = host.writable()) {
+        for (let wait = host.writable(); wait && refusal === 0; wait = host.writable()) {
           await flush();
-          await wait;
+          refusal = await wait;
         }
       if (!isOpen) out.beginFrame();
       isOpen = true;
-      const code = command.run(row, out, batch.bytes, batch.digestStart, filter, batch.index);
+      const code =
+        refusal !== 0
+          ? command.refuse(row, out, refusal, batch.index)
+          : command.run(row, out, batch.bytes, batch.digestStart, filter, batch.index);
       if (!isOrdinary(code)) {
         if (result === ResultCode.ok) result = code;
         if (!answersAll) {
@@ -89,7 +98,7 @@ const runRows = async (
         out.endFrame();
         isOpen = false;
       }
-      if (out.length >= SEND_BYTES) await flush();
+      if (out.length >= SEND_BYTES || ++rows % ROWS_AT_ONCE === 0) await flush();
       if (host.isClosed) break;
     }
   } finally {

@@ -11,6 +11,7 @@ import { FrameReader, ProtoType } from '../proto.ts';
 import { ResultCode } from '../result-code.ts';
 import { type BatchHost, runBatch } from './batch-command.ts';
 import type { Database } from './database.ts';
+import { engineRefusal } from './engine-refusal.ts';
 import { answerInfo, type InfoContext, SUMMARY } from './info-commands.ts';
 import type { Login } from './login.ts';
 import { RecordCommand } from './record-command.ts';
@@ -18,10 +19,11 @@ import { Scan, type Sink } from './scan.ts';
 
 /** Frames of one turn: then what was decided is made durable and answered, and others have their turn. */
 const TURN_FRAMES = 4096;
-/** Bytes of answers of one turn. */
+/** Bytes of answers of one turn, and of requests that wait for theirs, beyond which the socket is not read. */
 const TURN_BYTES = 1024 * 1024;
-/** Bytes that have come and wait for their turn beyond which the socket is not read. */
 const WAITING_BYTES_MAX = 1024 * 1024;
+/** The same when all connections together hold much: see {@link Host.isPressed}. */
+const PRESSED_BYTES = 32 * 1024;
 
 /** What connections have in common. */
 export interface Host {
@@ -34,6 +36,8 @@ export interface Host {
   readonly masters: (partition: number) => boolean;
   /** Says that a connection holds so many bytes more (or less) of requests. */
   readonly holds: (bytes: number) => void;
+  /** Connections hold so much that each of them has to do with less. */
+  readonly isPressed: () => boolean;
   readonly onError: (error: unknown) => void;
 }
 
@@ -104,7 +108,7 @@ export class Connection implements BatchHost, Sink {
 
   #endAfterTurn(): void {
     this.#isEnding = true;
-    if (!this.#isBusy) this.#socket.end();
+    if (!this.#isBusy) this.#socket.destroySoon();
   }
 
   #take(chunk: Buffer): void {
@@ -116,7 +120,7 @@ export class Connection implements BatchHost, Sink {
       void this.#run();
       return;
     }
-    if (this.#reader.buffered > WAITING_BYTES_MAX) this.#socket.pause();
+    if (this.#reader.buffered > this.#bound(WAITING_BYTES_MAX)) this.#socket.pause();
   }
 
   /** Turn after turn until nothing whole is left. */
@@ -133,11 +137,15 @@ export class Connection implements BatchHost, Sink {
       });
     }
     this.#isBusy = false;
-    if (this.#isEnding) this.#socket.end();
+    if (this.#isEnding) this.#socket.destroySoon();
     else if (this.#socket.isPaused()) this.#socket.resume();
   }
 
-  /** Bytes of requests that it holds between two turns. */
+  #bound(bytes: number): number {
+    return this.#host.isPressed() ? PRESSED_BYTES : bytes;
+  }
+
+  /** Bytes of requests that it holds between two turns, and of answers that are not read. */
   get held(): number {
     return this.#held;
   }
@@ -164,7 +172,7 @@ export class Connection implements BatchHost, Sink {
   async #turn(): Promise<boolean> {
     let frames = 0;
     this.#hasMore = false;
-    while (frames < TURN_FRAMES && this.#out.length < TURN_BYTES) {
+    while (frames < TURN_FRAMES && this.#out.length < this.#bound(TURN_BYTES)) {
       if (this.isClosed) return false;
       if (!this.#reader.next()) {
         await this.flush();
@@ -212,17 +220,20 @@ export class Connection implements BatchHost, Sink {
     if (!m.has(FieldId.digest)) return this.#scan(m);
     const wait = m.info2 & Info2.write ? this.writable() : undefined;
     if (wait) return this.#whenWritable(wait);
-    this.#single();
+    this.#single(0);
     return undefined;
   }
 
-  async #whenWritable(wait: Promise<void>): Promise<void> {
+  async #whenWritable(first: Promise<number>): Promise<void> {
     await this.flush();
-    for (let again: Promise<void> | undefined = wait; again; again = this.writable()) await again;
-    this.#single();
+    let refusal = 0;
+    for (let wait: Promise<number> | undefined = first; wait && refusal === 0; wait = this.writable())
+      refusal = await wait;
+    this.#single(refusal);
   }
 
-  #single(): void {
+  /** One command on one record; `refusal`: it is not carried out, and this is why. */
+  #single(refusal: number): void {
     const m = this.#message;
     const digestStart = m.fieldStart(FieldId.digest);
     if (m.fieldEnd(FieldId.digest) - digestStart !== 20) {
@@ -230,7 +241,8 @@ export class Connection implements BatchHost, Sink {
       return;
     }
     this.#out.beginFrame();
-    this.#command.run(m, this.#out, m.bytes, digestStart, undefined, -1);
+    if (refusal !== 0) this.#command.refuse(m, this.#out, refusal, -1);
+    else this.#command.run(m, this.#out, m.bytes, digestStart, undefined, -1);
     this.#out.endFrame();
   }
 
@@ -267,15 +279,27 @@ export class Connection implements BatchHost, Sink {
       this.#out.bytes(NO_SECURITY);
       return;
     }
+    await this.flush();
     const { reply, isAuthenticated } = await login.answer(body);
     if (isAuthenticated !== undefined) this.#isAuthenticated = isAuthenticated;
     this.#out.bytes(reply);
   }
 
-  writable(): Promise<void> | undefined {
-    return this.#host.database.engine.writable();
+  writable(): Promise<number> | undefined {
+    return this.#host.database.engine.writable()?.then(
+      () => ResultCode.ok,
+      (error) => {
+        const code = error instanceof PitrError ? engineRefusal(error) : undefined;
+        if (code === undefined) throw error;
+        return code;
+      },
+    );
   }
 
+  /**
+   * Makes what was decided durable and sends what was answered. Nothing may be awaited between a decision and this: a failure of
+   * the log in between would go unheard.
+   */
   async flush(): Promise<void> {
     const durable = this.#host.database.engine.committed();
     if (durable) await durable;
@@ -293,6 +317,7 @@ export class Connection implements BatchHost, Sink {
   async #drained(): Promise<void> {
     const socket = this.#socket;
     if (!socket.writableNeedDrain || socket.destroyed) return;
+    this.#hold(this.#reader.held + socket.writableLength);
     await new Promise<void>((resolve) => {
       const done = (): void => {
         socket.off('drain', done);
@@ -302,6 +327,7 @@ export class Connection implements BatchHost, Sink {
       socket.on('drain', done);
       socket.on('close', done);
     });
+    this.#hold(this.isClosed ? 0 : this.#reader.held);
     this.#movedMs = performance.now();
   }
 

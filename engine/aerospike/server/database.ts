@@ -2,6 +2,7 @@ import type { EngineCore } from '../../engine-core.ts';
 import { FieldId } from '../field.ts';
 import type { MessageView } from '../message.ts';
 import { MessageWriter } from '../message-writer.ts';
+import { ResultCode } from '../result-code.ts';
 import type { Definitions } from './definitions.ts';
 import type { Faults } from './faults.ts';
 import { isSame } from './image-cursor.ts';
@@ -83,11 +84,12 @@ export class Database {
 
   /** Why a record of this partition is not to be had; 0: it is. */
   partitionRefusal(partition: number): number {
+    if (!this.engine.owns(partition)) return ResultCode.partitionUnavailable;
     return this.faults?.refusal(partition) ?? 0;
   }
 
   /** Whether a scan can read this partition. */
   hasPartition(partition: number): boolean {
-    return !this.faults?.unavailable.has(partition) && this.engine.partitions.has(partition);
+    return this.engine.owns(partition) && !this.faults?.unavailable.has(partition);
   }
 }

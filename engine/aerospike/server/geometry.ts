@@ -8,10 +8,10 @@ export const isGeometry = (bytes: Uint8Array): boolean => {
   } catch {
     return false;
   }
-  return isShape(value);
+  return isShape(value, true);
 };
 
-const isShape = (value: Json | undefined): boolean => {
+const isShape = (value: Json | undefined, mayBeFeature: boolean): boolean => {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
   const { type, coordinates, geometry } = value as { readonly [key: string]: Json };
   switch (type) {
@@ -29,7 +29,7 @@ const isShape = (value: Json | undefined): boolean => {
         Number(coordinates[1]) >= 0
       );
     case 'Feature':
-      return isShape(geometry);
+      return mayBeFeature && isShape(geometry, false);
     default:
       return false;
   }

@@ -44,7 +44,7 @@ const service = ({ cluster, node, tlsName }: InfoContext, isTls: boolean): strin
   isTls === (tlsName !== '') ? formatAddresses([cluster.nodes[node].address]) : '';
 
 const replicas = ({ database, cluster, node }: InfoContext): string => {
-  const mask = cluster.maskOf(node);
+  const mask = cluster.maskOf(node).map((is, partition) => (database.engine.owns(partition) ? is : 0));
   return formatReplicas(
     [...database.namespaces.keys()].map((namespace) => ({
       namespace,

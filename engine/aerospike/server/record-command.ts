@@ -15,6 +15,7 @@ import { BinTable } from './bin-table.ts';
 import { counterOf } from './command-counters.ts';
 import { hasTouch, isReplacement, writeShapeRefusal } from './command-shape.ts';
 import type { Database } from './database.ts';
+import { engineRefusal } from './engine-refusal.ts';
 import { FilterCache } from './filter-cache.ts';
 import { isSame } from './image-cursor.ts';
 import type { Namespace } from './namespace.ts';
@@ -53,6 +54,18 @@ export class RecordCommand implements Decider {
   /** Whether a message names a namespace that is served. */
   knowsNamespace(m: MessageView): boolean {
     return this.#database.namespaceIn(m) !== undefined;
+  }
+
+  /** The answer to a command that is not carried out. */
+  refuse(m: MessageView, out: MessageWriter, code: number, row: number): number {
+    this.#m = m;
+    this.#out = out;
+    this.#isBatch = row >= 0;
+    this.#row = Math.max(0, row);
+    const namespace = this.#database.namespaceIn(m);
+    if (!namespace) return this.#answer(ResultCode.badNamespace, 0, 0);
+    this.#namespace = namespace;
+    return this.#answer(code, 0, 0);
   }
 
   /**
@@ -145,7 +158,7 @@ export class RecordCommand implements Decider {
       this.#database.engine.decide(this.#id, this);
       return this.#result;
     } catch (error) {
-      const code = error instanceof PitrError ? codeOf(error) : undefined;
+      const code = error instanceof PitrError ? engineRefusal(error) : undefined;
       if (code === undefined) throw error;
       return this.#answer(code, 0, 0);
     }
@@ -340,19 +353,3 @@ export class RecordCommand implements Decider {
 }
 
 const isKeyType = (type: number): boolean => (type >= 1 && type <= 4) || (type >= 7 && type <= 12);
-
-/** What the engine refuses, in the protocol's codes. */
-const codeOf = (error: PitrError): number | undefined => {
-  switch (error.id) {
-    case 'partition-not-owned':
-      return ResultCode.partitionUnavailable;
-    case 'log-full':
-    case 'store-full':
-    case 'log-quota':
-      return ResultCode.outOfSpace;
-    case 'engine-closed':
-      return ResultCode.timeout;
-    default:
-      return undefined;
-  }
-};

@@ -350,7 +350,8 @@ const stretchesOf = (partitions: readonly QueryPartition[]): Stretch[] => {
   const stretches: Stretch[] = [];
   for (const { partition, after } of sorted) {
     const from = partition * WORDS_PER_PARTITION;
-    const to = from + WORDS_PER_PARTITION;
+    // from a digest: no slice above it is looked at
+    const to = after ? sortKeyOf(after).readUInt32BE(0) + 1 : from + WORDS_PER_PARTITION;
     const last = stretches.at(-1);
     if (last && !last.after && !after && last.to === from)
       stretches[stretches.length - 1] = { ...last, to, partitions: last.partitions + 1 };
