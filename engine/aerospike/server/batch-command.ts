@@ -88,13 +88,13 @@ const runRows = async (
           : command.run(row, out, batch.bytes, batch.digestStart, filter, batch.index);
       if (!isOrdinary(code)) {
         if (result === ResultCode.ok) result = code;
-        if (!answersAll) {
-          out.truncate(begun);
-          isOpen = false;
-          break;
-        }
       }
-      if (out.frameBytes >= FRAME_BYTES) {
+      if (result !== ResultCode.ok && !answersAll) {
+        // the rest is done, and not told
+        out.truncate(begun);
+        isOpen = false;
+      }
+      if (isOpen && out.frameBytes >= FRAME_BYTES) {
         out.endFrame();
         isOpen = false;
       }

@@ -7,6 +7,7 @@ import { OpId } from '../operation.ts';
 import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import type { BinTable } from './bin-table.ts';
+import { isBinName } from './command-shape.ts';
 import { ExpFlag, expressionOp, parsedExpression } from './filter-cache.ts';
 import type { RecordView } from './record-view.ts';
 import { added, isJoinable, isStoredAsIs, storedValue, valueRefusal } from './wire-value.ts';
@@ -46,6 +47,7 @@ export class BinOps {
     this.#writes = false;
     m.rewindOps();
     while (m.nextOp()) {
+      if (!isBinName(m)) return ResultCode.badBinName;
       const found = m.opNameEnd > m.opNameStart && cursor.find(m.bytes, m.opNameStart, m.opNameEnd);
       if (m.op === OpId.read) {
         if (found) answerBin(out, cursor);
@@ -152,6 +154,7 @@ export class BinOps {
 
   #increment(m: MessageView): number {
     const { opType } = m;
+    if (opType === ParticleType.null) return ResultCode.parameter;
     if (opType !== ParticleType.integer && opType !== ParticleType.float) return ResultCode.incompatibleType;
     const old = this.#current(m);
     if (!old) return this.#store(m, opType, m.bytes, m.opValueStart, m.opValueEnd);
@@ -165,10 +168,10 @@ export class BinOps {
   }
 
   #join(m: MessageView): number {
-    if (!isJoinable(m.opType)) return ResultCode.incompatibleType;
+    if (m.opType === ParticleType.null) return ResultCode.parameter;
     const old = this.#current(m);
     if (!old) return this.#store(m, m.opType, m.bytes, m.opValueStart, m.opValueEnd);
-    if (old.type !== m.opType) return ResultCode.incompatibleType;
+    if (old.type !== m.opType || !isJoinable(m.opType)) return ResultCode.incompatibleType;
     const joined = Buffer.concat(m.op === OpId.append ? [old.bytes, m.opValue] : [m.opValue, old.bytes]);
     this.#table.set(m.bytes, m.opNameStart, m.opNameEnd, m.opType, joined, 0, joined.length);
     return 0;
@@ -222,7 +225,7 @@ export class BinOps {
   /** Value of an expression op; undefined: it has none and says that this is no failure; or a result code. */
   #evaluate(m: MessageView): Particle | undefined | number {
     const op = expressionOp(m.opValue);
-    if (!op) return ResultCode.parameter;
+    if (!op || (m.op === OpId.expRead && (op.flags & ~ExpFlag.evalNoFail) !== 0)) return ResultCode.parameter;
     const expression = parsedExpression(op.expression);
     if (expression instanceof Refusal) return expression.code;
     const value = expression.value(this.#view);

@@ -28,9 +28,16 @@ export const writeShapeRefusal = (m: MessageView): number => {
   return readsAll && reads !== 1 ? ResultCode.parameter : 0;
 };
 
+/** Whether the current op's name may be a bin's. */
+export const isBinName = (m: MessageView): boolean => {
+  if (m.opNameEnd - m.opNameStart > MAX_BIN_NAME_BYTES) return false;
+  for (let i = m.opNameStart; i < m.opNameEnd; i++) if (m.bytes[i] === 0) return false;
+  return true;
+};
+
 const opRefusal = (m: MessageView): number => {
-  if (m.opNameEnd - m.opNameStart > MAX_BIN_NAME_BYTES) return ResultCode.badBinName;
-  for (let i = m.opNameStart; i < m.opNameEnd; i++) if (m.bytes[i] === 0) return ResultCode.badBinName;
+  // the name of a touch is nobody's
+  if (m.op !== OpId.touch && !isBinName(m)) return ResultCode.badBinName;
   if (!isReplacement(m)) return 0;
   // a replacement writes bins, computes them, and reads them
   const fits = m.op === OpId.write ? m.opType !== 0 : m.op === OpId.expModify || isReadOp(m.op);

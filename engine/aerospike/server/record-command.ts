@@ -1,4 +1,5 @@
 import { PitrError } from '../../errors.ts';
+import { ParticleType } from '../../particle.ts';
 import { DIGEST_BYTES } from '../../partition.ts';
 import { RecordId } from '../../record-key.ts';
 import { state, stateHeaderBytes } from '../../state-record.ts';
@@ -108,16 +109,14 @@ export class RecordCommand implements Decider {
     const set = setBytes > 0 ? this.#database.setName(m.bytes, setStart, setStart + setBytes) : '';
     const id = new RecordId({ namespace: this.#namespace.name, digest }, set, digest, undefined);
     this.#id = id;
-    if (
-      m.has(FieldId.key) &&
-      (m.fieldEnd(FieldId.key) === m.fieldStart(FieldId.key) ||
-        !isKeyType(m.bytes[m.fieldStart(FieldId.key)]))
-    )
-      return ResultCode.parameter;
     return this.#database.partitionRefusal(id.partition);
   }
 
   #read(): number {
+    const { info3 } = this.#m;
+    // linearized: of strong consistency
+    if (info3 & Info3.scReadType && (info3 & Info3.scReadRelax) === 0)
+      return this.#answer(ResultCode.enterpriseOnly, 0, 0);
     const { engine } = this.#database;
     const value = engine.newest(this.#id);
     if (!value) return this.#answer(ResultCode.notFound, 0, 0);
@@ -210,7 +209,8 @@ export class RecordCommand implements Decider {
       if (isDelete || info3 & (Info3.updateOnly | Info3.replaceOnly) || hasTouch(m))
         return ResultCode.notFound;
       // nobody asks a filter about what is not there
-      return this.#hasOtherGeneration(0) ? ResultCode.generation : this.#ttlRefusal();
+      if (this.#hasOtherGeneration(0)) return ResultCode.generation;
+      return this.#badKey() || this.#ttlRefusal();
     }
     if (isDelete) {
       if (this.#namesSet && this.#hasOtherSet(current)) return ResultCode.parameter;
@@ -220,7 +220,7 @@ export class RecordCommand implements Decider {
     if (info2 & Info2.createOnly) return ResultCode.exists;
     if (this.#hasOtherGeneration(generation)) return ResultCode.generation;
     if (this.#hasOtherSet(current)) return ResultCode.parameter;
-    return this.#filterRefusal() || this.#keyRefusal() || this.#ttlRefusal();
+    return this.#filterRefusal() || this.#keyRefusal() || this.#badKey() || this.#ttlRefusal();
   }
 
   /** Of two conditions on the generation that of being equal counts. */
@@ -228,6 +228,14 @@ export class RecordCommand implements Decider {
     const { info2, generation: expected } = this.#m;
     if (info2 & Info2.generation) return expected !== generation;
     return (info2 & Info2.generationGreater) !== 0 && expected <= generation;
+  }
+
+  /** Code of a key that cannot be stored. */
+  #badKey(): number {
+    const m = this.#m;
+    const start = m.fieldStart(FieldId.key);
+    if (start === 0) return 0;
+    return isKey(m.bytes[start], m.fieldEnd(FieldId.key) - start) ? 0 : ResultCode.unsupportedFeature;
   }
 
   #ttlRefusal(): number {
@@ -352,4 +360,12 @@ export class RecordCommand implements Decider {
   }
 }
 
-const isKeyType = (type: number): boolean => (type >= 1 && type <= 4) || (type >= 7 && type <= 12);
+/** `size` counts the type's byte; numbers have 8 more. */
+const isKey = (type: number, size: number): boolean => {
+  if (size < 1) return false;
+  if (type === ParticleType.integer || type === ParticleType.float) return size === 9;
+  return (
+    (type >= ParticleType.string && type <= ParticleType.blob) ||
+    (type >= ParticleType.java && type <= ParticleType.erlang)
+  );
+};

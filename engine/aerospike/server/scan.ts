@@ -13,6 +13,7 @@ import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import { BinOps } from './bin-ops.ts';
 import { BinTable } from './bin-table.ts';
+import { isBinName } from './command-shape.ts';
 import type { Database } from './database.ts';
 import { FilterCache } from './filter-cache.ts';
 import { isSame } from './image-cursor.ts';
@@ -20,6 +21,7 @@ import type { Namespace } from './namespace.ts';
 import type { QueryJob } from './query-jobs.ts';
 import { isGone, RecordView } from './record-view.ts';
 
+const SET_BYTES_MAX = 63;
 /** Scans at once. */
 const SCANS_MAX = 64;
 /** Encoded bytes after which a slice of the store is too long, and read again in halves. */
@@ -66,7 +68,10 @@ export class Scan {
   #filter: Expression | undefined;
   #left = Number.POSITIVE_INFINITY;
   #width = FIRST_WIDTH;
-  /** Where messages of the slice begin in the scratch, and which records count. */
+  /**
+   * Where messages of the slice begin in the scratch: one entry for each record that counts, of no bytes for one of which nothing
+   * was found, and -1 - begin for one that failed.
+   */
   readonly #starts: number[] = [];
   #startedMs = 0;
 
@@ -127,7 +132,8 @@ export class Scan {
     if (m.has(FieldId.transactionId)) return ResultCode.enterpriseOnly;
     const partitions = queryPartitions(m);
     m.rewindOps();
-    while (m.nextOp()) if (!isReadOp(m.op)) return ResultCode.parameter;
+    while (m.nextOp()) if (!isReadOp(m.op) || !isBinName(m)) return ResultCode.parameter;
+    if (m.fieldEnd(FieldId.set) - m.fieldStart(FieldId.set) > SET_BYTES_MAX) return ResultCode.parameter;
     const filter = m.field(FieldId.filter);
     if (filter) {
       const parsed = new FilterCache().of(filter);
@@ -248,19 +254,18 @@ export class Scan {
   }
 
   #encodeRecord(key: Buffer, keyAt: number, bytes: Buffer, start: number, end: number, nowMs: number): void {
-    const job = this.#job;
     const view = this.#view;
     const out = this.#database.scratch;
     copyDigest(key, keyAt, this.#digest);
     view.open(bytes, start, end, this.#digest, nowMs);
     if (this.#filter && !this.#passes(this.#filter)) return;
-    if (this.#database.faults?.takeFailedRecord()) {
-      job.failed++;
-      return;
-    }
     const m = this.#m;
     const noBins = (m.info1 & Info1.noBins) !== 0;
     const begun = out.length;
+    if (this.#database.faults?.takeFailedRecord()) {
+      this.#starts.push(-1 - begun);
+      return;
+    }
     out.beginMessageOf(noBins ? Info1.noBins : 0, 0, 0, 0, 0, view.generation, view.voidTime, 0);
     out.field(FieldId.namespace, this.#namespace.nameBytes);
     out.field(FieldId.digest, this.#digest);
@@ -273,8 +278,8 @@ export class Scan {
       const respondAll = (m.info2 & Info2.respondAllOps) !== 0;
       const failed = this.#ops.answerReads(m, out, respondAll, false);
       if (failed !== 0) {
-        job.failed++;
         out.dropMessage();
+        this.#starts.push(-1 - begun);
         return;
       }
       // a record of which nothing was found counts, and is no message
@@ -309,8 +314,11 @@ export class Scan {
     const sent = Math.min(starts.length, this.#left);
     out.reserve(bytes.length + 1024);
     let isOpen = false;
+    let failed = 0;
     for (let n = 0, end = bytes.length; n < sent; n++) {
-      const start = starts[starts.length - 1 - n];
+      const entry = starts[starts.length - 1 - n];
+      const start = entry < 0 ? -1 - entry : entry;
+      if (entry < 0) failed++;
       if (start === end) continue;
       if (!isOpen) out.beginFrame();
       isOpen = true;
@@ -322,7 +330,8 @@ export class Scan {
     }
     if (isOpen) out.endFrame();
     this.#left -= sent;
-    this.#job.succeeded += sent;
+    this.#job.succeeded += sent - failed;
+    this.#job.failed += failed;
     if (out.length > 0) await this.#send();
     if (sent > 0) await this.#throttle();
     await new Promise(setImmediate);
