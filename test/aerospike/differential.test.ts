@@ -30,8 +30,14 @@ const skip = !process.env.PITR_TEST_AEROSPIKE && 'needs PITR_TEST_AEROSPIKE=host
 const seed = Number(process.env.PITR_TEST_SEED ?? 1);
 const numRuns = Number(process.env.PITR_TEST_RUNS ?? 150);
 
-/** What must be alike: all but times. */
-const answer = (r: Reply) => [r.code, r.generation, r.voidTime === 0 ? 'never' : 'expires', ...r.ops, r.row];
+/**
+ * What must be alike: all but times, and the order of bins that are only read, since a real server puts the last bin into
+ * the place of one that is removed.
+ */
+const answer = (r: Reply) => {
+  const ops = r.ops.every((o) => o.startsWith('1 ')) ? r.ops.toSorted() : r.ops;
+  return [r.code, r.generation, r.voidTime === 0 ? 'never' : 'expires', ...ops, r.row];
+};
 
 describe('a real server and ours', { skip }, async () => {
   const real = await Subject.open();

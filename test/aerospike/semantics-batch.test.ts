@@ -277,6 +277,18 @@ describe('batches', async () => {
       });
     }
 
+    test('stops no row behind it, also when nothing is said of that', async () => {
+      for (const flags of [0, INLINE, REPORT_ERRORS, RESPOND_ALL_KEYS, CLIENT_FLAGS]) {
+        const behind = [subject.fresh(), subject.fresh()];
+        const rows = [
+          ...(await failing()),
+          ...behind.map((record, i) => putRow(3 + i, record, [int('a', 1)])),
+        ];
+        await answers(batch(flags, rows));
+        for (const record of behind) assert.deepEqual(seen(await wire.call(getOf(record))), [0, 1, value(1)]);
+      }
+    });
+
     test('is none that is missing or filtered out, whatever the flags', async () => {
       const record = await written(1);
       for (const flags of [0, INLINE, RESPOND_ALL_KEYS, REPORT_ERRORS, CLIENT_FLAGS]) {

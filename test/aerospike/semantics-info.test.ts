@@ -2,7 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { after, describe, test } from 'node:test';
 import { NAMESPACE, putOf, removeOf, Subject } from './subject.ts';
-import { frame, int, utf8 } from './wire-bytes.ts';
+import { frame, hex, int, utf8 } from './wire-bytes.ts';
 
 const pairs = (text: string): Map<string, string> =>
   new Map(
@@ -255,6 +255,27 @@ describe('info', async () => {
       assert.equal(await info(`sindex-create:${older}`), 'ok');
       assert.match((await listed())!, /:bin=b:type=string:indextype=mapkeys:/);
       assert.equal(await info(`sindex-delete:ns=${NAMESPACE};indexname=${indexName}`), 'ok');
+    });
+
+    test('a context is listed in the form in which it was given, when that is asked for', async () => {
+      const context = hex('92 22 a2 03 61').toString('base64');
+      const named = `namespace=${NAMESPACE};indexname=${indexName}`;
+      const create = `sindex-create:${named};set=${subject.set};bin=a;type=string;context=${context}`;
+      assert.equal(await info(create), 'ok');
+      const lines = (await info(`sindex-list:namespace=${NAMESPACE};b64=true`)).split(';');
+      const line = lines.find((each) => each.includes(`:indexname=${indexName}:`));
+      assert(line?.includes(`:indextype=default:context=${context}:exp=null:state=`), line);
+      assert.equal(await info(create), 'ok', 'the same once more');
+      assert.match(await info(`sindex-create:${named};set=${subject.set};bin=b;type=string`), /^ERROR:200:/);
+      assert.equal(await info(`sindex-delete:${named}`), 'ok');
+    });
+
+    test('an index of a set is listed with its set alone', async () => {
+      const named = `namespace=${NAMESPACE};indexname=${indexName}`;
+      assert.equal(await info(`sindex-create:${named};set=${subject.set};indextype=set`), 'ok');
+      assert.equal(await listed(), `ns=${NAMESPACE}:indexname=${indexName}:set=${subject.set}:indextype=set`);
+      assert.equal(await info(`sindex-delete:${named}`), 'ok');
+      assert.equal(await listed(), undefined);
     });
 
     test('one that says too little is refused with 4', async () => {

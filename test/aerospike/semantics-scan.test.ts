@@ -198,6 +198,12 @@ describe('scans', async () => {
     const { partition, digests } = await filled(6, (i) => [int(i % 2 ? 'a' : 'b', 1)]);
     const page = await run({ partitions: [partition], ops: [read('a')], maxRecords: 3 });
     assert.deepEqual(digestsOf(page), [digests[1]]);
+    const failing = await run({
+      partitions: [partition],
+      ops: [expRead('e', '93 51 02 a1 61')],
+      maxRecords: 3,
+    });
+    assert.deepEqual(digestsOf(failing), [digests[1]], 'also those that fail');
     const filtered = await run({
       partitions: [partition],
       maxRecords: 3,
