@@ -7,7 +7,7 @@ import { cdtModify, cdtRead } from '../../engine/aerospike/cdt/operations.ts';
 import { Refusal } from '../../engine/aerospike/refusal.ts';
 import type { Particle } from '../../engine/particle.ts';
 import { contextTrial, guidedTrial, plainTrial, type Trial } from './cdt-arbitrary.ts';
-import { rawParticle } from './loose.ts';
+import { mayHaveStrayExtension, rawParticle } from './loose.ts';
 import { isSame, key, operation, order, type Packable, pack, scalar, value } from './packed.ts';
 
 type Pair = readonly [Packable, Packable];
@@ -45,6 +45,8 @@ const listHex = (list: readonly Packable[]): string | undefined => hexOf(listPar
 
 const ordered = fc.boolean();
 const items = fc.array(value, { maxLength: 12 });
+/** Equal only when they are the same: where an ordered list has them says nothing about their bytes. */
+const scalars = fc.array(scalar, { maxLength: 12 });
 const index = fc.integer({ min: -15, max: 15 });
 const count = fc.integer({ min: 0, max: 15 });
 
@@ -60,7 +62,7 @@ const inOrder = (list: readonly Packable[], isOrdered: boolean): Packable[] =>
 describe('lists are arrays', () => {
   test('append, append-items, size', () =>
     fc.assert(
-      fc.property(items, value, items, ordered, (base, one, more, isOrdered) => {
+      fc.property(scalars, scalar, scalars, ordered, (base, one, more, isOrdered) => {
         const list = inOrder(base, isOrdered);
         const all = (added: readonly Packable[]) => inOrder([...list, ...added], isOrdered);
         const particle = listParticle(list, isOrdered);
@@ -76,7 +78,7 @@ describe('lists are arrays', () => {
 
   test('ranges by index: got, removed, popped, trimmed', () =>
     fc.assert(
-      fc.property(items, index, count, ordered, (base, at, n, isOrdered) => {
+      fc.property(scalars, index, count, ordered, (base, at, n, isOrdered) => {
         const list = inOrder(base, isOrdered);
         const particle = listParticle(list, isOrdered);
         const [from, to] = bounds(at, n, list.length);
@@ -130,7 +132,7 @@ describe('lists are arrays', () => {
 
   test('by rank: what is removed and what is left are the sorted list', () =>
     fc.assert(
-      fc.property(fc.array(scalar, { maxLength: 12 }), index, count, (list, at, n) => {
+      fc.property(scalars, index, count, (list, at, n) => {
         const particle = listParticle(list, false);
         const [from, to] = bounds(at, n, list.length);
         const chosen = list.toSorted(order).slice(from, Math.max(from, to));
@@ -150,8 +152,13 @@ describe('lists are arrays', () => {
         const inserted = padded.toSpliced(at, 0, v);
         assert.deepEqual(modified(particle, operation(3, at, v)), [int(inserted.length), listHex(inserted)]);
         assert.equal(modified(particle, operation(9, at, v))[1], listHex(padded.toSpliced(at, 1, v)));
-        assert.equal(modified(particle, operation(13, 0))[1], listHex(list.toSorted(order)));
-        assert.equal(modified(particle, operation(0, 1))[1], hexOf(listParticle(list.toSorted(order), true)));
+        const plain = list.filter((e) => typeof e === 'number' || typeof e === 'string');
+        const sorted = plain.toSorted(order);
+        assert.equal(modified(listParticle(plain, false), operation(13, 0))[1], listHex(sorted));
+        assert.equal(
+          modified(listParticle(plain, false), operation(0, 1))[1],
+          hexOf(listParticle(sorted, true)),
+        );
       }),
     ));
 });
@@ -250,6 +257,7 @@ describe('maps are sorted pairs', () => {
 
 describe('invariants', () => {
   const isCanonical = ({ type, bytes }: Particle): void => {
+    if (mayHaveStrayExtension(bytes)) return;
     const again = normalizeParticle(type, bytes);
     assert.ok(!(again instanceof Refusal));
     assert.deepEqual(Buffer.from(again), Buffer.from(bytes));

@@ -121,6 +121,8 @@ describe('ready-made bytes (aerospike-wire.md 5.3)', () => {
 describe('metadata decides alone', () => {
   const rows: [string, Packable, boolean][] = [
     ['last update: equal', op(1, op(66), LUT_NS), true],
+    ['last update: at the bound', op(16, op(4, op(66), LUT_NS), op(6, op(66), LUT_NS)), true],
+    ['last update: neither before nor after', op(17, op(3, op(66), LUT_NS), op(5, op(66), LUT_NS)), false],
     ['last update: a nanosecond later', op(4, op(66), LUT_NS + 1n), false],
     ['last update: before a nanosecond later', op(5, op(66), LUT_NS + 1n), true],
     ['last update: after a nanosecond earlier', op(3, op(66), LUT_NS - 1n), true],
@@ -222,6 +224,9 @@ test('the stored key', () => {
   assert.equal(verdict(op(1, op(80, 3), 'k1'), { key }), true);
   assert.equal(verdict(op(1, op(80, 2), 1), { key }), 'unknown');
   assert.equal(verdict(op(71), { key }), true);
+  const filter = parseFilter(pack(op(1, op(80, 3), 'k1')));
+  assert.equal(filter.usesBins, true);
+  assert.equal(filter.decideByMetadata(recordOf({ key })), 'unknown');
 });
 
 describe('arithmetic', () => {

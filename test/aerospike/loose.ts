@@ -117,3 +117,14 @@ export const rawParticle = (mutated: boolean): fc.Arbitrary<Raw> =>
     }
     return { type: 'map' in (v as object) ? 19 : 20, bytes };
   });
+
+/**
+ * True when bytes may hold an extension that is no order marker. A server keeps it as an element, and takes it for a marker once it
+ * comes first: only then has a canonical form another one.
+ */
+export const mayHaveStrayExtension = (b: Uint8Array): boolean =>
+  b.some((tag, i) => {
+    const inList = i > 0 && b[i - 1]! > 0x90 && b[i - 1]! < 0xa0;
+    if (tag === 0xc7) return b[i + 1] !== 0 || !(b[i + 2] === 1 || (b[i + 2] === 3 && !inList));
+    return tag === 0xc8 || tag === 0xc9 || (tag >= 0xd4 && tag <= 0xd8);
+  });

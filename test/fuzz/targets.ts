@@ -11,6 +11,7 @@
  *   door                          lines to a live engine (door-target.ts)
  *   definitions                   indexes and UDFs of an endpoint (wire-targets.ts)
  *   wire-*                        Aerospike's protocol: a stream in chunks, messages, info, security (wire-targets.ts)
+ *   cdt-*, expression             its lists, maps and expressions (container-targets.ts)
  *   partitions, target, duration, address, config   text that a person writes; config holds cron patterns, too
  *
  * restoring.json is compared as a whole and never decoded.
@@ -40,6 +41,7 @@ import { FRAME_HEADER_BYTES, frameSeed } from '../../wal/log-format.ts';
 import { canonicalParticles, particleCorpus } from '../engine/particle-corpus.ts';
 import { batch, clock, ENGINE, mark, openLog, version } from '../wal/log-support.ts';
 import { logPath, MemoryFiles } from '../wal/memory-files.ts';
+import { containerTargets } from './container-targets.ts';
 import { documentTargets } from './document-targets.ts';
 import { doorTarget } from './door-target.ts';
 import type { Target } from './fuzz.ts';
@@ -342,6 +344,7 @@ export const TARGETS: readonly Target[] = [
   },
   doorTarget,
   ...wireTargets,
+  ...containerTargets,
   textTarget(
     'partitions',
     ['usage'],

@@ -182,3 +182,21 @@ const bound = (c: Container, value: Span, equalIsBelow: 0 | 1): number => {
   }
   return low;
 };
+
+/**
+ * Where a sorted list takes a new element: before the first one that halving finds equal, else where it belongs. Equal elements may
+ * differ in bytes (a list with and without a marker), so that clients see the place.
+ */
+export const insertionPlace = (c: Container, value: Span): number => {
+  let low = 0;
+  let high = c.count;
+  let place = high >>> 1;
+  while (low < high) {
+    const order = compare(value.bytes, value.at, c.bytes, c.starts[place]!);
+    if (order === 0) return place;
+    if (order < 0) high = place;
+    else low = place + 1;
+    place = order < 0 ? (place + low) >>> 1 : (place + high) >>> 1;
+  }
+  return low;
+};

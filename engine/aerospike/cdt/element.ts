@@ -204,6 +204,14 @@ export const skip = (b: Uint8Array, at: number, end: number, count = 1): number 
   let next = at;
   // A lie about a count ends at the last byte: every element has at least one.
   for (let left = count; left > 0; left--) {
+    // Most elements are small integers and short strings.
+    const tag = next < end ? b[next]! : 0xc1;
+    const bytes = tag < 0x80 || tag >= 0xe0 ? 1 : tag >= 0xa0 && tag < 0xc0 ? 1 + (tag & 0x1f) : 0;
+    if (bytes > 0) {
+      next += bytes;
+      if (next > end) return -1;
+      continue;
+    }
     h.read(b, next, end);
     if (h.kind === Kind.none) return -1;
     if (h.isQueryArgument) skippedQueryArgument = true;

@@ -7,6 +7,7 @@ import {
   type Container,
   compareElements,
   elementAt,
+  insertionPlace,
   LIST_FLAGS,
   lowerBound,
   ORDERED,
@@ -100,8 +101,8 @@ export const createFlags = (asked: number, valid: number): number =>
 export const append = (c: Container, argument: Span, flags: number): Modified => {
   const value = stored(argument);
   if (!isOrdered(c)) return insertAt(c, c.count, value, flags);
-  const place = lowerBound(c, value);
-  if (has(flags, ADD_UNIQUE) && upperBound(c, value) > place) return exists(c, flags);
+  if (has(flags, ADD_UNIQUE) && upperBound(c, value) > lowerBound(c, value)) return exists(c, flags);
+  const place = insertionPlace(c, value);
   return { bytes: splice(c, place, 0, [value], 1), answer: int(c.count + 1) };
 };
 
@@ -232,8 +233,8 @@ const mergeItems = (c: Container, items: Container, flags: number): Modified => 
   let count = c.count;
   for (const place of places) {
     const item = elementAt(items, place);
-    const at = lowerBound(c, item);
-    if (unique && upperBound(c, item) > at) {
+    const at = insertionPlace(c, item);
+    if (unique && upperBound(c, item) > lowerBound(c, item)) {
       if (!isPartial(flags)) return exists(c, flags);
       continue;
     }
