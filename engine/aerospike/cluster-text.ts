@@ -20,6 +20,15 @@ export const formatReplicas = (namespaces: readonly NamespaceReplicas[]): string
     )
     .join(';');
 
+/** The older forms: `ns:bitmap;…` of what a node is master of, and with the number of replicas before it `ns:factor,bitmap;…`. */
+export const formatOldReplicas = (namespaces: readonly NamespaceReplicas[], isAll: boolean): string =>
+  namespaces
+    .map(({ namespace, replicationFactor, masks }) => {
+      const bitmaps = isAll ? [replicationFactor, ...masks.map(bitmapOf)] : [bitmapOf(masks[0])];
+      return `${namespace}:${bitmaps.join(',')}`;
+    })
+    .join(';');
+
 /** @throws wire-malformed */
 export const parseReplicas = (text: string): NamespaceReplicas[] =>
   text

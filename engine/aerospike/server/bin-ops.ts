@@ -265,7 +265,7 @@ export class BinOps {
   }
 
   #answerTable(out: MessageWriter): number {
-    for (let i = 0; i < this.#table.rows; i++) if (this.#table.type(i) !== 0) this.#answerRow(out, i);
+    for (let i = 0; i < this.#table.size; i++) this.#answerRow(out, i);
     return 0;
   }
 

@@ -14,27 +14,19 @@ export class BinTable {
   readonly #names: Uint8Array[] = [];
   readonly #nameStarts: number[] = [];
   readonly #nameEnds: number[] = [];
-  /** 0: the bin was removed. */
   readonly #types: number[] = [];
   readonly #values: Uint8Array[] = [];
   readonly #valueStarts: number[] = [];
   readonly #valueEnds: number[] = [];
-  #live = 0;
   #index: Map<string, number> | undefined;
 
-  /** Bins that there are. */
+  /** Bins that there are: indexes are below it. */
   get size(): number {
-    return this.#live;
-  }
-
-  /** Rows, removed ones included: what indexes run over. */
-  get rows(): number {
     return this.#rows;
   }
 
   clear(): void {
     this.#rows = 0;
-    this.#live = 0;
     this.#index = undefined;
   }
 
@@ -65,18 +57,14 @@ export class BinTable {
   find(name: Uint8Array, start: number, end: number): number {
     if (this.#rows > LINEAR_MAX) return this.#lookUp(name, start, end);
     for (let i = 0; i < this.#rows; i++)
-      if (
-        this.#types[i] !== 0 &&
-        isSame(this.#names[i], this.#nameStarts[i], this.#nameEnds[i], name, start, end)
-      )
-        return i;
+      if (isSame(this.#names[i], this.#nameStarts[i], this.#nameEnds[i], name, start, end)) return i;
     return -1;
   }
 
   #lookUp(name: Uint8Array, start: number, end: number): number {
     if (!this.#index) {
       this.#index = new Map();
-      for (let i = 0; i < this.#rows; i++) if (this.#types[i] !== 0) this.#index.set(this.#nameText(i), i);
+      for (let i = 0; i < this.#rows; i++) this.#index.set(this.#nameText(i), i);
     }
     return this.#index.get(latin1(name, start, end)) ?? -1;
   }
@@ -119,21 +107,28 @@ export class BinTable {
     this.#values[i] = value;
     this.#valueStarts[i] = valueStart;
     this.#valueEnds[i] = valueEnd;
-    this.#live++;
     this.#index?.set(this.#nameText(i), i);
   }
 
+  /** Removes a bin; the last one takes its place, as on the server. */
   remove(i: number): void {
     this.#index?.delete(this.#nameText(i));
-    this.#types[i] = 0;
-    this.#live--;
+    const last = --this.#rows;
+    if (i === last) return;
+    this.#names[i] = this.#names[last];
+    this.#nameStarts[i] = this.#nameStarts[last];
+    this.#nameEnds[i] = this.#nameEnds[last];
+    this.#types[i] = this.#types[last];
+    this.#values[i] = this.#values[last];
+    this.#valueStarts[i] = this.#valueStarts[last];
+    this.#valueEnds[i] = this.#valueEnds[last];
+    this.#index?.set(this.#nameText(i), i);
   }
 
   removeAll(): void {
     this.clear();
   }
 
-  /** 0: removed. */
   type(i: number): number {
     return this.#types[i];
   }
@@ -164,7 +159,7 @@ export class BinTable {
 
   /** A bin's value as a view; undefined: there is no such bin. */
   particle(i: number): Particle | undefined {
-    if (i < 0 || this.#types[i] === 0) return undefined;
+    if (i < 0) return undefined;
     return {
       type: this.#types[i],
       bytes: this.#values[i].subarray(this.#valueStarts[i], this.#valueEnds[i]),
@@ -174,9 +169,8 @@ export class BinTable {
   /** The image of these bins and a key (type -1: none), with `before` bytes left free in front of it. */
   encode(before: number, keyType: number, key: Uint8Array, keyStart: number, keyEnd: number): Buffer {
     const keyBytes = keyType < 0 ? 0 : keyEnd - keyStart + 2;
-    let bytes = varintBytes(keyBytes) + Math.max(0, keyBytes - 1) + varintBytes(this.#live);
+    let bytes = varintBytes(keyBytes) + Math.max(0, keyBytes - 1) + varintBytes(this.#rows);
     for (let i = 0; i < this.#rows; i++) {
-      if (this.#types[i] === 0) continue;
       const valueBytes = this.#valueEnds[i] - this.#valueStarts[i];
       bytes += 2 + this.#nameEnds[i] - this.#nameStarts[i] + varintBytes(valueBytes) + valueBytes;
     }
@@ -186,9 +180,8 @@ export class BinTable {
       out[at++] = keyType;
       at = copy(out, at, key, keyStart, keyEnd);
     }
-    at = writeVarint(out, at, this.#live);
+    at = writeVarint(out, at, this.#rows);
     for (let i = 0; i < this.#rows; i++) {
-      if (this.#types[i] === 0) continue;
       out[at++] = this.#nameEnds[i] - this.#nameStarts[i];
       at = copy(out, at, this.#names[i], this.#nameStarts[i], this.#nameEnds[i]);
       out[at++] = this.#types[i];

@@ -1,4 +1,10 @@
-import { formatAddresses, formatPeers, formatReplicas } from '../cluster-text.ts';
+import {
+  formatAddresses,
+  formatOldReplicas,
+  formatPeers,
+  formatReplicas,
+  type NamespaceReplicas,
+} from '../cluster-text.ts';
 import { infoError } from '../info.ts';
 import { ResultCode } from '../result-code.ts';
 import type { InfoContext, InfoTable } from './info-commands.ts';
@@ -43,16 +49,14 @@ const peers = ({ cluster, node, tlsName }: InfoContext, isTls: boolean): string 
 const service = ({ cluster, node, tlsName }: InfoContext, isTls: boolean): string =>
   isTls === (tlsName !== '') ? formatAddresses([cluster.nodes[node].address]) : '';
 
-const replicas = ({ database, cluster, node }: InfoContext): string => {
+const replicasOf = ({ database, cluster, node }: InfoContext): NamespaceReplicas[] => {
   const mask = cluster.maskOf(node).map((is, partition) => (database.engine.owns(partition) ? is : 0));
-  return formatReplicas(
-    [...database.namespaces.keys()].map((namespace) => ({
-      namespace,
-      regime: 0,
-      replicationFactor: 1,
-      masks: [mask],
-    })),
-  );
+  return [...database.namespaces.keys()].map((namespace) => ({
+    namespace,
+    regime: 0,
+    replicationFactor: 1,
+    masks: [mask],
+  }));
 };
 
 /** As the Community Edition, which has no TLS. */
@@ -82,9 +86,9 @@ export const CLUSTER_COMMANDS: InfoTable = {
       return infoError(ResultCode.clusterKeyMismatch, 'cluster not specified size');
     return cluster.clusterKey;
   },
-  replicas,
-  'replicas-all': replicas,
-  'replicas-master': replicas,
+  replicas: (c) => formatReplicas(replicasOf(c)),
+  'replicas-all': (c) => formatOldReplicas(replicasOf(c), true),
+  'replicas-master': (c) => formatOldReplicas(replicasOf(c), false),
   service: (c) => service(c, c.tlsName !== ''),
   'service-clear-std': (c) => service(c, false),
   'service-clear-alt': () => '',

@@ -186,14 +186,20 @@ const queryShow: InfoHandler = ({ database }, { argument, parameters }) => {
       .all()
       .map((job) => formatJob(job, now))
       .join(';');
+  if (tridOf(parameters) === undefined) return infoError(ResultCode.parameter, 'bad id');
   const job = jobOf(database.jobs, parameters);
   return job ? formatJob(job, now) : infoError(ResultCode.notFound, 'job not found');
 };
 
-const jobOf = (jobs: InfoContext['database']['jobs'], parameters: ReadonlyMap<string, string>) => {
+/** Hex with 0x, or decimal. */
+const tridOf = (parameters: ReadonlyMap<string, string>): bigint | undefined => {
   const trid = parameters.get('trid') ?? parameters.get('id') ?? '';
-  // hex with 0x, or decimal
-  return /^(0x[\da-f]{1,16}|\d{1,20})$/i.test(trid) ? jobs.find(BigInt(trid)) : undefined;
+  return /^(0x[\da-f]{1,16}|\d{1,20})$/i.test(trid) ? BigInt(trid) : undefined;
+};
+
+const jobOf = (jobs: InfoContext['database']['jobs'], parameters: ReadonlyMap<string, string>) => {
+  const trid = tridOf(parameters);
+  return trid === undefined ? undefined : jobs.find(trid);
 };
 
 /** What there is: namespaces, sets, partitions, scans, counters. */
