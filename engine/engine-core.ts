@@ -24,14 +24,14 @@ import { KeyTable } from './key-table.ts';
 import type { RecordStore } from './machine.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
-import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
+import { assertNamespace, assertSet, type RecordId, type RecordKey, resolveKey } from './record-key.ts';
 import type { Spool, SpoolStatus } from './spool.ts';
 import { addSeeded } from './state-digest.ts';
 import { isExpired, state } from './state-record.ts';
-import { addToDigest, partitionOfKey, type StoreMeta } from './store.ts';
+import { addToDigest, partitionOfKey, type StoreMeta, type TakeRow } from './store.ts';
 import { inOneShard, type Transfer, withTransfer } from './transfer.ts';
 import { toParticle } from './value.ts';
-import { applyOp, type WriteOp, type WriteOptions } from './write-op.ts';
+import { applyOp, type Decider, decided, type WriteOp, type WriteOptions } from './write-op.ts';
 
 /** Bytes that one version takes in the log besides its image. */
 const VERSION_BYTES_MAX = 160;
@@ -194,6 +194,86 @@ export class EngineCore {
         o.op === 'put' ? putOp(o.key, o.bins, o) : { op: o.op, id: resolveKey(o.key), options: o },
       );
     return this.#write(make, (outcomes) => outcomes);
+  }
+
+  /** What to wait for before {@link decide}: an exclusive step, memory, or the log's quota. Undefined: nothing. */
+  writable(): Promise<void> | undefined {
+    return this.#wait();
+  }
+
+  /**
+   * Decides about one record and stages what comes of it, at once: for a writer of many, who asks {@link writable} in the same step
+   * before each and answers nobody before {@link committed}. @throws engine-closed, log-full, store-full, partition-not-owned
+   */
+  decide(id: RecordId, decider: Decider): void {
+    this.#check();
+    const { partition } = id;
+    if (!this.#owned[partition])
+      throw new PitrError('partition-not-owned', {
+        partition,
+        stream: this.identity.stream,
+        owner: 'another stream',
+      });
+    const loop = this.#loop;
+    const ts = loop.nextTs();
+    // valid until the next read
+    const stored = loop.newest(id);
+    const value = decided(decider, id, stored, ts);
+    if (value === 'keep' || (!value && !stored)) return;
+    // what has expired may be of another set
+    if (stored) addToDigest(loop.digest, id.storeKey, stored, -1);
+    if (value) addSeeded(loop.digest, seedOf(id.namespace, id.set), id.storeKey, value, 1);
+    const change = new Change(id, ts, value);
+    change.lsn = loop.nextLsn();
+    if (value) state.setLsn(value, change.lsn);
+    loop.stage(change);
+  }
+
+  /**
+   * Undefined when everything decided so far is durable, else a promise of that. To be asked in the step of the decision: after a failure
+   * there is nothing to wait for, and {@link newest} gives what is durable.
+   */
+  committed(): Promise<void> | undefined {
+    if (!this.#loop.hasUnsynced || this.#loop.failure) return undefined;
+    return this.#loop.commit();
+  }
+
+  /** Whether a partition is this engine's. */
+  owns(partition: number): boolean {
+    return this.#owned[partition] === 1;
+  }
+
+  /**
+   * The newest value, durable or not, as the store holds it: valid until the next call, and nobody may hear of it before {@link committed}.
+   * Undefined: absent, expired, or of a partition that is not owned.
+   */
+  newest(id: RecordId): Buffer | undefined {
+    this.#checkOpen();
+    const loop = this.#loop;
+    const value = !this.#owned[id.partition] ? undefined : loop.failure ? loop.durable(id) : loop.newest(id);
+    return value && isExpired(state.voidTime(value), this.#nowMs()) ? undefined : value;
+  }
+
+  /** Resolves when everything acknowledged before the call is where {@link slice} reads. */
+  async settled(): Promise<void> {
+    this.#checkOpen();
+    await this.#loop.drain();
+    this.#checkOpen();
+  }
+
+  /**
+   * Calls `take` for the stored records of a namespace whose sort keys begin with a word of `[from, to)`, in key order: also for those
+   * that are expired, or not owned. See {@link RecordStore.slice}.
+   */
+  slice(namespace: string, from: number, to: number, take: TakeRow): void {
+    this.#checkOpen();
+    this.#store.slice(namespace, from, to, take);
+  }
+
+  /** Namespaces that have records in the store. */
+  namespaces(): string[] {
+    this.#checkOpen();
+    return this.#store.namespaces();
   }
 
   /**

@@ -299,6 +299,12 @@ export const ERRORS = {
       'pitr restore, or put the newer directory back',
   ),
 
+  'wire-malformed': kind(
+    47,
+    (f) => `bytes that Aerospike's protocol does not know: ${f.what}`,
+    () => 'is the other side an Aerospike server or client, and does the port speak TLS?',
+  ),
+
   // 60: the machine
   io: kind(
     60,
