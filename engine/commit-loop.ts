@@ -163,6 +163,11 @@ export class CommitLoop {
     return change ? change.value : this.#store.peek(id.storeKey);
   }
 
+  /** Something that was handed over is not durable yet. */
+  get hasUnsynced(): boolean {
+    return this.#lastLsn > this.#durableLsn;
+  }
+
   /** The newest durable value. */
   durable(id: RecordId): Buffer | undefined {
     let change = this.#overlay.get(id.mapKey);

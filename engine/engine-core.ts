@@ -23,14 +23,14 @@ import { IMAGE_BYTES_MAX } from './image.ts';
 import type { RecordStore } from './machine.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
-import { assertNamespace, assertSet, type RecordKey, resolveKey } from './record-key.ts';
+import { assertNamespace, assertSet, type RecordId, type RecordKey, resolveKey } from './record-key.ts';
 import type { Spool, SpoolStatus } from './spool.ts';
 import { addSeeded } from './state-digest.ts';
 import { isExpired, state } from './state-record.ts';
-import { addToDigest, partitionOfKey, type StoreMeta } from './store.ts';
+import { addToDigest, partitionOfKey, type StoreMeta, type TakeRow } from './store.ts';
 import { inOneShard, type Transfer, withTransfer } from './transfer.ts';
 import { toParticle } from './value.ts';
-import { applyOp, type WriteOp, type WriteOptions } from './write-op.ts';
+import { applyOp, type Decider, decided, type WriteOp, type WriteOptions } from './write-op.ts';
 
 /** Bytes that one version takes in the log besides its image. */
 const VERSION_BYTES_MAX = 160;
@@ -192,6 +192,80 @@ export class EngineCore {
         return { op: o.op, id: resolveKey(o.key), options: o };
       }),
     );
+  }
+
+  /** What to wait for before {@link decide}: an exclusive step, memory, or the log's quota. Undefined: nothing. */
+  writable(): Promise<void> | undefined {
+    return this.#wait();
+  }
+
+  /**
+   * Decides about one record and stages what comes of it, at once: for a writer of many, who asks {@link writable} in the same step
+   * before each and answers nobody before {@link committed}. @throws engine-closed, log-full, store-full, partition-not-owned
+   */
+  decide(id: RecordId, decider: Decider): void {
+    this.#check();
+    const { partition } = id;
+    if (!this.#owned[partition])
+      throw new PitrError('partition-not-owned', {
+        partition,
+        stream: this.identity.stream,
+        owner: 'another stream',
+      });
+    const loop = this.#loop;
+    const ts = loop.nextTs();
+    // valid until the next read
+    const stored = loop.newest(id);
+    const value = decided(decider, id, stored, ts);
+    if (value === 'keep' || (!value && !stored)) return;
+    const seed = seedOf(id.namespace, id.set);
+    // an expired record may be of another set: no decision saw that
+    const isGone = stored !== undefined && isExpired(state.voidTime(stored), ts);
+    const storedSeed = isGone ? seedOf(id.namespace, state.set(stored)) : seed;
+    if (stored) addSeeded(loop.digest, storedSeed, id.storeKey, stored, -1);
+    if (value) addSeeded(loop.digest, seed, id.storeKey, value, 1);
+    const change = new Change(id, ts, value);
+    change.lsn = loop.nextLsn();
+    if (value) state.setLsn(value, change.lsn);
+    loop.stage(change);
+  }
+
+  /** Undefined when everything decided so far is durable, else a promise of that. */
+  committed(): Promise<void> | undefined {
+    if (!this.#loop.hasUnsynced) return undefined;
+    return this.#loop.commit();
+  }
+
+  /**
+   * The newest value, durable or not, as the store holds it: valid until the next call, and nobody may hear of it before {@link committed}.
+   * Undefined: absent, expired, or of a partition that is not owned.
+   */
+  newest(id: RecordId): Buffer | undefined {
+    this.#checkOpen();
+    const value = this.#owned[id.partition] ? this.#loop.newest(id) : undefined;
+    return value && isExpired(state.voidTime(value), this.#nowMs()) ? undefined : value;
+  }
+
+  /** Resolves when everything acknowledged before the call is where {@link slice} reads. */
+  async settled(): Promise<void> {
+    this.#checkOpen();
+    await this.#loop.drain();
+    this.#checkOpen();
+  }
+
+  /**
+   * Calls `take` for the stored records of a namespace whose sort keys begin with a word of `[from, to)`, in key order: also for those
+   * that are expired, or not owned. See {@link RecordStore.slice}.
+   */
+  slice(namespace: string, from: number, to: number, take: TakeRow): void {
+    this.#checkOpen();
+    this.#store.slice(namespace, from, to, take);
+  }
+
+  /** Namespaces that have records in the store. */
+  namespaces(): string[] {
+    this.#checkOpen();
+    return this.#store.namespaces();
   }
 
   /**

@@ -18,10 +18,10 @@ export interface Image {
 /** Largest image, bytes: the bound of Aerospike's protocol on one message (aerospike-wire.md 1.1). */
 export const IMAGE_BYTES_MAX = 128 * 1024 * 1024;
 
-const varintBytes = (n: number): number =>
+export const varintBytes = (n: number): number =>
   n < 0x80 ? 1 : n < 0x4000 ? 2 : n < 0x200000 ? 3 : n < 0x10000000 ? 4 : 5;
 
-const writeVarint = (out: Uint8Array, at: number, value: number): number => {
+export const writeVarint = (out: Uint8Array, at: number, value: number): number => {
   let n = value;
   let i = at;
   while (n >= 0x80) {

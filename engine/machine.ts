@@ -14,6 +14,7 @@ export type RecordStore = Pick<
   | 'applySync'
   | 'flushed'
   | 'scan'
+  | 'slice'
   | 'namespaces'
   | 'close'
 >;

@@ -20,6 +20,8 @@ export const PAGE_BYTES_MAX = 64 * 1024;
 /** Larger values have no use for a page. */
 export const PAGED_VALUE_BYTES_MAX = 4 * 1024;
 const PER_PARTITION_MAX = 2 ** 20;
+/** First words of sort keys that one partition has. */
+export const WORDS_PER_PARTITION = 2 ** 20;
 
 /** Pages in each partition for about `records` of `valueBytes` on average; 0: pages are of no use. */
 export const pagesPerPartition = (records: number, valueBytes: number): number => {

@@ -5,7 +5,7 @@ import { type Database, open, type RootDatabase } from 'lmdb';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
 import { giveBack } from './give-back.ts';
-import { findInPage, PAGES_VERSION, pageOfWord } from './page.ts';
+import { findInPage, PAGES_VERSION, pageOfWord, WORDS_PER_PARTITION } from './page.ts';
 import { PARTITIONS, type PartitionRange } from './partition.ts';
 import { entriesOfChunk } from './record-file.ts';
 import { PageWalk, type Row, rowsAndPages } from './row-order.ts';
@@ -32,6 +32,12 @@ export interface StoreChange {
   readonly key: Buffer;
   readonly value: Buffer | undefined;
 }
+
+/**
+ * Takes a record where it lies: its sort key at `keyAt` of `key`, its value `bytes[start, end)`. Nothing of it holds after the call.
+ * False: no more.
+ */
+export type TakeRow = (key: Buffer, keyAt: number, bytes: Buffer, start: number, end: number) => boolean;
 
 export { addToDigest, partitionOfKey } from './state-digest.ts';
 
@@ -305,6 +311,22 @@ export class Store {
     }
   }
 
+  /**
+   * Records whose sort keys begin with a word of `[from, to)`, from one snapshot, without a copy of any. A partition has 2^20 words:
+   * so large partitions are read in parts.
+   */
+  slice(namespace: string, from: number, to: number, take: TakeRow): void {
+    const range = { start: from / WORDS_PER_PARTITION, end: to / WORDS_PER_PARTITION };
+    for (const item of this.#walk(namespace, range)) {
+      if (item instanceof PageWalk) {
+        const word = item.page.readUInt32BE(item.at);
+        // the first page and the last one reach beyond
+        if (word < from || word >= to) continue;
+        if (!take(item.page, item.at, item.page, item.valueStart, item.end)) return;
+      } else if (!take(item.key, sortKeyStart(item.key), item.value, 0, item.value.length)) return;
+    }
+  }
+
   /** Namespaces that have records, in key order. */
   namespaces(): string[] {
     const names: string[] = [];
@@ -450,28 +472,30 @@ type Bounds = { readonly start?: Buffer; readonly end?: Buffer };
 const rowBounds = (namespace: string | undefined, range: PartitionRange): Bounds =>
   boundsOf(namespace, range, (partition) => {
     const sortKey = Buffer.alloc(20);
-    sortKey.writeUInt32BE((partition << 20) >>> 0, 0);
+    sortKey.writeUInt32BE(Math.round(partition * WORDS_PER_PARTITION), 0);
     return sortKey;
   });
 
 const pageBounds = (namespace: string | undefined, range: PartitionRange, perPartition: number): Bounds =>
-  boundsOf(namespace, range, (partition) => {
+  boundsOf(namespace, range, (partition, isEnd) => {
     const number = Buffer.alloc(4);
-    number.writeUInt32BE(partition * perPartition, 0);
+    // of a part of a partition: every page that has something of it
+    const page = partition * perPartition;
+    number.writeUInt32BE(isEnd ? Math.ceil(page) : Math.floor(page), 0);
     return number;
   });
 
 const boundsOf = (
   namespace: string | undefined,
   range: PartitionRange,
-  startOf: (partition: number) => Buffer,
+  startOf: (partition: number, isEnd: boolean) => Buffer,
 ): Bounds => {
   if (namespace === undefined) return {};
   return {
-    start: stateKey(namespace, startOf(range.start)),
+    start: stateKey(namespace, startOf(range.start, false)),
     end:
       range.end === PARTITIONS
         ? Buffer.concat([Buffer.from(namespace), Buffer.of(1)])
-        : stateKey(namespace, startOf(range.end)),
+        : stateKey(namespace, startOf(range.end, true)),
   };
 };

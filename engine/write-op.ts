@@ -31,6 +31,43 @@ export type WriteOp =
       readonly options: Pick<WriteOptions, 'generation' | 'ttl'>;
     };
 
+/**
+ * Decides what becomes of one record, from what it is: an atomic read-modify-write. Used again for the next record, so it says in
+ * fields what only some decisions need.
+ */
+export interface Decider {
+  /**
+   * `current` is the newest value as the store holds it, undefined when the record is absent or expired; it holds only during the call,
+   * in which the engine is not read. Returns the new image with `stateHeaderBytes(set)` left free before it, or what else is to happen.
+   */
+  decide(current: Buffer | undefined, ts: number): Buffer | 'keep' | 'remove';
+  /** Of the new image: seconds since 1970, 0 never. */
+  readonly voidTime: number;
+  /** Generation and last-update time of the new image; 0: the next one, and now. */
+  readonly generation: number;
+  readonly lut: number;
+}
+
+/** The value that a decision makes of the one that is there; undefined: removed; 'keep': as it was. */
+export const decided = (
+  decider: Decider,
+  id: RecordId,
+  stored: Buffer | undefined,
+  ts: number,
+): Buffer | undefined | 'keep' => {
+  const current = stored && !isExpired(state.voidTime(stored), ts) ? stored : undefined;
+  const value = decider.decide(current, ts);
+  if (value === 'keep') return value;
+  if (value === 'remove') return undefined;
+  const generation = decider.generation || nextGeneration(current ? state.generation(current) : 0);
+  const { voidTime } = decider;
+  return writeStateHeader(value, { generation, voidTime, ts, lsn: 0, lut: decider.lut || ts }, id.set);
+};
+
+/** 65535 is followed by 1. */
+export const nextGeneration = (generation: number): number =>
+  generation >= GENERATION_MAX ? 1 : generation + 1;
+
 /** What an operation comes to. */
 export interface WriteResult {
   /** The record afterwards, as the store holds it, its LSN 0; undefined: it is gone. */
@@ -60,7 +97,7 @@ export const applyOp = (op: WriteOp, stored: Buffer | undefined, ts: number): Wr
   const found = current !== undefined;
   const put = (value: Buffer, ttl: Ttl | undefined): WriteResult => {
     const header = {
-      generation: generation >= GENERATION_MAX ? 1 : generation + 1,
+      generation: nextGeneration(generation),
       voidTime: voidTimeOf(ttl, current, ts),
       ts,
       lsn: 0,

@@ -63,6 +63,16 @@ export class MessageWriter {
     return taken;
   }
 
+  /** What was written, to look at: it holds until the next call. */
+  view(): Buffer {
+    return this.#buffer.subarray(this.#start, this.#end);
+  }
+
+  /** Forgets what was written and not taken, and keeps the memory. */
+  clear(): void {
+    this.#end = this.#start;
+  }
+
   beginFrame(): void {
     this.#room(PROTO_HEADER_BYTES);
     this.#frameAt = this.#end;
@@ -72,6 +82,11 @@ export class MessageWriter {
   endFrame(type: ProtoType = ProtoType.message): void {
     const bodyBytes = this.#end - this.#frameAt - PROTO_HEADER_BYTES;
     writeProtoHeader(this.#buffer, this.#frameAt, type, bodyBytes);
+  }
+
+  /** Gives up the frame that has begun: as if it had not. */
+  dropFrame(): void {
+    this.#end = this.#frameAt;
   }
 
   /** Begins a message; fields, then ops, then {@link endMessage}. */
@@ -117,6 +132,13 @@ export class MessageWriter {
     this.#ops = 0;
   }
 
+  /** What the message's header says of result and record, for who knows it only at the end. */
+  setOutcome(result: number, generation: number, recordTtl: number): void {
+    this.#buffer[this.#messageAt + 5] = result;
+    putU32(this.#buffer, this.#messageAt + 6, generation);
+    putU32(this.#buffer, this.#messageAt + 10, recordTtl);
+  }
+
   endMessage(): void {
     const b = this.#buffer;
     const at = this.#messageAt;
@@ -129,6 +151,11 @@ export class MessageWriter {
   /** Gives up the message that has begun: as if it had not. */
   dropMessage(): void {
     this.#end = this.#messageAt;
+  }
+
+  /** Ops of the message so far. */
+  get ops(): number {
+    return this.#ops;
   }
 
   /** One message in a frame of its own, without fields and ops: most answers. */

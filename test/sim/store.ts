@@ -4,7 +4,7 @@
  */
 import type { RecordStore } from '../../engine/machine.ts';
 import { splitStateKey } from '../../engine/state-record.ts';
-import type { StoreChange, StoreMeta } from '../../engine/store.ts';
+import type { StoreChange, StoreMeta, TakeRow } from '../../engine/store.ts';
 import type { Rng } from '../model/rng.ts';
 import type { Process } from './scheduler.ts';
 
@@ -119,6 +119,14 @@ export class SimStore implements RecordStore {
       if (namespace !== undefined && namespaceOf(row.key) !== namespace) continue;
       const partition = splitStateKey(row.key).sortKey.readUInt16BE(0) >>> 4;
       if (namespace === undefined || (partition >= range.start && partition < range.end)) yield row;
+    }
+  }
+
+  slice(namespace: string, from: number, to: number, take: TakeRow): void {
+    for (const { key, value } of this.scan(namespace)) {
+      const keyAt = key.length - 20;
+      const word = key.readUInt32BE(keyAt);
+      if (word >= from && word < to && !take(key, keyAt, value, 0, value.length)) return;
     }
   }
 

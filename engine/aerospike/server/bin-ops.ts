@@ -1,0 +1,295 @@
+import { MAX_BINS, type Particle, ParticleType } from '../../particle.ts';
+import { Info1, Info2 } from '../bits.ts';
+import { cdtModify, cdtRead } from '../cdt/operations.ts';
+import type { MessageView } from '../message.ts';
+import type { MessageWriter } from '../message-writer.ts';
+import { OpId } from '../operation.ts';
+import { Refusal } from '../refusal.ts';
+import { ResultCode } from '../result-code.ts';
+import type { BinTable } from './bin-table.ts';
+import { ExpFlag, expressionOp, parsedExpression } from './filter-cache.ts';
+import type { RecordView } from './record-view.ts';
+import { added, isJoinable, isStoredAsIs, storedValue, valueRefusal } from './wire-value.ts';
+
+const NOTHING = new Uint8Array(0);
+
+/**
+ * The ops of commands: those that read a stored record where it lies, and those that change its bins in a {@link BinTable}. Each
+ * writes what the client is answered. What is returned is a result code; when it is not 0, nothing of the command holds.
+ */
+export class BinOps {
+  readonly #table: BinTable;
+  readonly #view: RecordView;
+  #respondAll = false;
+
+  constructor(table: BinTable, view: RecordView) {
+    this.#table = table;
+    this.#view = view;
+  }
+
+  /** All bins of the stored record. */
+  answerAll(out: MessageWriter): void {
+    const { cursor } = this.#view;
+    cursor.rewind();
+    while (cursor.next()) answerBin(out, cursor);
+  }
+
+  /** What a command that only reads asks for, or the projection of a scan. */
+  answerReads(m: MessageView, out: MessageWriter, respondAll: boolean): number {
+    const { cursor } = this.#view;
+    this.#respondAll = respondAll;
+    m.rewindOps();
+    while (m.nextOp()) {
+      const found = m.opNameEnd > m.opNameStart && cursor.find(m.bytes, m.opNameStart, m.opNameEnd);
+      if (m.op === OpId.read) {
+        if (found) answerBin(out, cursor);
+        else if (respondAll) this.#answer(m, out, undefined);
+        continue;
+      }
+      const particle = found
+        ? { type: cursor.type, bytes: cursor.bytes.subarray(cursor.valueStart, cursor.valueEnd) }
+        : undefined;
+      const failed = this.#readOp(m, out, particle);
+      if (failed !== 0) return failed;
+    }
+    return 0;
+  }
+
+  /** The ops of a command that writes, on the bins in the table. */
+  apply(m: MessageView, out: MessageWriter): number {
+    const { info1, info2 } = m;
+    const readsAll = (info1 & Info1.getAll) !== 0;
+    this.#respondAll = (info2 & Info2.respondAllOps) !== 0;
+    m.rewindOps();
+    while (m.nextOp()) {
+      if (readsAll && m.op === OpId.read) continue;
+      const failed = this.#applyOp(m, out);
+      if (failed !== 0) return failed;
+      if (this.#table.size > MAX_BINS) return ResultCode.parameter;
+    }
+    if (readsAll) this.#answerTable(out);
+    return 0;
+  }
+
+  #applyOp(m: MessageView, out: MessageWriter): number {
+    const { op } = m;
+    switch (op) {
+      case OpId.read:
+        this.#answerTableBin(m, out);
+        return 0;
+      case OpId.cdtRead:
+      case OpId.expRead:
+      case OpId.bitsRead:
+      case OpId.hllRead:
+        return this.#readOp(m, out, this.#current(m));
+      default:
+        return this.#writeOp(m, out);
+    }
+  }
+
+  #writeOp(m: MessageView, out: MessageWriter): number {
+    const { op } = m;
+    if (op !== OpId.touch && op !== OpId.deleteAll && m.opNameEnd === m.opNameStart)
+      return ResultCode.badBinName;
+    let failed = 0;
+    switch (op) {
+      case OpId.write:
+        failed = this.#set(m);
+        break;
+      case OpId.incr:
+        failed = this.#increment(m);
+        break;
+      case OpId.append:
+      case OpId.prepend:
+        failed = this.#join(m);
+        break;
+      case OpId.touch:
+        break;
+      case OpId.deleteAll:
+        this.#table.removeAll();
+        break;
+      case OpId.cdtModify:
+        return this.#modify(m, out);
+      case OpId.expModify:
+        failed = this.#setExpression(m);
+        break;
+      default:
+        return op === OpId.bitsModify || op === OpId.hllModify
+          ? ResultCode.unsupportedFeature
+          : ResultCode.parameter;
+    }
+    if (failed === 0 && this.#respondAll) this.#answer(m, out, undefined);
+    return failed;
+  }
+
+  #set(m: MessageView): number {
+    if (m.opType === ParticleType.null) {
+      const i = this.#find(m);
+      if (i >= 0) this.#table.remove(i);
+      return 0;
+    }
+    return this.#store(m, m.opType, m.bytes, m.opValueStart, m.opValueEnd);
+  }
+
+  /** Stores a value that came by the wire in the op's bin. */
+  #store(m: MessageView, type: number, bytes: Uint8Array, start: number, end: number): number {
+    const refusal = valueRefusal(type, bytes, start, end);
+    if (refusal !== 0) return refusal;
+    const { bytes: name, opNameStart, opNameEnd } = m;
+    if (isStoredAsIs(type, end - start)) {
+      this.#table.set(name, opNameStart, opNameEnd, type, bytes, start, end);
+      return 0;
+    }
+    const value = storedValue(type, bytes.subarray(start, end));
+    if (value instanceof Refusal) return value.code;
+    this.#table.set(name, opNameStart, opNameEnd, type, value, 0, value.length);
+    return 0;
+  }
+
+  #increment(m: MessageView): number {
+    const { opType } = m;
+    if (opType !== ParticleType.integer && opType !== ParticleType.float) return ResultCode.parameter;
+    const old = this.#current(m);
+    if (!old) return this.#store(m, opType, m.bytes, m.opValueStart, m.opValueEnd);
+    if (valueRefusal(opType, m.bytes, m.opValueStart, m.opValueEnd) !== 0) return ResultCode.parameter;
+    const delta =
+      opType === ParticleType.integer ? (storedValue(opType, m.opValue) as Uint8Array) : m.opValue;
+    const sum = added(old, opType, delta);
+    if (!sum) return ResultCode.incompatibleType;
+    this.#table.set(m.bytes, m.opNameStart, m.opNameEnd, opType, sum, 0, sum.length);
+    return 0;
+  }
+
+  #join(m: MessageView): number {
+    if (!isJoinable(m.opType)) return ResultCode.parameter;
+    const old = this.#current(m);
+    if (!old) return this.#store(m, m.opType, m.bytes, m.opValueStart, m.opValueEnd);
+    if (old.type !== m.opType) return ResultCode.incompatibleType;
+    const joined = Buffer.concat(m.op === OpId.append ? [old.bytes, m.opValue] : [m.opValue, old.bytes]);
+    this.#table.set(m.bytes, m.opNameStart, m.opNameEnd, m.opType, joined, 0, joined.length);
+    return 0;
+  }
+
+  #modify(m: MessageView, out: MessageWriter): number {
+    const old = this.#current(m);
+    const done = cdtModify(old, m.opValue);
+    if (done instanceof Refusal) return done.code;
+    const { particle, result } = done;
+    if (particle !== old) this.#put(m, particle);
+    if (result || this.#respondAll) this.#answer(m, out, result);
+    return 0;
+  }
+
+  /** Sets the op's bin to a value that the server made; undefined: there is no such bin any more. */
+  #put(m: MessageView, particle: Particle | undefined): void {
+    const { bytes, opNameStart, opNameEnd } = m;
+    if (particle) {
+      const value = particle.bytes;
+      this.#table.set(bytes, opNameStart, opNameEnd, particle.type, value, 0, value.length);
+      return;
+    }
+    const i = this.#find(m);
+    if (i >= 0) this.#table.remove(i);
+  }
+
+  /** An op that reads, other than READ. `particle` is what its bin holds. */
+  #readOp(m: MessageView, out: MessageWriter, particle: Particle | undefined): number {
+    switch (m.op) {
+      case OpId.cdtRead: {
+        const result = cdtRead(particle, m.opValue);
+        if (result instanceof Refusal) return result.code;
+        if (result || this.#respondAll) this.#answer(m, out, result);
+        return 0;
+      }
+      case OpId.expRead: {
+        const value = this.#evaluate(m);
+        if (typeof value === 'number') return value;
+        if (value || this.#respondAll) this.#answer(m, out, value);
+        return 0;
+      }
+      case OpId.bitsRead:
+      case OpId.hllRead:
+        return ResultCode.unsupportedFeature;
+      default:
+        return ResultCode.parameter;
+    }
+  }
+
+  /** Value of an expression op; undefined: it has none and says that this is no failure; or a result code. */
+  #evaluate(m: MessageView): Particle | undefined | number {
+    const op = expressionOp(m.opValue);
+    if (!op) return ResultCode.parameter;
+    const expression = parsedExpression(op.expression);
+    if (expression instanceof Refusal) return expression.code;
+    const value = expression.value(this.#view);
+    if (value) return value;
+    return op.flags & ExpFlag.evalNoFail ? undefined : ResultCode.opNotApplicable;
+  }
+
+  #setExpression(m: MessageView): number {
+    const flags = expressionOp(m.opValue)?.flags ?? 0;
+    const exists = this.#find(m) >= 0;
+    const quietly = (code: number): number => (flags & ExpFlag.policyNoFail ? 0 : code);
+    if (flags & ExpFlag.createOnly && exists) return quietly(ResultCode.binExists);
+    if (flags & ExpFlag.updateOnly && !exists) return quietly(ResultCode.binNotFound);
+    const value = this.#evaluate(m);
+    if (typeof value === 'number') return value;
+    if (!value) return 0;
+    if (value.type === ParticleType.null) {
+      if ((flags & ExpFlag.allowDelete) === 0) return quietly(ResultCode.opNotApplicable);
+      this.#put(m, undefined);
+      return 0;
+    }
+    return this.#store(m, value.type, value.bytes, 0, value.bytes.length);
+  }
+
+  #find(m: MessageView): number {
+    return this.#table.find(m.bytes, m.opNameStart, m.opNameEnd);
+  }
+
+  #current(m: MessageView): Particle | undefined {
+    return this.#table.particle(this.#find(m));
+  }
+
+  #answerTableBin(m: MessageView, out: MessageWriter): void {
+    const i = this.#find(m);
+    if (i >= 0) this.#answerRow(out, i);
+    else if (this.#respondAll) this.#answer(m, out, undefined);
+  }
+
+  #answerTable(out: MessageWriter): void {
+    for (let i = 0; i < this.#table.rows; i++) if (this.#table.type(i) !== 0) this.#answerRow(out, i);
+  }
+
+  #answerRow(out: MessageWriter, i: number): void {
+    const t = this.#table;
+    out.op(
+      OpId.read,
+      t.type(i),
+      t.name(i),
+      t.nameStart(i),
+      t.nameEnd(i),
+      t.value(i),
+      t.valueStart(i),
+      t.valueEnd(i),
+    );
+  }
+
+  /** The answer to the current op, under its own id and name. */
+  #answer(m: MessageView, out: MessageWriter, particle: Particle | undefined): void {
+    const value = particle?.bytes ?? NOTHING;
+    out.op(m.op as OpId, particle?.type ?? 0, m.bytes, m.opNameStart, m.opNameEnd, value, 0, value.length);
+  }
+}
+
+const answerBin = (
+  out: MessageWriter,
+  c: {
+    readonly bytes: Buffer;
+    readonly type: number;
+    readonly nameStart: number;
+    readonly nameEnd: number;
+    readonly valueStart: number;
+    readonly valueEnd: number;
+  },
+): void => out.op(OpId.read, c.type, c.bytes, c.nameStart, c.nameEnd, c.bytes, c.valueStart, c.valueEnd);
