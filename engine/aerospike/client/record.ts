@@ -56,9 +56,8 @@ export const writeOp = (name: Name, particle: Particle): WireOp => ({
 export const removeBinOp = (name: Name): WireOp => ({ op: OpId.write, name, type: 0, bytes: NOTHING });
 export const TOUCH_OP: WireOp = { op: OpId.touch, name: '', type: 0, bytes: NOTHING };
 
-/** Whether the op that the view is at answers {@link LUT_OP}. */
+/** Whether the op that the view is at answers {@link LUT_OP}. In batches its number is that of a plain read; but no bin is without a name. */
 export const isLutAnswer = (m: MessageView): boolean =>
-  m.op === OpId.expRead &&
   m.opNameStart === m.opNameEnd &&
   m.opType === ParticleType.integer &&
   m.opValueEnd - m.opValueStart === 8;
