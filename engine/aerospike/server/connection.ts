@@ -51,6 +51,8 @@ export class Connection implements BatchHost, Sink {
   readonly #message = new MessageView();
   readonly #command: RecordCommand;
   #isBusy = false;
+  /** A chunk came since the reader was found empty. */
+  #hasMore = false;
   #isEnding = false;
   #isAuthenticated: boolean;
   #held = 0;
@@ -103,6 +105,7 @@ export class Connection implements BatchHost, Sink {
   #take(chunk: Buffer): void {
     this.#movedMs = performance.now();
     this.#reader.push(chunk);
+    this.#hasMore = true;
     if (!this.#isBusy) {
       this.#isBusy = true;
       void this.#run();
@@ -117,6 +120,7 @@ export class Connection implements BatchHost, Sink {
       while (await this.#turn()) await new Promise(setImmediate);
       if (!this.#hold(this.#reader.buffered - this.#held)) this.#socket.destroy();
     } catch (error) {
+      // nothing more is read: nobody knows where a frame begins
       this.#isEnding = true;
       await this.#break(error).catch((e) => {
         this.#host.onError(e);
@@ -149,11 +153,13 @@ export class Connection implements BatchHost, Sink {
   /** False when nothing whole is left. */
   async #turn(): Promise<boolean> {
     let frames = 0;
+    this.#hasMore = false;
     while (frames < TURN_FRAMES && this.#out.length < TURN_BYTES) {
       if (this.isClosed) return false;
       if (!this.#reader.next()) {
         await this.flush();
-        return false;
+        // more may have come meanwhile
+        return this.#hasMore;
       }
       frames++;
       const later = this.#handle(this.#reader.type, this.#reader.body);
