@@ -132,7 +132,12 @@ describe('what is not taken', () => {
       bytes('02 01 00 00 08 00 00 01'),
     ];
     for (const [i, text] of talkers.entries()) {
-      const server = createServer((socket) => socket.on('error', () => {}).resume().write(text));
+      const server = createServer((socket) =>
+        socket
+          .on('error', () => {})
+          .resume()
+          .write(text),
+      );
       await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
       const address = server.address();
       const port = typeof address === 'object' && address ? address.port : 0;

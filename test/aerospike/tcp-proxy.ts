@@ -64,6 +64,7 @@ export class TcpProxy {
     let passed = 0;
     let held: Buffer = Buffer.alloc(0);
     let turn = 0;
+    let order: Promise<unknown> = Promise.resolve();
     const send = (bytes: Buffer): void => {
       if (client.destroyed) return;
       let rest = bytes;
@@ -95,8 +96,10 @@ export class TcpProxy {
         }
         bytes = Buffer.concat(frames);
       }
-      if (delayMs) setTimeout(send, delayMs, bytes);
-      else send(bytes);
+      // in order, also when the delay changes meanwhile
+      order = order
+        .then(() => delayMs && new Promise((resolve) => setTimeout(resolve, delayMs)))
+        .then(() => send(bytes));
     });
   }
 
