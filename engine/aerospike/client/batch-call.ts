@@ -115,5 +115,5 @@ const receive = (
         reject(error);
       },
     });
-    if (connection.isOpen) connection.write(request);
+    connection.write(request);
   });

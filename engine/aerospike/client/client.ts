@@ -146,12 +146,12 @@ export class AerospikeClient {
     return { ...headerOf(results), answers: results.answers(0) };
   }
 
-  /** Many commands, pipelined on a few sockets; what came of each by its place. Throws only when the client is closed. */
+  /** Many commands, pipelined on a few sockets; what came of each by its place, failures among it. @throws aerospike-closed */
   runAll(commands: readonly RecordCommand[], options?: RunOptions): Promise<CommandResults> {
     return this.#sliced(commands, pipelined, options);
   }
 
-  /** Many commands, many in one request; each is on its own: there is no transaction. Throws only when the client is closed. */
+  /** Many commands, many in one request; each is on its own: there is no transaction. @throws aerospike-closed */
   batch(
     commands: readonly RecordCommand[],
     options: RunOptions & Partial<BatchBounds> = {},

@@ -93,12 +93,15 @@ export class Connection {
     return this.#error === undefined;
   }
 
-  /** Gives the connection to `handler`, or with undefined takes it back. */
+  /** Gives the connection to `handler`, who is told at once when it has ended already; with undefined takes it back. */
   attach(handler: FrameHandler | undefined): void {
-    this.#handler = handler;
+    if (this.#error) handler?.lost(this.#error);
+    else this.#handler = handler;
   }
 
+  /** Does nothing when it has ended: the handler knows. */
   write(bytes: Buffer): void {
+    if (this.#error) return;
     this.activeAtMs = this.#timing.nowMs();
     this.#socket.write(bytes);
   }

@@ -30,11 +30,7 @@ export const exchange = (
         reject(error);
       },
     });
-    if (connection.isOpen) connection.write(request);
-    else {
-      cancel();
-      reject(new PitrError('aerospike-connection-lost', { node: connection.address, why: 'it was closed' }));
-    }
+    connection.write(request);
   });
 
 /** Asks `commands`; values by command, failures among them. */

@@ -129,9 +129,8 @@ export class Lane implements FrameHandler {
     this.#isConnecting = true;
     try {
       const connection = await this.#node.pool.acquire(this.#settings.connectTimeoutMs);
-      connection.attach(this);
       this.#connection = connection;
-      if (!connection.isOpen) this.lost(closedEarly(this.#node));
+      connection.attach(this);
     } catch (error) {
       this.#refuseJobs(
         error instanceof PitrError
@@ -253,9 +252,6 @@ const settle = (job: Job, settled: number): void => {
   job.open -= settled;
   if (job.open === 0) job.done();
 };
-
-const closedEarly = (node: ClusterNode): PitrError =>
-  new PitrError('aerospike-connection-lost', { node: node.name, why: 'it was closed' });
 
 /** One command after another on the lane of the node that has least to do. */
 export const pipelined: Transport = (run, node, indexes) => {

@@ -58,9 +58,7 @@ export const TOUCH_OP: WireOp = { op: OpId.touch, name: '', type: 0, bytes: NOTH
 
 /** Whether the op that the view is at answers {@link LUT_OP}. In batches its number is that of a plain read; but no bin is without a name. */
 export const isLutAnswer = (m: MessageView): boolean =>
-  m.opNameStart === m.opNameEnd &&
-  m.opType === ParticleType.integer &&
-  m.opValueEnd - m.opValueStart === 8;
+  m.opNameStart === m.opNameEnd && m.opType === ParticleType.integer && m.opValueEnd - m.opValueStart === 8;
 
 /** u64 nanoseconds since 1970 at `at` → ms. */
 export const lutMsAt = (bytes: Buffer, at: number): number => Number(bytes.readBigUInt64BE(at) / 1_000_000n);

@@ -377,11 +377,11 @@ export class Scan implements AsyncIterable<RecordBlock> {
           reject(error);
         },
       });
+      if (!connection.isOpen) return;
       signal.addEventListener('abort', abort);
       watch();
       if (signal.aborted) abort();
-      else if (connection.isOpen) connection.write(request);
-      else connection.destroy();
+      connection.write(request);
     });
   }
 
