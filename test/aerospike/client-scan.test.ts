@@ -15,7 +15,6 @@ import {
   type OwnServer,
   ownServer,
   QUICK,
-  REAL,
   until,
 } from './client-support.ts';
 import { TcpProxy } from './tcp-proxy.ts';
@@ -174,13 +173,27 @@ describe('a scan', () => {
     }, isError('interrupted'));
   });
 
-  test('one query for all partitions counts what a filter rejects', {
-    skip: REAL === undefined && 'needs expressions',
-  }, async () => {
+  test('one query for all partitions counts what a filter rejects', async (t) => {
+    const lacks = await bench.lacksExpressions();
+    if (lacks) return t.skip(lacks);
     const filter = Buffer.from('c2', 'hex');
     const scan = bench.client.scan({ namespace: NAMESPACE, set: bench.set, filter, isPaged: false });
     assert.deepEqual(await collect(scan), []);
     assert.deepEqual([scan.totals.records, scan.totals.filteredMeta], [0, RECORDS]);
+  });
+
+  test('last update comes with a projection', async (t) => {
+    const lacks = await bench.lacksExpressions();
+    if (lacks) return t.skip(lacks);
+    const scan = bench.client.scan({
+      namespace: NAMESPACE,
+      set: bench.set,
+      ops: [readOp('n')],
+      withLut: true,
+    });
+    const records = await collect(scan);
+    assert.deepEqual(digestsOf(records), digests);
+    assert.ok(records.every((r) => r.bins.length === 1 && Math.abs(r.lutMs! - Date.now()) < 600_000));
   });
 });
 

@@ -59,6 +59,8 @@ export interface ScanTotals {
 }
 
 const PAGE_BYTES = 8 * 1024 * 1024;
+/** Pages of a node that may fail in a row before it is left alone until the next round. */
+const FAILED_PAGES_MAX = 16;
 const BUFFER_BYTES_MAX = 64 * 1024 * 1024;
 /** The first builds that can project ops other than plain reads. */
 const OPS_BUILD = [8, 1, 2, 0];
@@ -202,6 +204,7 @@ export class Scan implements AsyncIterable<RecordBlock> {
   async #readNode(node: ClusterNode, partitions: number[]): Promise<void> {
     const { timing } = this.#settings;
     const size = this.#sizeOf(node);
+    let failures = 0;
     for (let list = partitions; list.length > 0 && !this.#ending.signal.aborted; ) {
       await this.#queue.reserve(this.#pageBytes);
       try {
@@ -217,6 +220,7 @@ export class Scan implements AsyncIterable<RecordBlock> {
         const isFull = recordsMax > 0 && page.records >= recordsMax;
         list = [...this.#settle(node, page, account, isFull), ...list];
         size.learn(taken.length, page.records, page.bytes, isFull);
+        failures = 0;
         const waitMs = this.#rate.spend(page.records, page.bytes, timing.nowMs());
         if (waitMs > 0) await sleep(timing, waitMs, this.#ending.signal);
       } catch (error) {
@@ -227,7 +231,7 @@ export class Scan implements AsyncIterable<RecordBlock> {
         this.#lastFailure = error;
         size.shrink();
         // what is wrong with a page need not be so with the others; what is wrong with a node is
-        if (!(error instanceof PageError)) return;
+        if (!(error instanceof PageError) || ++failures === FAILED_PAGES_MAX) return;
       } finally {
         this.#queue.unreserve(this.#pageBytes);
       }
