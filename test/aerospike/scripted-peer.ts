@@ -3,6 +3,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 /** What a peer says: info answers as text, and bytes for frames of other types. Nothing of it comes from the code under test. */
 export interface Script {
   readonly info: Record<string, string>;
+  /** Answers commands that `info` has not. */
+  readonly onInfo?: (command: string) => string | undefined;
   /** Answers a frame of type 2 or 3 (header included); undefined: nothing. */
   readonly onFrame?: (frame: Buffer, socket: Socket) => Buffer | undefined;
 }
@@ -35,6 +37,7 @@ export class ScriptedPeer {
   script: Script;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  readonly #asking = new Set<Socket>();
   /** Commands that it was asked, in order. */
   readonly asked: string[] = [];
   port = 0;
@@ -80,7 +83,10 @@ export class ScriptedPeer {
   #connect(socket: Socket): void {
     this.#sockets.add(socket);
     socket.on('error', () => {});
-    socket.on('close', () => this.#sockets.delete(socket));
+    socket.on('close', () => {
+      this.#sockets.delete(socket);
+      this.#asking.delete(socket);
+    });
     let held: Buffer = Buffer.alloc(0);
     socket.on('data', (chunk: Buffer) => {
       held = Buffer.concat([held, chunk]);
@@ -94,6 +100,7 @@ export class ScriptedPeer {
 
   #answer(socket: Socket, frame: Buffer): void {
     if (frame[1] !== 1) {
+      this.#asking.add(socket);
       const answer = this.script.onFrame?.(frame, socket);
       if (answer) socket.write(answer);
       return;
@@ -105,9 +112,16 @@ export class ScriptedPeer {
       .filter((c) => c !== '');
     this.asked.push(...commands);
     const text = commands
-      .map((c) => `${c}\t${this.script.info[c] ?? 'ERROR:4:unrecognized command'}\n`)
+      .map(
+        (c) => `${c}\t${this.script.info[c] ?? this.script.onInfo?.(c) ?? 'ERROR:4:unrecognized command'}\n`,
+      )
       .join('');
     socket.write(frameOf(1, Buffer.from(text, 'latin1')));
+  }
+
+  /** Without being asked, on every socket that has asked something else than info. */
+  sendAll(bytes: Buffer): void {
+    for (const socket of this.#asking) socket.write(bytes);
   }
 
   async close(): Promise<void> {
