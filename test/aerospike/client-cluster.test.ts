@@ -236,6 +236,18 @@ describe('the cluster changes while it is watched', () => {
     await until(() => owner(client, 1) === undefined);
   });
 
+  test('N5: a socket on which something is said twice is not used again', async () => {
+    const a = await node('A1', () => true);
+    const client = await connect(a.port, { tendIntervalMs: 60_000 });
+    const [one] = client.nodes;
+    await client.info(one, ['build']);
+    const { connections } = a;
+    a.repeats = 2;
+    for (const command of ['build', 'node', 'cluster-stable:'])
+      assert.equal((await client.info(one, [command])).get(command), a.script.info[command]);
+    assert.equal(a.connections, connections + 2);
+  });
+
   test('a command that meets "unavailable" goes to the new owner', async () => {
     const key = wireKeyOf(NAMESPACE, 's', { type: 1, bytes: u64(1) });
     const partition = partitionOf(key.digest);

@@ -153,6 +153,10 @@ describe('silence and slowness', () => {
     assert.deepEqual((await client.runAll(keys.map((k, i) => putCommand(k, [intBin('n', i)])))).failed(), []);
     proxy.faults.delayMs = 400;
     const late = keys.slice(0, 20).map((k) => client.get(k, { timeoutMs: 60 }));
+    const timed = await client.runAll(
+      keys.map((k) => readCommand(k)),
+      { timeoutMs: 60 },
+    );
     for (const one of late) await assert.rejects(one, isError('aerospike-timeout'));
     proxy.faults.delayMs = 0;
     const read = await client.runAll(keys.map((k) => readCommand(k)));

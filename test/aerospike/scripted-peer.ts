@@ -38,6 +38,9 @@ export class ScriptedPeer {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #asking = new Set<Socket>();
+  /** Info answers are said so many times. */
+  repeats = 1;
+  connections = 0;
   /** Commands that it was asked, in order. */
   readonly asked: string[] = [];
   port = 0;
@@ -82,6 +85,7 @@ export class ScriptedPeer {
 
   #connect(socket: Socket): void {
     this.#sockets.add(socket);
+    this.connections++;
     socket.on('error', () => {});
     socket.on('close', () => {
       this.#sockets.delete(socket);
@@ -116,7 +120,8 @@ export class ScriptedPeer {
         (c) => `${c}\t${this.script.info[c] ?? this.script.onInfo?.(c) ?? 'ERROR:4:unrecognized command'}\n`,
       )
       .join('');
-    socket.write(frameOf(1, Buffer.from(text, 'latin1')));
+    const answer = frameOf(1, Buffer.from(text, 'latin1'));
+    socket.write(Buffer.concat(new Array<Buffer>(this.repeats).fill(answer)));
   }
 
   /** Without being asked, on every socket that has asked something else than info. */

@@ -88,7 +88,8 @@ export class CommandResults {
   /** Why there is no answer, or the refusal as an error; undefined: code 0. */
   failure(i: number): PitrError | undefined {
     const code = this.#codes[i];
-    if (code === NO_ANSWER || code === ResultCode.ok) return this.#failures.get(i);
+    if (code === ResultCode.ok) return undefined;
+    if (code === NO_ANSWER) return this.#failures.get(i);
     return resultError(`the ${isWrite(this.commands[i]) ? 'write' : 'read'}`, code, this.isInDoubt(i));
   }
 
@@ -111,7 +112,6 @@ export class CommandResults {
     this.#codes[i] = m.result;
     this.#generations[i] = m.generation;
     this.#voidTimes[i] = m.recordTtl;
-    this.#failures.delete(i);
     if (m.ops === 0) return;
     const message = m.bytes.subarray(start, end);
     this.#messages[i] = message.length > COPY_BYTES_MAX ? message : Buffer.from(message);
@@ -120,7 +120,6 @@ export class CommandResults {
   /** A code for a command that got no answer of its own. */
   refuse(i: number, code: number): void {
     this.#codes[i] = code;
-    this.#failures.delete(i);
   }
 
   fail(i: number, error: PitrError): void {
