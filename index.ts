@@ -21,6 +21,8 @@
  *
  * @packageDocumentation
  */
+
+export { AerospikeServer, type AerospikeServerOptions } from './engine/aerospike/server/aerospike-server.ts';
 export { type Clock, ManualClock, systemClock } from './engine/clock.ts';
 export type { ShardDigest } from './engine/content-digest.ts';
 export { EngineRecord } from './engine/engine-record.ts';

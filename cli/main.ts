@@ -21,6 +21,15 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const)
     isStopping = true;
     if (runner.interrupt() === 'impatient') process.exit(ERRORS.interrupted.exit);
   });
+// started with a channel, as `serve` starts its agent: when that process is gone, however it ended, this one ends, too
+if (process.connected) {
+  process.once('disconnect', () => {
+    isStopping = true;
+    runner.interrupt();
+  });
+  // the channel alone is no reason to stay
+  process.channel?.unref();
+}
 
 try {
   if (process.argv.length <= 2) program.outputHelp();

@@ -9,6 +9,7 @@ import { registerHandover } from './commands/handover.ts';
 import { registerInit } from './commands/init.ts';
 import { registerMark } from './commands/mark.ts';
 import { registerRestore } from './commands/restore.ts';
+import { registerServe } from './commands/serve.ts';
 import { registerSnapshot } from './commands/snapshot.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerVerify } from './commands/verify.ts';
@@ -24,7 +25,15 @@ export type Register = (program: PitrCommand, runner: Runner) => void;
 const COMMANDS: readonly (readonly [group: string, commands: readonly Register[]])[] = [
   [
     'Protect:',
-    [registerInit, registerAgent, registerMark, registerSnapshot, registerCompact, registerHandover],
+    [
+      registerInit,
+      registerServe,
+      registerAgent,
+      registerMark,
+      registerSnapshot,
+      registerCompact,
+      registerHandover,
+    ],
   ],
   ['Recover:', [registerRestore, registerGet]],
   ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor, registerBench]],

@@ -230,10 +230,18 @@ export class EngineCore {
     loop.stage(change);
   }
 
-  /** Undefined when everything decided so far is durable, else a promise of that. */
+  /**
+   * Undefined when everything decided so far is durable, else a promise of that. To be asked in the step of the decision: after a failure
+   * there is nothing to wait for, and {@link newest} gives what is durable.
+   */
   committed(): Promise<void> | undefined {
-    if (!this.#loop.hasUnsynced) return undefined;
+    if (!this.#loop.hasUnsynced || this.#loop.failure) return undefined;
     return this.#loop.commit();
+  }
+
+  /** Whether a partition is this engine's. */
+  owns(partition: number): boolean {
+    return this.#owned[partition] === 1;
   }
 
   /**
@@ -242,7 +250,8 @@ export class EngineCore {
    */
   newest(id: RecordId): Buffer | undefined {
     this.#checkOpen();
-    const value = this.#owned[id.partition] ? this.#loop.newest(id) : undefined;
+    const loop = this.#loop;
+    const value = !this.#owned[id.partition] ? undefined : loop.failure ? loop.durable(id) : loop.newest(id);
     return value && isExpired(state.voidTime(value), this.#nowMs()) ? undefined : value;
   }
 

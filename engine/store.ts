@@ -323,7 +323,11 @@ export class Store {
         // the first page and the last one reach beyond
         if (word < from || word >= to) continue;
         if (!take(item.page, item.at, item.page, item.valueStart, item.end)) return;
-      } else if (!take(item.key, sortKeyStart(item.key), item.value, 0, item.value.length)) return;
+        continue;
+      }
+      const goesOn = take(item.key, sortKeyStart(item.key), item.value, 0, item.value.length);
+      if (item.value.length >= LARGE_BYTES) giveBack([item.value]);
+      if (!goesOn) return;
     }
   }
 

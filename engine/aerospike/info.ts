@@ -17,12 +17,12 @@ export interface InfoCommand {
 
 const NEWLINE = 0x0a;
 
-/** The commands of a request, without empty lines. @throws wire-malformed: too many */
+/** The commands of a request: lines that have an end, and are not empty. @throws wire-malformed: too many */
 export const parseInfoRequest = (body: Buffer): InfoCommand[] => {
   const commands: InfoCommand[] = [];
   for (let at = 0; at < body.length; ) {
-    const found = body.indexOf(NEWLINE, at);
-    const end = found < 0 ? body.length : found;
+    const end = body.indexOf(NEWLINE, at);
+    if (end < 0) break;
     if (end > at) {
       if (commands.length === INFO_COMMANDS_MAX)
         throw malformed(`more than ${INFO_COMMANDS_MAX} info commands`);

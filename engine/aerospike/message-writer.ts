@@ -1,3 +1,4 @@
+import { giveBack } from '../give-back.ts';
 import type { FieldId } from './field.ts';
 import { MESSAGE_HEADER_BYTES } from './message.ts';
 import { OP_HEAD_BYTES, type OpId } from './operation.ts';
@@ -15,9 +16,9 @@ export interface MessageHeader {
   readonly transactionTtl?: number;
 }
 
-const FIRST_BYTES = 64 * 1024;
-/** A rest of a buffer that is too small to go on in. */
-const REST_BYTES_MIN = 8 * 1024;
+/** A buffer is at first as large as what was taken last, within these bounds. */
+const FIRST_BYTES_MIN = 1024;
+const FIRST_BYTES_MAX = 256 * 1024;
 /** Below this a loop is faster than the call. */
 const LOOP_BYTES_MAX = 48;
 
@@ -32,18 +33,19 @@ const LOOP_BYTES_MAX = 48;
  *     w.endFrame();
  */
 export class MessageWriter {
-  #buffer: Buffer = Buffer.alloc(0);
-  /** Where what was not taken yet begins and ends. */
-  #start = 0;
+  #buffer: Buffer = EMPTY;
+  /** Where what was written ends. */
   #end = 0;
   #frameAt = 0;
   #messageAt = 0;
   #fields = 0;
   #ops = 0;
+  /** Bytes that were taken last. */
+  #lastBytes = 0;
 
   /** Bytes written and not taken. */
   get length(): number {
-    return this.#end - this.#start;
+    return this.#end;
   }
 
   /** Bytes of the frame that has begun, its header included. */
@@ -51,26 +53,23 @@ export class MessageWriter {
     return this.#end - this.#frameAt;
   }
 
-  /** What was written, for good: it is not written to again. */
+  /** What was written, for good: it is not written to again, and nothing of it is kept here. */
   take(): Buffer {
-    const taken = this.#buffer.subarray(this.#start, this.#end);
-    this.#start = this.#end;
-    if (this.#buffer.length - this.#end < REST_BYTES_MIN) {
-      this.#buffer = EMPTY;
-      this.#start = 0;
-      this.#end = 0;
-    }
+    const taken = this.#buffer.subarray(0, this.#end);
+    this.#lastBytes = this.#end;
+    this.#buffer = EMPTY;
+    this.#end = 0;
     return taken;
   }
 
   /** What was written, to look at: it holds until the next call. */
   view(): Buffer {
-    return this.#buffer.subarray(this.#start, this.#end);
+    return this.#buffer.subarray(0, this.#end);
   }
 
   /** Forgets what was written and not taken, and keeps the memory. */
   clear(): void {
-    this.#end = this.#start;
+    this.#end = 0;
   }
 
   beginFrame(): void {
@@ -82,6 +81,11 @@ export class MessageWriter {
   endFrame(type: ProtoType = ProtoType.message): void {
     const bodyBytes = this.#end - this.#frameAt - PROTO_HEADER_BYTES;
     writeProtoHeader(this.#buffer, this.#frameAt, type, bodyBytes);
+  }
+
+  /** Forgets what was written since {@link length} was `length`. */
+  truncate(length: number): void {
+    this.#end = length;
   }
 
   /** Gives up the frame that has begun: as if it had not. */
@@ -273,16 +277,16 @@ export class MessageWriter {
   }
 
   endField(begun: number): void {
-    putU32(this.#buffer, this.#start + begun - 5, this.length - begun + 1);
+    putU32(this.#buffer, begun - 5, this.length - begun + 1);
   }
 
   /** Overwrites a word written earlier; `at` is what {@link length} was before it. */
   setU16(at: number, value: number): void {
-    this.#buffer.writeUInt16BE(value, this.#start + at);
+    this.#buffer.writeUInt16BE(value, at);
   }
 
   setU32(at: number, value: number): void {
-    putU32(this.#buffer, this.#start + at, value);
+    putU32(this.#buffer, at, value);
   }
 
   /** Fields or ops that are not the message's own: rows of a batch count theirs. Calls `write`, returns how many it wrote. */
@@ -297,17 +301,20 @@ export class MessageWriter {
     return counted;
   }
 
+  /** Makes room for so many bytes at once, for who knows how many there will be. */
+  reserve(bytes: number): void {
+    this.#room(bytes);
+  }
+
   #room(bytes: number): void {
-    if (this.#buffer.length - this.#end >= bytes) return;
-    const used = this.#end - this.#start;
-    const grown = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, 2 * used, used + bytes + REST_BYTES_MIN));
-    this.#buffer.copy(grown, 0, this.#start, this.#end);
-    // a frame or message that has begun moves along
-    this.#frameAt -= this.#start;
-    this.#messageAt -= this.#start;
+    const old = this.#buffer;
+    if (old.length - this.#end >= bytes) return;
+    const first = Math.min(FIRST_BYTES_MAX, Math.max(FIRST_BYTES_MIN, this.#lastBytes));
+    const grown = Buffer.allocUnsafeSlow(Math.max(first, 2 * this.#end, this.#end + bytes));
+    old.copy(grown, 0, 0, this.#end);
+    // the garbage collector would be late with what large answers leave behind
+    if (old.length > 0) giveBack([old]);
     this.#buffer = grown;
-    this.#start = 0;
-    this.#end = used;
   }
 }
 

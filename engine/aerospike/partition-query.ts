@@ -16,8 +16,9 @@ export const queryPartitions = (m: MessageView): QueryPartition[] => {
   const ids = m.field(FieldId.partitions);
   const digests = m.field(FieldId.digests);
   if (!ids && !digests) throw malformed('a scan that names no partitions', 16);
-  if (ids && ids.length % 2 !== 0) throw malformed(`partitions in ${ids.length} bytes`);
-  if (digests && digests.length % DIGEST_BYTES !== 0) throw malformed(`digests in ${digests.length} bytes`);
+  if (ids && (ids.length === 0 || ids.length % 2 !== 0)) throw malformed(`partitions in ${ids.length} bytes`);
+  if (digests && (digests.length === 0 || digests.length % DIGEST_BYTES !== 0))
+    throw malformed(`digests in ${digests.length} bytes`);
   const seen = new Uint8Array(PARTITIONS);
   const found: QueryPartition[] = [];
   const add = (partition: number, after: Buffer | undefined): void => {

@@ -1,4 +1,5 @@
 import type { PitrError } from '../errors.ts';
+import { giveBack } from '../give-back.ts';
 import { malformed } from './malformed.ts';
 
 /** Bytes before every body: u8 version, u8 type, u48 bytes of the body. */
@@ -44,6 +45,8 @@ export class FrameReader {
   #partialBytes = 0;
   #type: ProtoType = ProtoType.info;
   #body: Buffer = EMPTY;
+  /** The body is a buffer of its own. */
+  #isOwnBody = false;
 
   constructor({ bodyBytesMax = BODY_BYTES_MAX }: { bodyBytesMax?: number } = {}) {
     this.#bodyBytesMax = bodyBytesMax;
@@ -55,6 +58,11 @@ export class FrameReader {
 
   get body(): Buffer {
     return this.#body;
+  }
+
+  /** Bytes of memory that hold what is {@link buffered}. */
+  get held(): number {
+    return this.buffered - this.#partialBytes + (this.#partial?.length ?? 0);
   }
 
   /** Bytes taken in and not given out yet. */
@@ -78,6 +86,9 @@ export class FrameReader {
 
   /** Steps to the next frame; false: it has not arrived as a whole. @throws wire-malformed */
   next(): boolean {
+    // large ones at once: the garbage collector would be late
+    if (this.#isOwnBody) giveBack([this.#body]);
+    this.#isOwnBody = false;
     this.#body = EMPTY;
     for (;;) {
       if (this.#bodyBytes < 0 && !this.#readHeader()) {
@@ -149,6 +160,7 @@ export class FrameReader {
     this.#partialBytes += taken;
     if (this.#partialBytes < bytes) return false;
     this.#body = partial.subarray(0, bytes);
+    this.#isOwnBody = true;
     this.#partial = undefined;
     this.#partialBytes = 0;
     this.#bodyBytes = -1;
@@ -161,6 +173,7 @@ export class FrameReader {
     const size = Math.min(this.#bodyBytes, Math.max(bytes, BODY_FIRST_BYTES, 2 * (old?.length ?? 0)));
     const grown = Buffer.allocUnsafeSlow(size);
     old?.copy(grown, 0, 0, this.#partialBytes);
+    if (old) giveBack([old]);
     this.#partial = grown;
     return grown;
   }

@@ -136,10 +136,10 @@ describe('bytes from the reference are read as what they are', () => {
     assert.equal(fields.get(SecurityField.credential)?.toString(), 'abcd');
   });
 
-  test('info: old and new arguments, empty lines, a last line without end', () => {
+  test('info: old and new arguments; empty lines and a last one without end are none', () => {
     const commands = parseInfoRequest(
       Buffer.from(
-        'node\n\nsets/test/demo\ntruncate:namespace=test;set=a:b;x\nsindex-create:context=AA==;bin=b',
+        'node\n\nsets/test/demo\ntruncate:namespace=test;set=a:b;x\nsindex-create:context=AA==;bin=b\nbuild',
       ),
     );
     assert.deepEqual(

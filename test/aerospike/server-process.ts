@@ -1,6 +1,8 @@
 /** A server in a process of its own, since the official client blocks the one that it connects from. Argument: options as JSON. */
-import { Faults } from '../../engine/aerospike/server/faults.ts';
+
 import { AerospikeServer } from '../../engine/aerospike/server/aerospike-server.ts';
+import { Faults } from '../../engine/aerospike/server/faults.ts';
+import { systemClock } from '../../engine/clock.ts';
 import { Engine } from '../../wal/engine.ts';
 
 interface Options {
@@ -12,12 +14,15 @@ interface Options {
 }
 
 const { dir, faults, ...options } = JSON.parse(process.argv[2] ?? '{}') as Options;
-const engine = await Engine.open({ dir });
+const wrong = faults ? new Faults() : undefined;
+const clock = wrong ? wrong.clockOf(systemClock) : systemClock;
+const engine = await Engine.open({ dir, clock });
 const server = await AerospikeServer.listen({
   engine,
   port: 0,
   ...options,
-  ...(faults ? { faults: new Faults() } : {}),
+  clock,
+  ...(wrong ? { faults: wrong } : {}),
   onError: (error) => console.error(error),
 });
 let isStopping = false;

@@ -28,6 +28,10 @@ const zeros = (length: number) => new Uint8Array(length);
 export const nestedLists = (levels: number): Uint8Array =>
   join(new Uint8Array(levels - 1).fill(0x91), hex('90'));
 
+/** Nested maps, each the value of the one key of the next. */
+const nestedMaps = (levels: number, opening: string, innermost: string): Uint8Array =>
+  join(...Array.from({ length: levels - 1 }, () => hex(opening)), hex(innermost));
+
 /** What a current server would store as it is: reading and writing these as JS values gives the same bytes. */
 export const canonicalParticles: readonly CorpusParticle[] = [
   entry(T.integer, 'integer 0', '0000000000000000'),
@@ -79,17 +83,24 @@ export const canonicalParticles: readonly CorpusParticle[] = [
   entry(T.erlang, 'Erlang blob', '83 61 01'),
   entry(T.erlang, 'Erlang blob empty', ''),
   entry(T.vector, 'vector', '01 00 00 00 00 00 80 3f'),
-  entry(T.hll, 'HLL', '00 00 08 00 00 00 00 00 00 00 00 ff 01 80'),
+  entry(T.hll, 'HLL of three strings', '000400000000000000000000000000 4080003000000000'),
+  entry(T.hll, 'HLL with minhash bits, empty', join(hex('00 04 04'), zeros(28))),
 
   entry(T.geojson, 'GeoJSON without cells', join(hex('00 0000'), text(point))),
   entry(T.geojson, 'GeoJSON with one cell', join(hex('00 0001 0fffe00000000001'), text(point))),
   entry(
     T.geojson,
-    'GeoJSON region with two cells',
-    join(hex('01 0002'), zeros(16), text('{"type":"AeroCircle"}')),
+    'GeoJSON circle',
+    join(hex('00 0000'), text('{"type":"AeroCircle","coordinates":[[0.0,0.5],1000.0]}')),
   ),
-  entry(T.geojson, 'GeoJSON not UTF-8', '00 0000 7b ff 7d'),
-  entry(T.geojson, 'GeoJSON no text', '00 0000'),
+  entry(
+    T.geojson,
+    'GeoJSON polygon with spaces and a member of no meaning',
+    join(
+      hex('00 0000'),
+      text('{ "coordinates":[[[0,0],[0,1],[1,1],[1,0],[0,0]]] , "type":"Polygon", "x": "ü"}'),
+    ),
+  ),
 
   entry(T.list, 'list empty', '90'),
   entry(T.list, 'list ordered empty', '91 c7 00 01'),
@@ -134,6 +145,13 @@ export const canonicalParticles: readonly CorpusParticle[] = [
   entry(T.list, 'list of 15 items', join(hex('9f'), zeros(15))),
   entry(T.list, 'list of 16 items', join(hex('dc 0010'), zeros(16))),
   entry(T.list, 'list of 65536 items', join(hex('dd 00010000'), zeros(65_536))),
+  entry(
+    T.list,
+    'list ordered of every type, in their order',
+    '9a c70001 c0 c2 c3 05 a20361 90 80 a20401 cb3ff0000000000000',
+  ),
+  entry(T.list, 'list ordered with an item twice', '94 c70001 05 05 07'),
+  entry(T.list, 'list of ordered lists', '92 92 c70001 05 93 c70001 05 06'),
   entry(T.list, 'list nested 50 levels', nestedLists(50)),
   entry(T.list, 'list nested 256 levels', nestedLists(256)),
   entry(T.list, 'list of maps and lists', '93 90 80 92 81 01 c0 91 c7 00 01'),
@@ -158,12 +176,34 @@ export const canonicalParticles: readonly CorpusParticle[] = [
   entry(T.map, 'map with the key "__proto__"', join(hex('81 aa 03'), text('__proto__'), hex('01'))),
   entry(T.map, 'map with a key not UTF-8', '81 a2 03 ff 01'),
   entry(T.map, 'map with 64-bit keys', '82 d3 8000000000000000 01 cf 7fffffffffffffff 02'),
+  entry(T.map, 'map with negative keys', '84 d38000000000000000 01 d080 02 ff 03 00 04'),
+  entry(T.map, 'map K-ordered with blob keys, one of them empty', '83 c70001 c0 a104 01 a20400 02'),
+  entry(
+    T.map,
+    'map {1: -0.0, 2: NaN payload, 3: 1.0, 4: float32}',
+    '84 01 cb8000000000000000 02 cb7ff8000000000001 03 cb3ff0000000000000 04 ca3fc00000',
+  ),
+  entry(T.map, 'map of GeoJSON', join(hex('81 01 d9 2b 17'), text(point))),
+  entry(T.map, 'map nested 50 levels', nestedMaps(50, '81 01', '80')),
+  entry(T.map, 'map K-ordered nested 50 levels', nestedMaps(50, '82 c70001 c0 01', '81 c70001 c0')),
   entry(T.map, 'map of a map of a list', '81 a2 03 61 82 c7 00 01 c0 01 92 c0 cb 3ff0000000000000'),
   entry(
     T.map,
     'map of 16 pairs',
     join(hex('de 0010'), ...Array.from({ length: 16 }, (_, i) => Uint8Array.of(i, 0))),
   ),
+];
+
+/** Read and written as JS values like those, but refused by a server, which looks into them. */
+export const refusedParticles: readonly CorpusParticle[] = [
+  entry(T.hll, 'HLL that is none', '00 00 08 00 00 00 00 00 00 00 00 ff 01 80'),
+  entry(
+    T.geojson,
+    'GeoJSON region without coordinates',
+    join(hex('01 0002'), zeros(16), text('{"type":"AeroCircle"}')),
+  ),
+  entry(T.geojson, 'GeoJSON not UTF-8', '00 0000 7b ff 7d'),
+  entry(T.geojson, 'GeoJSON no text', '00 0000'),
 ];
 
 /** Stored and shipped as bytes like any other, but not what a current server would make of them; some are not msgpack. */
@@ -196,7 +236,11 @@ export const unusualParticles: readonly CorpusParticle[] = [
   entry(T.list, 'an integer under the type of a list', '05'),
 ];
 
-export const particleCorpus: readonly CorpusParticle[] = [...canonicalParticles, ...unusualParticles];
+export const particleCorpus: readonly CorpusParticle[] = [
+  ...canonicalParticles,
+  ...refusedParticles,
+  ...unusualParticles,
+];
 
 /** Names at the limit of 15 bytes, in one to four bytes a character. */
 export const binNameCorpus: readonly string[] = [

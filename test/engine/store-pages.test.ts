@@ -42,6 +42,20 @@ const operations: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('reopen' as const) }) },
 );
 
+/** First words of slices: within partition 0, at the borders of partitions, and within the last. */
+const CUTS = [
+  0,
+  100_000,
+  200_000,
+  400_001,
+  2 ** 20,
+  0x20000000,
+  0x20000000 + 300_000,
+  0xfff00000,
+  0xfff00000 + 650_000,
+  2 ** 32,
+];
+
 const META: StoreMeta = { appliedLsn: 1, lastTs: 1, epoch: 1, partitions: 'all', digests: [] };
 const PER_PARTITION = 3;
 
@@ -104,6 +118,25 @@ describe('a store with pages', () => {
           (k) => namespaceOf(k) === 'a' && partitionOf(k) >= range.start && partitionOf(k) < range.end,
         ),
       );
+    // parts of partitions, cut within pages, between them and at records: together they are all, each once and in order
+    for (const namespace of ['a', 'ab']) {
+      const found: [string, Buffer][] = [];
+      for (let i = 1; i < CUTS.length; i++)
+        store.slice(namespace, CUTS[i - 1], CUTS[i], (key, keyAt, bytes, start, end) => {
+          const word = key.readUInt32BE(keyAt);
+          assert.ok(word >= CUTS[i - 1] && word < CUTS[i]);
+          found.push([key.toString('hex', keyAt, keyAt + 20), Buffer.from(bytes.subarray(start, end))]);
+          return true;
+        });
+      const expected = sorted.filter((_, i) => namespaceOf(keysOf[i]) === namespace);
+      assert.deepEqual(
+        found,
+        expected.map((k) => [k.slice(-40), map.get(k)]),
+      );
+      let taken = 0;
+      store.slice(namespace, 0, 2 ** 32, () => ++taken < 2);
+      assert.equal(taken, Math.min(2, expected.length));
+    }
     const { records, done } = store.snapshot();
     assert.deepEqual(
       [...records].map((r) => Buffer.from(r.key).toString('hex')),

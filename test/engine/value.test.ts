@@ -20,7 +20,13 @@ import {
   toParticle,
   type Value,
 } from '../../engine/value.ts';
-import { binNameCorpus, canonicalParticles, particleCorpus, unusualParticles } from './particle-corpus.ts';
+import {
+  binNameCorpus,
+  canonicalParticles,
+  particleCorpus,
+  refusedParticles,
+  unusualParticles,
+} from './particle-corpus.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const bytesOf = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.replaceAll(/\s/g, ''), 'hex'));
@@ -39,7 +45,7 @@ describe('the corpus', () => {
       sameParticle(fromJson(throughText(toJson(p))), p);
     });
   }
-  for (const p of canonicalParticles) {
+  for (const p of [...canonicalParticles, ...refusedParticles]) {
     test(`${p.name}: V1 value gives the bytes back`, () => {
       const value = fromParticle(p);
       sameParticle(toParticle(value), p);

@@ -9,6 +9,7 @@
  *   state, records, record-file   a store value; records on their way into a store, in memory and as a file
  *   identity, archived            engine.json, archived.json
  *   door                          lines to a live engine (door-target.ts)
+ *   definitions                   indexes and UDFs of an endpoint (wire-targets.ts)
  *   wire-*                        Aerospike's protocol: a stream in chunks, messages, info, security (wire-targets.ts)
  *   partitions, target, duration, address, config   text that a person writes; config holds cron patterns, too
  *
@@ -36,7 +37,7 @@ import { decodeStored, encodeStored } from '../../wal/block.ts';
 import { decodeEnvelope, encodeEnvelope, unpackBytes } from '../../wal/envelope.ts';
 import { decodeLogHeader, scanLogFile } from '../../wal/log-file.ts';
 import { FRAME_HEADER_BYTES, frameSeed } from '../../wal/log-format.ts';
-import { canonicalParticles, unusualParticles } from '../engine/particle-corpus.ts';
+import { canonicalParticles, particleCorpus } from '../engine/particle-corpus.ts';
 import { batch, clock, ENGINE, mark, openLog, version } from '../wal/log-support.ts';
 import { logPath, MemoryFiles } from '../wal/memory-files.ts';
 import { documentTargets } from './document-targets.ts';
@@ -140,7 +141,7 @@ const SCRATCH = mkdtempSync(join(tmpdir(), 'pitr-fuzz-'));
 process.on('exit', () => rmSync(SCRATCH, { recursive: true, force: true }));
 
 /** A small particle of the corpus: type byte, then its bytes. */
-const particles = [...canonicalParticles, ...unusualParticles]
+const particles = particleCorpus
   .filter((p) => p.bytes.length < 300)
   .map((p) => Buffer.concat([Buffer.of(p.type), p.bytes]));
 

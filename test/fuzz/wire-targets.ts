@@ -16,6 +16,7 @@ import type { OpId } from '../../engine/aerospike/operation.ts';
 import { queryPartitions } from '../../engine/aerospike/partition-query.ts';
 import { FrameReader } from '../../engine/aerospike/proto.ts';
 import { parseSecurity, securityFrame } from '../../engine/aerospike/security.ts';
+import { decodeDefinitions, encodeDefinitions } from '../../engine/aerospike/server/definitions.ts';
 import {
   BATCH,
   bytes,
@@ -28,6 +29,25 @@ import {
   SCANNED,
 } from '../aerospike/golden-bytes.ts';
 import type { Target } from './fuzz.ts';
+
+const DEFINITIONS = {
+  version: 1 as const,
+  indexes: [
+    {
+      namespace: 'n',
+      set: '',
+      name: 'i',
+      bin: 'b',
+      type: 'string',
+      indexType: 'list',
+      context: '',
+      expression: '',
+    },
+  ],
+  udfs: [{ name: 'f', type: 'LUA', content: 'AAAA' }],
+  truncations: [{ namespace: 'n', set: 's', lutMs: 5 }],
+  changes: { sindex: 1, UDF: 2, truncate: 3 },
+};
 
 const refusals = ['wire-malformed'] as const;
 const body = (frame: Buffer): Buffer => frame.subarray(8, 8 + frame.readUInt32BE(4));
@@ -157,6 +177,23 @@ export const wireTargets: readonly Target[] = [
         at += raw.length + 3;
       }
       for (const value of parseInfoReply(input).values()) parseInfoError(value);
+    },
+  },
+  {
+    name: 'definitions',
+    refusals: ['object-corrupt', 'format-version'],
+    seeds: [Buffer.from(encodeDefinitions(DEFINITIONS))],
+    tree: {
+      parse: (input) => JSON.parse(input.toString()),
+      print: (tree) => {
+        if (typeof tree !== 'object' || tree === null) return Buffer.from(JSON.stringify(tree) ?? 'null');
+        const { crc32: _, ...content } = tree as typeof DEFINITIONS & { crc32?: string };
+        return Buffer.from(encodeDefinitions(content));
+      },
+    },
+    run: (input) => {
+      const content = decodeDefinitions(input.toString(), 'x');
+      assert.deepEqual(decodeDefinitions(encodeDefinitions(content), 'x'), content);
     },
   },
   textTarget(

@@ -13,8 +13,10 @@ import type { Faults } from './faults.ts';
 import type { Login } from './login.ts';
 import { Namespace, type NamespaceSettings } from './namespace.ts';
 
-/** Bytes of requests that have arrived in part, over all connections. */
-const HELD_BYTES_MAX = 96 * 1024 * 1024;
+/** Bytes of requests that have arrived in part and of answers that are not read, over all connections: then the largest goes. */
+const HELD_BYTES_MAX = 64 * 1024 * 1024;
+/** And when each has to do with less. */
+const PRESSED_BYTES = 24 * 1024 * 1024;
 const REQUEST_BYTES_MAX = 32 * 1024 * 1024;
 const CONNECTIONS_MAX = 15_000;
 /** How long a peer may leave a request half sent, or an answer unread. */
@@ -44,7 +46,8 @@ export interface AerospikeServerOptions {
   readonly onError?: (error: unknown) => void;
 }
 
-const RECORD_BYTES_MAX = 8 * 1024 * 1024;
+/** As the server has it by default. */
+const RECORD_BYTES_MAX = 1024 * 1024;
 
 /**
  * An engine on Aerospike's wire protocol.
@@ -138,12 +141,14 @@ export class AerospikeServer {
         clusterName: this.#options.clusterName ?? 'pitr',
         tlsName: this.#options.tls ? (this.#options.tls.name ?? 'pitr') : '',
         connections: this.connections,
+        restart: () => this.restart(),
       }),
       masters: (partition) => this.cluster.masterOf(partition) === node,
       holds: (bytes) => {
         this.#heldBytes += bytes;
-        return bytes <= 0 || this.#heldBytes <= HELD_BYTES_MAX;
+        if (bytes > 0 && this.#heldBytes > HELD_BYTES_MAX) this.#dropLargest();
       },
+      isPressed: () => this.#heldBytes > PRESSED_BYTES,
       onError: onError ?? (() => undefined),
     };
     const connection = new Connection(socket, host);
@@ -151,8 +156,26 @@ export class AerospikeServer {
     socket.on('close', () => this.#connections.delete(connection));
   }
 
+  /** Too much is in memory for others who do not go on: who holds most goes. */
+  #dropLargest(): void {
+    let largest: Connection | undefined;
+    for (const connection of this.#connections)
+      if (connection.held > (largest?.held ?? 0)) largest = connection;
+    largest?.destroy();
+  }
+
   #dropStalled(ms: number): void {
     for (const connection of this.#connections) if (connection.isStalled(ms)) connection.destroy();
+  }
+
+  /** What clients see of a cold restart, for tests: connections break, uptime and counters begin anew, removed records may be back. */
+  async restart(): Promise<number> {
+    const risen = this.database.restart();
+    await this.database.engine.committed();
+    this.cluster.rebalance(this.database.nowMs());
+    // the one that asked gets its answer first
+    setTimeout(() => this.dropConnections(), RESTART_MS);
+    return risen;
   }
 
   /** Breaks every connection, as a node does that dies; new ones are taken. */
@@ -171,6 +194,7 @@ export class AerospikeServer {
   }
 }
 
+const RESTART_MS = 50;
 /** How long connections may take to end at close. */
 const CLOSE_MS = 2000;
 

@@ -7,6 +7,7 @@ import { OpId } from '../operation.ts';
 import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import type { BinTable } from './bin-table.ts';
+import { isBinName } from './command-shape.ts';
 import { ExpFlag, expressionOp, parsedExpression } from './filter-cache.ts';
 import type { RecordView } from './record-view.ts';
 import { added, isJoinable, isStoredAsIs, storedValue, valueRefusal } from './wire-value.ts';
@@ -21,6 +22,10 @@ export class BinOps {
   readonly #table: BinTable;
   readonly #view: RecordView;
   #respondAll = false;
+  /** Answers bear the id of a plain read, whatever was read. */
+  #asRead = false;
+  /** The command writes: then an expression without a value is answered, too. */
+  #writes = false;
 
   constructor(table: BinTable, view: RecordView) {
     this.#table = table;
@@ -35,11 +40,14 @@ export class BinOps {
   }
 
   /** What a command that only reads asks for, or the projection of a scan. */
-  answerReads(m: MessageView, out: MessageWriter, respondAll: boolean): number {
+  answerReads(m: MessageView, out: MessageWriter, respondAll: boolean, asRead: boolean): number {
     const { cursor } = this.#view;
     this.#respondAll = respondAll;
+    this.#asRead = asRead;
+    this.#writes = false;
     m.rewindOps();
     while (m.nextOp()) {
+      if (!isBinName(m)) return ResultCode.badBinName;
       const found = m.opNameEnd > m.opNameStart && cursor.find(m.bytes, m.opNameStart, m.opNameEnd);
       if (m.op === OpId.read) {
         if (found) answerBin(out, cursor);
@@ -60,14 +68,14 @@ export class BinOps {
     const { info1, info2 } = m;
     const readsAll = (info1 & Info1.getAll) !== 0;
     this.#respondAll = (info2 & Info2.respondAllOps) !== 0;
+    this.#asRead = false;
+    this.#writes = true;
     m.rewindOps();
     while (m.nextOp()) {
-      if (readsAll && m.op === OpId.read) continue;
-      const failed = this.#applyOp(m, out);
+      const failed = readsAll && m.op === OpId.read ? this.#answerTable(out) : this.#applyOp(m, out);
       if (failed !== 0) return failed;
       if (this.#table.size > MAX_BINS) return ResultCode.parameter;
     }
-    if (readsAll) this.#answerTable(out);
     return 0;
   }
 
@@ -89,8 +97,6 @@ export class BinOps {
 
   #writeOp(m: MessageView, out: MessageWriter): number {
     const { op } = m;
-    if (op !== OpId.touch && op !== OpId.deleteAll && m.opNameEnd === m.opNameStart)
-      return ResultCode.badBinName;
     let failed = 0;
     switch (op) {
       case OpId.write:
@@ -118,7 +124,7 @@ export class BinOps {
           ? ResultCode.unsupportedFeature
           : ResultCode.parameter;
     }
-    if (failed === 0 && this.#respondAll) this.#answer(m, out, undefined);
+    if (failed === 0 && this.#respondAll && op !== OpId.touch) this.#answer(m, out, undefined);
     return failed;
   }
 
@@ -148,7 +154,8 @@ export class BinOps {
 
   #increment(m: MessageView): number {
     const { opType } = m;
-    if (opType !== ParticleType.integer && opType !== ParticleType.float) return ResultCode.parameter;
+    if (opType === ParticleType.null) return ResultCode.parameter;
+    if (opType !== ParticleType.integer && opType !== ParticleType.float) return ResultCode.incompatibleType;
     const old = this.#current(m);
     if (!old) return this.#store(m, opType, m.bytes, m.opValueStart, m.opValueEnd);
     if (valueRefusal(opType, m.bytes, m.opValueStart, m.opValueEnd) !== 0) return ResultCode.parameter;
@@ -161,10 +168,10 @@ export class BinOps {
   }
 
   #join(m: MessageView): number {
-    if (!isJoinable(m.opType)) return ResultCode.parameter;
+    if (m.opType === ParticleType.null) return ResultCode.parameter;
     const old = this.#current(m);
     if (!old) return this.#store(m, m.opType, m.bytes, m.opValueStart, m.opValueEnd);
-    if (old.type !== m.opType) return ResultCode.incompatibleType;
+    if (old.type !== m.opType || !isJoinable(m.opType)) return ResultCode.incompatibleType;
     const joined = Buffer.concat(m.op === OpId.append ? [old.bytes, m.opValue] : [m.opValue, old.bytes]);
     this.#table.set(m.bytes, m.opNameStart, m.opNameEnd, m.opType, joined, 0, joined.length);
     return 0;
@@ -204,7 +211,7 @@ export class BinOps {
       case OpId.expRead: {
         const value = this.#evaluate(m);
         if (typeof value === 'number') return value;
-        if (value || this.#respondAll) this.#answer(m, out, value);
+        if (value || this.#respondAll || this.#writes) this.#answer(m, out, value);
         return 0;
       }
       case OpId.bitsRead:
@@ -218,7 +225,7 @@ export class BinOps {
   /** Value of an expression op; undefined: it has none and says that this is no failure; or a result code. */
   #evaluate(m: MessageView): Particle | undefined | number {
     const op = expressionOp(m.opValue);
-    if (!op) return ResultCode.parameter;
+    if (!op || (m.op === OpId.expRead && (op.flags & ~ExpFlag.evalNoFail) !== 0)) return ResultCode.parameter;
     const expression = parsedExpression(op.expression);
     if (expression instanceof Refusal) return expression.code;
     const value = expression.value(this.#view);
@@ -257,8 +264,9 @@ export class BinOps {
     else if (this.#respondAll) this.#answer(m, out, undefined);
   }
 
-  #answerTable(out: MessageWriter): void {
+  #answerTable(out: MessageWriter): number {
     for (let i = 0; i < this.#table.rows; i++) if (this.#table.type(i) !== 0) this.#answerRow(out, i);
+    return 0;
   }
 
   #answerRow(out: MessageWriter, i: number): void {
@@ -278,7 +286,8 @@ export class BinOps {
   /** The answer to the current op, under its own id and name. */
   #answer(m: MessageView, out: MessageWriter, particle: Particle | undefined): void {
     const value = particle?.bytes ?? NOTHING;
-    out.op(m.op as OpId, particle?.type ?? 0, m.bytes, m.opNameStart, m.opNameEnd, value, 0, value.length);
+    const id = this.#asRead ? OpId.read : (m.op as OpId);
+    out.op(id, particle?.type ?? 0, m.bytes, m.opNameStart, m.opNameEnd, value, 0, value.length);
   }
 }
 

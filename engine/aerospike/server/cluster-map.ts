@@ -44,10 +44,15 @@ export class ClusterMap {
     return this.#masters.map((master) => (master === node ? 1 : 0));
   }
 
+  /** Clients look again who has what; nothing has moved. */
+  rebalance(nowMs: number): void {
+    this.#generation++;
+    this.#movedMs = nowMs;
+  }
+
   /** Gives partitions to a node. */
   move(partitions: PartitionSet, node: number, nowMs: number): void {
     for (const { start, end } of partitions.ranges) this.#masters.fill(node, start, end);
-    this.#generation++;
-    this.#movedMs = nowMs;
+    this.rebalance(nowMs);
   }
 }

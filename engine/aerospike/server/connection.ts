@@ -11,6 +11,7 @@ import { FrameReader, ProtoType } from '../proto.ts';
 import { ResultCode } from '../result-code.ts';
 import { type BatchHost, runBatch } from './batch-command.ts';
 import type { Database } from './database.ts';
+import { engineRefusal } from './engine-refusal.ts';
 import { answerInfo, type InfoContext, SUMMARY } from './info-commands.ts';
 import type { Login } from './login.ts';
 import { RecordCommand } from './record-command.ts';
@@ -18,10 +19,11 @@ import { Scan, type Sink } from './scan.ts';
 
 /** Frames of one turn: then what was decided is made durable and answered, and others have their turn. */
 const TURN_FRAMES = 4096;
-/** Bytes of answers of one turn. */
+/** Bytes of answers of one turn, and of requests that wait for theirs, beyond which the socket is not read. */
 const TURN_BYTES = 1024 * 1024;
-/** Bytes that have come and wait for their turn beyond which the socket is not read. */
 const WAITING_BYTES_MAX = 1024 * 1024;
+/** The same when all connections together hold much: see {@link Host.isPressed}. */
+const PRESSED_BYTES = 32 * 1024;
 
 /** What connections have in common. */
 export interface Host {
@@ -32,8 +34,10 @@ export interface Host {
   readonly infoContext: () => InfoContext;
   /** Whether the node that was connected to has a partition. */
   readonly masters: (partition: number) => boolean;
-  /** Says that a connection holds so many bytes more (or less) of requests; false: they are too many for all. */
-  readonly holds: (bytes: number) => boolean;
+  /** Says that a connection holds so many bytes more (or less) of requests. */
+  readonly holds: (bytes: number) => void;
+  /** Connections hold so much that each of them has to do with less. */
+  readonly isPressed: () => boolean;
   readonly onError: (error: unknown) => void;
 }
 
@@ -58,6 +62,7 @@ export class Connection implements BatchHost, Sink {
   #held = 0;
   /** When a byte came, or went, last: see {@link isStalled}. */
   #movedMs: number;
+  #suspectMs = -1;
   #sentBytes = 0;
 
   constructor(socket: Socket, host: Host) {
@@ -72,9 +77,7 @@ export class Connection implements BatchHost, Sink {
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
     socket.on('end', () => this.#endAfterTurn());
     socket.on('error', () => socket.destroy());
-    socket.on('close', () => {
-      this.#hold(-this.#held);
-    });
+    socket.on('close', () => this.#hold(0));
   }
 
   get isClosed(): boolean {
@@ -84,11 +87,17 @@ export class Connection implements BatchHost, Sink {
   /** The peer sent part of a frame, or does not read, and has not moved for `ms`. */
   isStalled(ms: number): boolean {
     const waits = !this.#reader.isBetweenFrames || this.#socket.writableNeedDrain;
-    return waits && performance.now() - this.#movedMs > ms;
+    if (!waits || performance.now() - this.#movedMs < ms) return false;
+    // seen twice: after a turn that took long, what has come meanwhile is read only now
+    const wasSeen = this.#suspectMs === this.#movedMs;
+    this.#suspectMs = this.#movedMs;
+    return wasSeen;
   }
 
   destroy(): void {
     this.#socket.destroy();
+    // its socket says that it is closed only later
+    this.#hold(0);
   }
 
   /** Ends when what has arrived is answered. */
@@ -99,7 +108,7 @@ export class Connection implements BatchHost, Sink {
 
   #endAfterTurn(): void {
     this.#isEnding = true;
-    if (!this.#isBusy) this.#socket.end();
+    if (!this.#isBusy) this.#socket.destroySoon();
   }
 
   #take(chunk: Buffer): void {
@@ -111,14 +120,14 @@ export class Connection implements BatchHost, Sink {
       void this.#run();
       return;
     }
-    if (this.#reader.buffered > WAITING_BYTES_MAX) this.#socket.pause();
+    if (this.#reader.buffered > this.#bound(WAITING_BYTES_MAX)) this.#socket.pause();
   }
 
   /** Turn after turn until nothing whole is left. */
   async #run(): Promise<void> {
     try {
       while (await this.#turn()) await new Promise(setImmediate);
-      if (!this.#hold(this.#reader.buffered - this.#held)) this.#socket.destroy();
+      this.#hold(this.isClosed ? 0 : this.#reader.held);
     } catch (error) {
       // nothing more is read: nobody knows where a frame begins
       this.#isEnding = true;
@@ -128,25 +137,34 @@ export class Connection implements BatchHost, Sink {
       });
     }
     this.#isBusy = false;
-    if (this.#isEnding) this.#socket.end();
+    if (this.#isEnding) this.#socket.destroySoon();
     else if (this.#socket.isPaused()) this.#socket.resume();
   }
 
-  #hold(bytes: number): boolean {
-    this.#held += bytes;
-    return this.#host.holds(bytes);
+  #bound(bytes: number): number {
+    return this.#host.isPressed() ? PRESSED_BYTES : bytes;
   }
 
-  /** A peer that does not speak the protocol is told so, after the answers to what it said before, and left. */
+  /** Bytes of requests that it holds between two turns, and of answers that are not read. */
+  get held(): number {
+    return this.#held;
+  }
+
+  #hold(bytes: number): void {
+    if (bytes === this.#held) return;
+    const change = bytes - this.#held;
+    this.#held = bytes;
+    this.#host.holds(change);
+  }
+
+  /** A peer whose frames cannot be told apart is left, after the answers to what it said before, as the server does it. */
   async #break(error: unknown): Promise<void> {
-    const isTheirs = error instanceof PitrError && error.id === 'wire-malformed';
-    if (isTheirs && !this.isClosed) {
-      this.#out.status(Number(error.facts.result), 0, 0);
+    if (isMalformed(error) && !this.isClosed) {
       await this.flush();
       this.#socket.destroySoon();
       return;
     }
-    if (!isTheirs) this.#host.onError(error);
+    if (!isMalformed(error)) this.#host.onError(error);
     this.destroy();
   }
 
@@ -154,7 +172,7 @@ export class Connection implements BatchHost, Sink {
   async #turn(): Promise<boolean> {
     let frames = 0;
     this.#hasMore = false;
-    while (frames < TURN_FRAMES && this.#out.length < TURN_BYTES) {
+    while (frames < TURN_FRAMES && this.#out.length < this.#bound(TURN_BYTES)) {
       if (this.isClosed) return false;
       if (!this.#reader.next()) {
         await this.flush();
@@ -177,17 +195,23 @@ export class Connection implements BatchHost, Sink {
       case ProtoType.security:
         return this.#security(body);
       case ProtoType.message:
-        return this.#request(body);
       case ProtoType.compressed:
-        return this.#request(inflateBody(body, this.#host.requestBytesMax));
+        return this.#request(type, body);
       default:
         return type satisfies never;
     }
   }
 
-  #request(body: Buffer): Promise<void> | undefined {
+  /** A message that is not well-formed is refused; the next one is found where its frame ends. */
+  #request(type: ProtoType, body: Buffer): Promise<void> | undefined {
     const m = this.#message;
-    m.parseWhole(body);
+    try {
+      m.parseWhole(type === ProtoType.compressed ? inflateBody(body, this.#host.requestBytesMax) : body);
+    } catch (error) {
+      if (!isMalformed(error)) throw error;
+      this.#out.status(Number(error.facts.result), 0, 0);
+      return undefined;
+    }
     if (!this.#isAuthenticated) {
       this.#out.status(ResultCode.notAuthenticated, 0, 0);
       return undefined;
@@ -196,17 +220,20 @@ export class Connection implements BatchHost, Sink {
     if (!m.has(FieldId.digest)) return this.#scan(m);
     const wait = m.info2 & Info2.write ? this.writable() : undefined;
     if (wait) return this.#whenWritable(wait);
-    this.#single();
+    this.#single(0);
     return undefined;
   }
 
-  async #whenWritable(wait: Promise<void>): Promise<void> {
+  async #whenWritable(first: Promise<number>): Promise<void> {
     await this.flush();
-    for (let again: Promise<void> | undefined = wait; again; again = this.writable()) await again;
-    this.#single();
+    let refusal = 0;
+    for (let wait: Promise<number> | undefined = first; wait && refusal === 0; wait = this.writable())
+      refusal = await wait;
+    this.#single(refusal);
   }
 
-  #single(): void {
+  /** One command on one record; `refusal`: it is not carried out, and this is why. */
+  #single(refusal: number): void {
     const m = this.#message;
     const digestStart = m.fieldStart(FieldId.digest);
     if (m.fieldEnd(FieldId.digest) - digestStart !== 20) {
@@ -214,7 +241,8 @@ export class Connection implements BatchHost, Sink {
       return;
     }
     this.#out.beginFrame();
-    this.#command.run(m, this.#out, m.bytes, digestStart, undefined, -1);
+    if (refusal !== 0) this.#command.refuse(m, this.#out, refusal, -1);
+    else this.#command.run(m, this.#out, m.bytes, digestStart, undefined, -1);
     this.#out.endFrame();
   }
 
@@ -227,7 +255,7 @@ export class Connection implements BatchHost, Sink {
   async #info(body: Buffer): Promise<void> {
     const asked = parseInfoRequest(body);
     const commands =
-      asked.length > 0
+      body.length > 0
         ? asked
         : SUMMARY.map(
             (name): InfoCommand => ({ raw: Buffer.from(name), name, argument: '', parameters: new Map() }),
@@ -251,15 +279,27 @@ export class Connection implements BatchHost, Sink {
       this.#out.bytes(NO_SECURITY);
       return;
     }
+    await this.flush();
     const { reply, isAuthenticated } = await login.answer(body);
     if (isAuthenticated !== undefined) this.#isAuthenticated = isAuthenticated;
     this.#out.bytes(reply);
   }
 
-  writable(): Promise<void> | undefined {
-    return this.#host.database.engine.writable();
+  writable(): Promise<number> | undefined {
+    return this.#host.database.engine.writable()?.then(
+      () => ResultCode.ok,
+      (error) => {
+        const code = error instanceof PitrError ? engineRefusal(error) : undefined;
+        if (code === undefined) throw error;
+        return code;
+      },
+    );
   }
 
+  /**
+   * Makes what was decided durable and sends what was answered. Nothing may be awaited between a decision and this: a failure of
+   * the log in between would go unheard.
+   */
   async flush(): Promise<void> {
     const durable = this.#host.database.engine.committed();
     if (durable) await durable;
@@ -277,6 +317,7 @@ export class Connection implements BatchHost, Sink {
   async #drained(): Promise<void> {
     const socket = this.#socket;
     if (!socket.writableNeedDrain || socket.destroyed) return;
+    this.#hold(this.#reader.held + socket.writableLength);
     await new Promise<void>((resolve) => {
       const done = (): void => {
         socket.off('drain', done);
@@ -286,6 +327,7 @@ export class Connection implements BatchHost, Sink {
       socket.on('drain', done);
       socket.on('close', done);
     });
+    this.#hold(this.isClosed ? 0 : this.#reader.held);
     this.#movedMs = performance.now();
   }
 
@@ -303,6 +345,9 @@ export class Connection implements BatchHost, Sink {
     }
   }
 }
+
+const isMalformed = (error: unknown): error is PitrError =>
+  error instanceof PitrError && error.id === 'wire-malformed';
 
 const NO_SECURITY = Buffer.from([
   2,

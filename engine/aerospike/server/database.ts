@@ -2,6 +2,7 @@ import type { EngineCore } from '../../engine-core.ts';
 import { FieldId } from '../field.ts';
 import type { MessageView } from '../message.ts';
 import { MessageWriter } from '../message-writer.ts';
+import { ResultCode } from '../result-code.ts';
 import type { Definitions } from './definitions.ts';
 import type { Faults } from './faults.ts';
 import { isSame } from './image-cursor.ts';
@@ -20,7 +21,8 @@ export class Database {
   readonly jobs = new QueryJobs();
   /** Where a scan encodes what it reads before it is sent: used within one synchronous step only. */
   readonly scratch = new MessageWriter();
-  readonly startedMs: number;
+  /** When it began to serve, or was restarted by a test. */
+  startedMs: number;
   readonly #clock: { nowMs(): number };
   readonly #sets = new Map<string, string>();
   #last: Namespace | undefined;
@@ -40,6 +42,17 @@ export class Database {
     this.faults = options.faults;
     this.#clock = options.clock;
     this.startedMs = options.clock.nowMs();
+  }
+
+  /** As after a restart: counters and scans are forgotten, and what the fault keeps comes back. Returns how many records. */
+  restart(): number {
+    this.startedMs = this.nowMs();
+    this.jobs.clear();
+    for (const namespace of this.namespaces.values()) {
+      namespace.counters.clear();
+      namespace.forgetSets();
+    }
+    return this.faults?.graveyard?.rise(this.engine) ?? 0;
   }
 
   nowMs(): number {
@@ -71,11 +84,12 @@ export class Database {
 
   /** Why a record of this partition is not to be had; 0: it is. */
   partitionRefusal(partition: number): number {
+    if (!this.engine.owns(partition)) return ResultCode.partitionUnavailable;
     return this.faults?.refusal(partition) ?? 0;
   }
 
   /** Whether a scan can read this partition. */
   hasPartition(partition: number): boolean {
-    return !this.faults?.unavailable.has(partition) && this.engine.partitions.has(partition);
+    return this.engine.owns(partition) && !this.faults?.unavailable.has(partition);
   }
 }

@@ -1,4 +1,6 @@
+import type { Clock } from '../../clock.ts';
 import { ResultCode } from '../result-code.ts';
+import { Graveyard } from './graveyard.ts';
 
 /**
  * What a test has the server do wrong, or seldom. Nothing of it happens unless {@link Faults} are given to the server or
@@ -21,8 +23,20 @@ export class Faults {
   trickleMs = 10;
   /** Bytes of one chunk of a scan; 0: as usual. */
   chunkBytes = 0;
+  /** Removed records come back at the next restart. */
+  graveyard: Graveyard | undefined;
   /** Generation that the next written record gets; 0: the one that follows. */
   generation = 0;
+
+  /** A clock that is wrong by {@link clockStepMs}: for the engine and its server. */
+  clockOf(clock: Clock): Clock {
+    return { nowMs: () => clock.nowMs() + this.clockStepMs };
+  }
+
+  /** Whether removed records are kept for {@link graveyard}. */
+  set resurrects(isOn: boolean) {
+    this.graveyard = isOn ? new Graveyard() : undefined;
+  }
 
   /** Code that a command on a record of this partition is refused with; 0: none. */
   refusal(partition: number): number {

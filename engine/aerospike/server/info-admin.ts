@@ -20,7 +20,7 @@ const isName = (text: string | undefined): text is string =>
 const cutoffOf = (parameters: ReadonlyMap<string, string>, nowMs: number): number | string | undefined => {
   const lut = parameters.get('lut');
   if (lut === undefined || lut === '') return undefined;
-  if (!/^\d{1,19}$/.test(lut)) return parameterError('bad lut');
+  if (!/^\d{1,19}$/.test(lut)) return parameterError('would truncate to 0');
   const ms = Number(BigInt(lut) / 1_000_000n);
   if (ms > nowMs) return parameterError('would truncate in the future');
   return ms <= SERVER_EPOCH_MS ? parameterError('would truncate to 0') : ms;
@@ -32,12 +32,16 @@ const truncate = async (
   set: string,
 ): Promise<string> => {
   const name = parameters.get('namespace') ?? '';
-  if (name === '') return parameterError('missing namespace');
+  if (name === '') return infoError(ResultCode.badNamespace, 'missing namespace');
   const namespace = database.namespaces.get(name);
   // as the server has it
   if (!namespace) return 'ok';
   const cutoff = cutoffOf(parameters, database.nowMs());
   if (typeof cutoff === 'string') return cutoff;
+  const earlier = database.definitions.truncations.find((t) => t.namespace === name && t.set === set);
+  // an earlier time than the last changes nothing
+  if (cutoff !== undefined && earlier && earlier.lutMs >= cutoff) return 'ok';
+  await database.faults?.graveyard?.keepAll(database.engine, name, set, cutoff ?? database.nowMs());
   const done = await database.engine.truncate({
     namespace: name,
     ...(set === '' ? {} : { set }),
@@ -193,7 +197,7 @@ const moduleLine = (name: string, changes: number, keys: number): string =>
 export const ADMIN_COMMANDS: InfoTable = {
   truncate: (context, { parameters }) => {
     const set = parameters.get('set');
-    if (set !== undefined && set !== '' && !isName(set)) return parameterError('bad set name');
+    if (parameters.has('namespace') && !isName(set)) return parameterError('missing or bad set name');
     return truncate(context, parameters, set ?? '');
   },
   'truncate-namespace': (context, { parameters }) => truncate(context, parameters, ''),
@@ -213,8 +217,11 @@ export const ADMIN_COMMANDS: InfoTable = {
   'sindex-exists': (context, command) => `${findIndex(context, command) !== undefined}`,
   'sindex-stat': indexStatistics,
   sindex: indexStatistics,
-  'sindex-delete': async ({ database }, command) =>
-    (await database.definitions.removeIndex(...namedIndex(command))) ? 'ok' : noIndex,
+  'sindex-delete': async ({ database }, command) => {
+    // as the server has it: nothing to remove is no failure
+    await database.definitions.removeIndex(...namedIndex(command));
+    return 'ok';
+  },
   'udf-list': ({ database }) =>
     database.definitions.udfs.map((u) => `filename=${u.name},hash=${udfHash(u)},type=${u.type};`).join(''),
   'udf-get': ({ database }, { parameters }) => {

@@ -44,7 +44,7 @@ const service = ({ cluster, node, tlsName }: InfoContext, isTls: boolean): strin
   isTls === (tlsName !== '') ? formatAddresses([cluster.nodes[node].address]) : '';
 
 const replicas = ({ database, cluster, node }: InfoContext): string => {
-  const mask = cluster.maskOf(node);
+  const mask = cluster.maskOf(node).map((is, partition) => (database.engine.owns(partition) ? is : 0));
   return formatReplicas(
     [...database.namespaces.keys()].map((namespace) => ({
       namespace,
@@ -54,6 +54,9 @@ const replicas = ({ database, cluster, node }: InfoContext): string => {
     })),
   );
 };
+
+/** As the Community Edition, which has no TLS. */
+const noTls = infoError(ResultCode.enterpriseOnly, 'enterprise only');
 
 /** Who and where: what clients ask when they connect, and every second. */
 export const CLUSTER_COMMANDS: InfoTable = {
@@ -85,8 +88,8 @@ export const CLUSTER_COMMANDS: InfoTable = {
   service: (c) => service(c, c.tlsName !== ''),
   'service-clear-std': (c) => service(c, false),
   'service-clear-alt': () => '',
-  'service-tls-std': (c) => service(c, true),
-  'service-tls-alt': () => '',
+  'service-tls-std': (c) => (c.tlsName === '' ? noTls : service(c, true)),
+  'service-tls-alt': ({ tlsName }) => (tlsName === '' ? noTls : ''),
   services: ({ cluster, node }) =>
     cluster.nodes
       .filter((_, i) => i !== node)
@@ -95,8 +98,8 @@ export const CLUSTER_COMMANDS: InfoTable = {
   'services-alumni': () => '',
   'peers-clear-std': (c) => peers(c, false),
   'peers-clear-alt': (c) => peers(c, false),
-  'peers-tls-std': (c) => peers(c, true),
-  'peers-tls-alt': (c) => peers(c, true),
+  'peers-tls-std': (c) => (c.tlsName === '' ? noTls : peers(c, true)),
+  'peers-tls-alt': (c) => (c.tlsName === '' ? noTls : peers(c, true)),
   'alumni-clear-std': (c) => peers(c, false),
   'user-agent-set': () => 'ok',
   'user-agents': () => '',

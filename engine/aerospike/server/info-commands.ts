@@ -1,7 +1,9 @@
+import { PitrError } from '../../errors.ts';
 import { type InfoCommand, infoError } from '../info.ts';
 import { ResultCode } from '../result-code.ts';
 import type { ClusterMap } from './cluster-map.ts';
 import type { Database } from './database.ts';
+import { engineRefusal } from './engine-refusal.ts';
 import { ADMIN_COMMANDS } from './info-admin.ts';
 import { CLUSTER_COMMANDS } from './info-cluster.ts';
 import { CONTENT_COMMANDS } from './info-content.ts';
@@ -17,6 +19,8 @@ export interface InfoContext {
   /** Name in the certificate; '' without TLS. */
   readonly tlsName: string;
   readonly connections: number;
+  /** As after a restart: other connections end, counters begin anew. Only for servers that are tested against. */
+  readonly restart: () => Promise<number>;
 }
 
 export type InfoHandler = (context: InfoContext, command: InfoCommand) => string | Promise<string>;
@@ -64,5 +68,11 @@ export const answerInfo = async (context: InfoContext, command: InfoCommand): Pr
   const handler =
     TABLE.get(command.name) ?? (context.database.faults ? FAULT_COMMANDS[command.name] : undefined);
   if (!handler) return infoError(ResultCode.parameter, 'unrecognized command');
-  return handler(context, command);
+  try {
+    return await handler(context, command);
+  } catch (error) {
+    const code = error instanceof PitrError ? engineRefusal(error) : undefined;
+    if (code === undefined) throw error;
+    return infoError(code, (error as PitrError).message);
+  }
 };

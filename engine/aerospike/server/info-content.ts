@@ -125,12 +125,14 @@ const setInfo: InfoHandler = async (context, { argument, parameters }) => {
   const namespaceName = parameters.get('namespace') ?? (parameters.size > 0 ? '' : argumentNamespace);
   const wanted = parameters.get('set') ?? (parameters.size > 0 ? '' : rest.join('/'));
   const { database } = context;
+  if (namespaceName !== '' && !database.namespaces.has(namespaceName)) return 'ns_type=unknown';
   const lines: string[] = [];
   for (const namespace of database.namespaces.values()) {
     if (namespaceName !== '' && namespace.name !== namespaceName) continue;
     for (const [set, objects] of await namespace.sets(database.engine, database.nowMs())) {
       if (set === '' || (wanted !== '' && set !== wanted)) continue;
-      lines.push(setLine(context, namespace.name, set, objects));
+      const line = setLine(context, namespace.name, set, objects);
+      lines.push(wanted === '' ? `ns=${namespace.name}:set=${set}:${line}` : line);
     }
   }
   return lines.map((line) => `${line};`).join('');
@@ -139,8 +141,6 @@ const setInfo: InfoHandler = async (context, { argument, parameters }) => {
 const setLine = (context: InfoContext, namespace: string, set: string, objects: number): string =>
   pairs(
     {
-      ns: namespace,
-      set,
       objects,
       tombstones: 0,
       data_used_bytes: 0,

@@ -44,6 +44,9 @@ const KNOBS: Readonly<Record<string, Knob>> = {
   generation: number((f, n) => {
     f.generation = n;
   }),
+  resurrect: number((f, n) => {
+    f.resurrects = n !== 0;
+  }),
 };
 
 const setFault: InfoHandler = ({ database }, { parameters }) => {
@@ -66,5 +69,12 @@ const movePartitions: InfoHandler = ({ database, cluster }, { parameters }) => {
   return 'ok';
 };
 
-/** Of servers that are there to be tested against: `pitr-fault:name=value;…`, `pitr-move:node=ID;partitions=RANGES`. */
-export const FAULT_COMMANDS: InfoTable = { 'pitr-fault': setFault, 'pitr-move': movePartitions };
+/**
+ * Of servers that are there to be tested against: `pitr-fault:name=value;…`, `pitr-move:node=ID;partitions=RANGES`, and
+ * `pitr-restart`, which answers how many records came back.
+ */
+export const FAULT_COMMANDS: InfoTable = {
+  'pitr-fault': setFault,
+  'pitr-move': movePartitions,
+  'pitr-restart': async ({ restart }) => `${await restart()}`,
+};

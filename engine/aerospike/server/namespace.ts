@@ -48,6 +48,8 @@ export class Namespace {
   readonly counters = new Map<Counter, number>();
   /** Records by set, once somebody has asked. */
   #sets: Map<string, number> | undefined;
+  /** Sets that there were: they stay in the list. */
+  readonly #names = new Set<string>();
   /** Changes so far: a count during which there was one is not kept. */
   #changes = 0;
 
@@ -64,12 +66,14 @@ export class Namespace {
   /** A record came into being, or went. */
   countRecord(set: string, change: 1 | -1): void {
     this.#changes++;
+    if (change > 0 && this.#names.size < SETS_MAX) this.#names.add(set);
     if (this.#sets) this.#sets.set(set, (this.#sets.get(set) ?? 0) + change);
   }
 
   /** After a truncation: counted anew when somebody asks. */
   forgetSets(): void {
     this.#changes++;
+    for (const set of this.#sets?.keys() ?? []) this.#names.add(set);
     this.#sets = undefined;
   }
 
@@ -97,10 +101,13 @@ export class Namespace {
       );
       await new Promise(setImmediate);
     }
+    for (const set of this.#names) if (!counted.has(set)) counted.set(set, 0);
     if (changes === this.#changes) this.#sets = counted;
     return counted;
   }
 }
 
+/** As many as a namespace may have. */
+const SETS_MAX = 4095;
 /** Read between two turns of the event loop. */
 const PARTITIONS_AT_ONCE = 64;

@@ -38,6 +38,10 @@ export class QueryJobs {
     return this.#active.size;
   }
 
+  clear(): void {
+    this.#done.length = 0;
+  }
+
   /** False: one of that number is under way. */
   begin(job: QueryJob): boolean {
     if (this.#active.has(job.trid)) return false;

@@ -1,5 +1,5 @@
 import { PitrError } from '../../errors.ts';
-import { MAX_BIN_NAME_BYTES } from '../../particle.ts';
+import { ParticleType } from '../../particle.ts';
 import { DIGEST_BYTES } from '../../partition.ts';
 import { RecordId } from '../../record-key.ts';
 import { state, stateHeaderBytes } from '../../state-record.ts';
@@ -9,12 +9,14 @@ import { toWireVoidTime } from '../epoch.ts';
 import { FieldId } from '../field.ts';
 import type { MessageView } from '../message.ts';
 import type { MessageWriter } from '../message-writer.ts';
-import { OpId } from '../operation.ts';
 import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import { BinOps } from './bin-ops.ts';
 import { BinTable } from './bin-table.ts';
+import { counterOf } from './command-counters.ts';
+import { hasTouch, isReplacement, writeShapeRefusal } from './command-shape.ts';
 import type { Database } from './database.ts';
+import { engineRefusal } from './engine-refusal.ts';
 import { FilterCache } from './filter-cache.ts';
 import { isSame } from './image-cursor.ts';
 import type { Namespace } from './namespace.ts';
@@ -48,6 +50,23 @@ export class RecordCommand implements Decider {
   constructor(database: Database) {
     this.#database = database;
     this.#ops = new BinOps(this.#table, this.#view);
+  }
+
+  /** Whether a message names a namespace that is served. */
+  knowsNamespace(m: MessageView): boolean {
+    return this.#database.namespaceIn(m) !== undefined;
+  }
+
+  /** The answer to a command that is not carried out. */
+  refuse(m: MessageView, out: MessageWriter, code: number, row: number): number {
+    this.#m = m;
+    this.#out = out;
+    this.#isBatch = row >= 0;
+    this.#row = Math.max(0, row);
+    const namespace = this.#database.namespaceIn(m);
+    if (!namespace) return this.#answer(ResultCode.badNamespace, 0, 0);
+    this.#namespace = namespace;
+    return this.#answer(code, 0, 0);
   }
 
   /**
@@ -90,25 +109,31 @@ export class RecordCommand implements Decider {
     const set = setBytes > 0 ? this.#database.setName(m.bytes, setStart, setStart + setBytes) : '';
     const id = new RecordId({ namespace: this.#namespace.name, digest }, set, digest, undefined);
     this.#id = id;
-    const key = m.fieldEnd(FieldId.key) - m.fieldStart(FieldId.key);
-    if (key !== 0 && (key < 2 || !isKeyType(m.bytes[m.fieldStart(FieldId.key)]))) return ResultCode.parameter;
     return this.#database.partitionRefusal(id.partition);
   }
 
   #read(): number {
+    const { info3 } = this.#m;
+    // linearized: of strong consistency
+    if (info3 & Info3.scReadType && (info3 & Info3.scReadRelax) === 0)
+      return this.#answer(ResultCode.enterpriseOnly, 0, 0);
     const { engine } = this.#database;
     const value = engine.newest(this.#id);
     if (!value) return this.#answer(ResultCode.notFound, 0, 0);
     const generation = state.generation(value);
     const voidTime = wireVoidTime(value);
     this.#view.open(value, 0, value.length, this.#id.digest, this.#database.nowMs());
-    const refusal = this.#filterRefusal() || this.#keyRefusal();
+    const m = this.#m;
+    const other = this.#namesSet && this.#hasOtherSet(value);
+    const refusal = other ? ResultCode.parameter : this.#filterRefusal() || this.#keyRefusal();
     if (refusal !== 0) return this.#answer(refusal, generation, voidTime);
     this.#begin(ResultCode.ok, generation, voidTime);
-    const m = this.#m;
-    if (m.info1 & Info1.getAll) this.#ops.answerAll(this.#out);
+    if ((m.info1 & Info1.noBins) === 0 && m.info1 & Info1.getAll) this.#ops.answerAll(this.#out);
     else if ((m.info1 & Info1.noBins) === 0) {
-      const failed = this.#ops.answerReads(m, this.#out, (m.info2 & Info2.respondAllOps) !== 0);
+      const failed =
+        m.ops === 0
+          ? ResultCode.parameter
+          : this.#ops.answerReads(m, this.#out, (m.info2 & Info2.respondAllOps) !== 0, this.#isBatch);
       if (failed !== 0) {
         this.#out.dropMessage();
         return this.#answer(failed, generation, voidTime);
@@ -121,9 +146,10 @@ export class RecordCommand implements Decider {
     const m = this.#m;
     if (m.info2 & Info2.durableDelete && m.info2 & Info2.delete)
       return this.#answer(ResultCode.enterpriseOnly, 0, 0);
-    const refusal = m.info2 & Info2.delete ? 0 : this.#writeRefusal();
+    const refusal = m.info2 & Info2.delete ? 0 : writeShapeRefusal(m);
     if (refusal !== 0) return this.#answer(refusal, 0, 0);
-    if (this.#id.set === '') this.#takeStoredSet();
+    // a write names the set of its record, a remove need not
+    if (this.#id.set === '' && m.info2 & Info2.delete) this.#takeStoredSet();
     this.voidTime = 0;
     this.generation = 0;
     this.lut = 0;
@@ -131,7 +157,7 @@ export class RecordCommand implements Decider {
       this.#database.engine.decide(this.#id, this);
       return this.#result;
     } catch (error) {
-      const code = error instanceof PitrError ? codeOf(error) : undefined;
+      const code = error instanceof PitrError ? engineRefusal(error) : undefined;
       if (code === undefined) throw error;
       return this.#answer(code, 0, 0);
     }
@@ -145,18 +171,12 @@ export class RecordCommand implements Decider {
     this.#id = new RecordId({ namespace, digest }, state.set(value), digest, undefined);
   }
 
-  #writeRefusal(): number {
-    const m = this.#m;
-    const ttl = m.recordTtl;
-    if (ttl !== WireTtl.never && ttl !== WireTtl.keep && ttl > TTL_SECONDS_MAX) return ResultCode.parameter;
-    if (m.ops === 0) return ResultCode.parameter;
-    const isReplace = (m.info3 & (Info3.createOrReplace | Info3.replaceOnly)) !== 0;
-    m.rewindOps();
-    while (m.nextOp()) {
-      if (m.opNameEnd - m.opNameStart > MAX_BIN_NAME_BYTES) return ResultCode.badBinName;
-      if (m.op === OpId.write && m.opType === 0 && isReplace) return ResultCode.parameter;
-    }
-    return 0;
+  #setStart(): number {
+    return this.#m.fieldStart(FieldId.set);
+  }
+
+  #setEnd(): number {
+    return this.#m.fieldEnd(FieldId.set);
   }
 
   /** The engine asks what becomes of the record: {@link Decider}. Writes the answer, too. */
@@ -168,14 +188,11 @@ export class RecordCommand implements Decider {
     const refusal = this.#refusal(current, generation);
     if (refusal !== 0) {
       const isDelete = (m.info2 & Info2.delete) !== 0;
-      this.#answer(
-        refusal,
-        isDelete && refusal === ResultCode.filteredOut ? 0 : generation,
-        isDelete ? 0 : voidTime,
-      );
+      this.#answer(refusal, isDelete ? 0 : generation, isDelete ? 0 : voidTime);
       return 'keep';
     }
     if (m.info2 & Info2.delete) {
+      if (current) this.#database.faults?.graveyard?.keep(this.#id, current);
       this.#namespace.countRecord(this.#id.set, -1);
       this.#answer(ResultCode.ok, 0, 0);
       return 'remove';
@@ -183,31 +200,56 @@ export class RecordCommand implements Decider {
     return this.#change(current, generation, voidTime, ts);
   }
 
-  /** Why nothing is written, from what is there. */
+  /** Why nothing is written, from what is there: in the server's order. */
   #refusal(current: Buffer | undefined, generation: number): number {
     const m = this.#m;
     const { info2, info3 } = m;
+    const isDelete = (info2 & Info2.delete) !== 0;
     if (!current) {
-      if (info2 & Info2.delete || info3 & (Info3.updateOnly | Info3.replaceOnly)) return ResultCode.notFound;
-      if (onlyTouches(m)) return ResultCode.notFound;
-    } else {
-      if (info2 & Info2.createOnly) return ResultCode.exists;
-      const filtered = this.#filterRefusal();
-      if (filtered !== 0) return filtered;
+      if (isDelete || info3 & (Info3.updateOnly | Info3.replaceOnly) || hasTouch(m))
+        return ResultCode.notFound;
+      // nobody asks a filter about what is not there
+      if (this.#hasOtherGeneration(0)) return ResultCode.generation;
+      return this.#badKey() || this.#ttlRefusal();
     }
-    if (info2 & Info2.generation && m.generation !== generation) return ResultCode.generation;
-    if (info2 & Info2.generationGreater && m.generation <= generation) return ResultCode.generation;
-    if (!current) return this.#filterIsBad();
+    if (isDelete) {
+      if (this.#namesSet && this.#hasOtherSet(current)) return ResultCode.parameter;
+      if (this.#hasOtherGeneration(generation)) return ResultCode.generation;
+      return this.#filterRefusal() || this.#keyRefusal();
+    }
+    if (info2 & Info2.createOnly) return ResultCode.exists;
+    if (this.#hasOtherGeneration(generation)) return ResultCode.generation;
     if (this.#hasOtherSet(current)) return ResultCode.parameter;
-    return this.#keyRefusal();
+    return this.#filterRefusal() || this.#keyRefusal() || this.#badKey() || this.#ttlRefusal();
+  }
+
+  /** Of two conditions on the generation that of being equal counts. */
+  #hasOtherGeneration(generation: number): boolean {
+    const { info2, generation: expected } = this.#m;
+    if (info2 & Info2.generation) return expected !== generation;
+    return (info2 & Info2.generationGreater) !== 0 && expected <= generation;
+  }
+
+  /** Code of a key that cannot be stored. */
+  #badKey(): number {
+    const m = this.#m;
+    const start = m.fieldStart(FieldId.key);
+    if (start === 0) return 0;
+    return isKey(m.bytes[start], m.fieldEnd(FieldId.key) - start) ? 0 : ResultCode.unsupportedFeature;
+  }
+
+  #ttlRefusal(): number {
+    const ttl = this.#m.recordTtl;
+    return ttl > TTL_SECONDS_MAX && ttl !== WireTtl.never && ttl !== WireTtl.keep ? ResultCode.parameter : 0;
+  }
+
+  get #namesSet(): boolean {
+    return this.#setEnd() > this.#setStart();
   }
 
   #hasOtherSet(current: Buffer): boolean {
-    const m = this.#m;
-    const start = m.fieldStart(FieldId.set);
-    const end = m.fieldEnd(FieldId.set);
-    if (end === start) return false;
-    return !isSame(current, this.#view.setStart, this.#view.setEnd, m.bytes, start, end);
+    const { setStart, setEnd } = this.#view;
+    return !isSame(current, setStart, setEnd, this.#m.bytes, this.#setStart(), this.#setEnd());
   }
 
   /** Code of a filter that lets the record at {@link #view} not pass; 0: it does. */
@@ -216,12 +258,6 @@ export class RecordCommand implements Decider {
     const filter = this.#filters.of(this.#filter);
     if (filter instanceof Refusal) return filter.code;
     return filter.decide(this.#view) === true ? 0 : ResultCode.filteredOut;
-  }
-
-  /** A record that is not there passes every filter that can be read. */
-  #filterIsBad(): number {
-    const filter = this.#filter && this.#filters.of(this.#filter);
-    return filter instanceof Refusal ? filter.code : 0;
   }
 
   /** A key that came along must be the one that is stored, if one is. */
@@ -248,16 +284,20 @@ export class RecordCommand implements Decider {
     this.voidTime = this.#voidTimeOf(current, ts);
     const after = this.#database.faults?.takeGeneration() ?? nextGeneration(generation);
     this.generation = after;
-    const isReplace = (m.info3 & (Info3.createOrReplace | Info3.replaceOnly)) !== 0;
-    if (current && !isReplace) this.#table.load(this.#view.cursor);
+    this.lut = this.#database.faults ? this.#lutOf(current) : 0;
+    if (current && !isReplacement(m)) this.#table.load(this.#view.cursor);
     else this.#table.clear();
     if (!current) this.#view.create(id.digest, ts, Buffer.from(id.set));
-    this.#view.become(this.#table, ts, this.voidTime);
+    this.#view.become(this.#table, this.lut || ts, this.voidTime);
     this.#begin(ResultCode.ok, after, toWireVoidTime(this.voidTime));
     const failed = this.#ops.apply(m, out);
     if (failed !== 0) return this.#fail(failed, generation, oldVoidTime);
     if (this.#table.size === 0) {
-      if (!current) return this.#fail(ResultCode.notFound, 0, 0);
+      // a replacement that writes nothing is none
+      if (!current || isReplacement(m)) return this.#fail(ResultCode.notFound, generation, oldVoidTime);
+      if (m.info2 & Info2.durableDelete)
+        return this.#fail(ResultCode.enterpriseOnly, generation, oldVoidTime);
+      this.#database.faults?.graveyard?.keep(id, current);
       out.setOutcome(ResultCode.ok, 0, 0);
       this.#namespace.count('deleted_last_bin');
       this.#namespace.countRecord(id.set, -1);
@@ -270,6 +310,11 @@ export class RecordCommand implements Decider {
     if (!current) this.#namespace.countRecord(id.set, 1);
     this.#end(ResultCode.ok);
     return image;
+  }
+
+  /** A server whose clock went back gives new records its own time, and keeps that of those which are there. */
+  #lutOf(current: Buffer | undefined): number {
+    return Math.max(this.#database.nowMs(), current ? state.lut(current) : 0);
   }
 
   #fail(code: number, generation: number, voidTime: number): 'keep' {
@@ -305,7 +350,7 @@ export class RecordCommand implements Decider {
   #end(result: number): number {
     this.#out.endMessage();
     this.#result = result;
-    this.#count(result);
+    if (result !== ResultCode.badNamespace) this.#namespace.count(counterOf(this.#m, result, this.#isBatch));
     return result;
   }
 
@@ -313,68 +358,14 @@ export class RecordCommand implements Decider {
     this.#begin(result, generation, voidTime);
     return this.#end(result);
   }
-
-  #count(result: number): void {
-    if (result === ResultCode.badNamespace) return;
-    const m = this.#m;
-    const verb = m.info2 & Info2.write ? (m.info2 & Info2.delete ? 'delete' : 'write') : 'read';
-    const how =
-      result === ResultCode.ok
-        ? 'success'
-        : result === ResultCode.notFound && verb !== 'write'
-          ? 'not_found'
-          : result === ResultCode.filteredOut
-            ? 'filtered_out'
-            : 'error';
-    this.#namespace.count(COUNTERS[this.#isBatch ? 'batch_sub' : 'client'][verb][how as 'success']);
-  }
 }
 
-const outcomes = <P extends 'batch_sub' | 'client', V extends 'read' | 'write' | 'delete'>(
-  prefix: P,
-  verb: V,
-) =>
-  ({
-    success: `${prefix}_${verb}_success`,
-    not_found: `${prefix}_${verb === 'write' ? ('delete' as never) : verb}_not_found`,
-    filtered_out: `${prefix}_${verb}_filtered_out`,
-    error: `${prefix}_${verb}_error`,
-  }) as const;
-
-const COUNTERS = {
-  client: {
-    read: outcomes('client', 'read'),
-    write: outcomes('client', 'write'),
-    delete: outcomes('client', 'delete'),
-  },
-  batch_sub: {
-    read: outcomes('batch_sub', 'read'),
-    write: outcomes('batch_sub', 'write'),
-    delete: outcomes('batch_sub', 'delete'),
-  },
-} as const;
-
-/** Nothing but TOUCH, which makes no record. */
-const onlyTouches = (m: MessageView): boolean => {
-  m.rewindOps();
-  while (m.nextOp()) if (m.op !== OpId.touch && m.op !== OpId.read) return false;
-  return true;
-};
-
-const isKeyType = (type: number): boolean => (type >= 1 && type <= 4) || (type >= 7 && type <= 12);
-
-/** What the engine refuses, in the protocol's codes. */
-const codeOf = (error: PitrError): number | undefined => {
-  switch (error.id) {
-    case 'partition-not-owned':
-      return ResultCode.partitionUnavailable;
-    case 'log-full':
-    case 'store-full':
-    case 'log-quota':
-      return ResultCode.outOfSpace;
-    case 'engine-closed':
-      return ResultCode.timeout;
-    default:
-      return undefined;
-  }
+/** `size` counts the type's byte; numbers have 8 more. */
+const isKey = (type: number, size: number): boolean => {
+  if (size < 1) return false;
+  if (type === ParticleType.integer || type === ParticleType.float) return size === 9;
+  return (
+    (type >= ParticleType.string && type <= ParticleType.blob) ||
+    (type >= ParticleType.java && type <= ParticleType.erlang)
+  );
 };

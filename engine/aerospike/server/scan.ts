@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isPitrError } from '../../errors.ts';
 import { WORDS_PER_PARTITION } from '../../page.ts';
 import { DIGEST_BYTES, sortKeyOf } from '../../partition.ts';
 import { Info1, Info2, Info3 } from '../bits.ts';
@@ -12,6 +13,7 @@ import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import { BinOps } from './bin-ops.ts';
 import { BinTable } from './bin-table.ts';
+import { isBinName } from './command-shape.ts';
 import type { Database } from './database.ts';
 import { FilterCache } from './filter-cache.ts';
 import { isSame } from './image-cursor.ts';
@@ -19,10 +21,11 @@ import type { Namespace } from './namespace.ts';
 import type { QueryJob } from './query-jobs.ts';
 import { isGone, RecordView } from './record-view.ts';
 
+const SET_BYTES_MAX = 63;
 /** Scans at once. */
 const SCANS_MAX = 64;
 /** Encoded bytes after which a slice of the store is too long, and read again in halves. */
-const SLICE_BYTES_MAX = 512 * 1024;
+const SLICE_BYTES_MAX = 256 * 1024;
 /** Records of one slice: bounds how long other connections wait. */
 const SLICE_RECORDS_MAX = 4096;
 /** Words of a first slice: 16 partitions. */
@@ -65,7 +68,10 @@ export class Scan {
   #filter: Expression | undefined;
   #left = Number.POSITIVE_INFINITY;
   #width = FIRST_WIDTH;
-  /** Where messages of the slice begin in the scratch, and which records count. */
+  /**
+   * Where messages of the slice begin in the scratch: one entry for each record that counts, of no bytes for one of which nothing
+   * was found, and -1 - begin for one that failed.
+   */
   readonly #starts: number[] = [];
   #startedMs = 0;
 
@@ -77,20 +83,28 @@ export class Scan {
     this.#masters = masters;
   }
 
-  /** Answers the query to its end. @throws wire-malformed */
+  /** Answers the query to its end. */
   async run(): Promise<void> {
-    const refusal = this.#prepare();
-    if (typeof refusal === 'number') return this.#refuse(refusal);
+    let prepared: QueryPartition[] | number;
+    try {
+      prepared = this.#prepare();
+    } catch (error) {
+      if (!isPitrError(error, 'wire-malformed')) throw error;
+      prepared = Number(error.facts.result);
+    }
+    if (typeof prepared === 'number') return this.#refuse(prepared);
     const { jobs } = this.#database;
     const job = this.#job;
-    if (!jobs.begin(job)) return this.#refuse(ResultCode.parameter);
+    // short ones leave no account
+    const isKept = (this.#m.info1 & Info1.shortQuery) === 0;
+    if (isKept && !jobs.begin(job)) return this.#refuse(ResultCode.parameter);
     let result: number = ResultCode.unknown;
     try {
       await this.#database.engine.settled();
-      result = await this.#readAll(refusal);
+      result = await this.#readAll(prepared);
     } finally {
       const ok = result === ResultCode.ok;
-      jobs.end(job, ok ? 'done' : 'abort', result, this.#database.nowMs());
+      if (isKept) jobs.end(job, ok ? 'done' : 'abort', result, this.#database.nowMs());
       this.#namespace.count(ok ? 'pi_query_long_basic_complete' : 'pi_query_long_basic_abort');
     }
     if (this.#sink.isClosed) return;
@@ -98,8 +112,9 @@ export class Scan {
     await this.#sink.send(this.#out.take());
   }
 
+  /** As one request for one record is refused. */
   async #refuse(code: number): Promise<void> {
-    this.#out.status(code, 0, 0, Info3.last);
+    this.#out.status(code, 0, 0);
     await this.#sink.send(this.#out.take());
   }
 
@@ -117,7 +132,8 @@ export class Scan {
     if (m.has(FieldId.transactionId)) return ResultCode.enterpriseOnly;
     const partitions = queryPartitions(m);
     m.rewindOps();
-    while (m.nextOp()) if (!isReadOp(m.op)) return ResultCode.parameter;
+    while (m.nextOp()) if (!isReadOp(m.op) || !isBinName(m)) return ResultCode.parameter;
+    if (m.fieldEnd(FieldId.set) - m.fieldStart(FieldId.set) > SET_BYTES_MAX) return ResultCode.parameter;
     const filter = m.field(FieldId.filter);
     if (filter) {
       const parsed = new FilterCache().of(filter);
@@ -141,7 +157,7 @@ export class Scan {
       set: m.fieldText(FieldId.set),
       from: this.#sink.from,
       startedMs: this.#startedMs,
-      partitions: partitions.length - digests,
+      partitions: partitions.length,
       digests,
       recordsPerSecond: m.fieldU32(FieldId.recordsPerSecond) ?? 0,
       socketTimeoutMs: m.fieldU32(FieldId.socketTimeout) ?? 0,
@@ -238,19 +254,18 @@ export class Scan {
   }
 
   #encodeRecord(key: Buffer, keyAt: number, bytes: Buffer, start: number, end: number, nowMs: number): void {
-    const job = this.#job;
     const view = this.#view;
     const out = this.#database.scratch;
     copyDigest(key, keyAt, this.#digest);
     view.open(bytes, start, end, this.#digest, nowMs);
     if (this.#filter && !this.#passes(this.#filter)) return;
-    if (this.#database.faults?.takeFailedRecord()) {
-      job.failed++;
-      return;
-    }
     const m = this.#m;
     const noBins = (m.info1 & Info1.noBins) !== 0;
     const begun = out.length;
+    if (this.#database.faults?.takeFailedRecord()) {
+      this.#starts.push(-1 - begun);
+      return;
+    }
     out.beginMessageOf(noBins ? Info1.noBins : 0, 0, 0, 0, 0, view.generation, view.voidTime, 0);
     out.field(FieldId.namespace, this.#namespace.nameBytes);
     out.field(FieldId.digest, this.#digest);
@@ -261,12 +276,16 @@ export class Scan {
     if (!noBins && m.ops === 0) this.#ops.answerAll(out);
     else if (!noBins) {
       const respondAll = (m.info2 & Info2.respondAllOps) !== 0;
-      const failed = this.#ops.answerReads(m, out, respondAll);
-      if (failed !== 0) job.failed++;
-      // a record of which nothing was found is no message, and no failure
-      else if (out.ops === 0) job.succeeded++;
-      if (failed !== 0 || out.ops === 0) {
+      const failed = this.#ops.answerReads(m, out, respondAll, false);
+      if (failed !== 0) {
         out.dropMessage();
+        this.#starts.push(-1 - begun);
+        return;
+      }
+      // a record of which nothing was found counts, and is no message
+      if (out.ops === 0) {
+        out.dropMessage();
+        this.#starts.push(begun);
         return;
       }
     }
@@ -293,9 +312,14 @@ export class Scan {
     const bytes = this.#database.scratch.view();
     const frameBytes = this.#database.faults?.chunkBytes || FRAME_BYTES;
     const sent = Math.min(starts.length, this.#left);
+    out.reserve(bytes.length + 1024);
     let isOpen = false;
+    let failed = 0;
     for (let n = 0, end = bytes.length; n < sent; n++) {
-      const start = starts[starts.length - 1 - n];
+      const entry = starts[starts.length - 1 - n];
+      const start = entry < 0 ? -1 - entry : entry;
+      if (entry < 0) failed++;
+      if (start === end) continue;
       if (!isOpen) out.beginFrame();
       isOpen = true;
       out.bytes(bytes, start, end);
@@ -306,11 +330,10 @@ export class Scan {
     }
     if (isOpen) out.endFrame();
     this.#left -= sent;
-    this.#job.succeeded += sent;
-    if (sent > 0) {
-      await this.#send();
-      await this.#throttle();
-    }
+    this.#job.succeeded += sent - failed;
+    this.#job.failed += failed;
+    if (out.length > 0) await this.#send();
+    if (sent > 0) await this.#throttle();
     await new Promise(setImmediate);
   }
 
@@ -336,7 +359,8 @@ const stretchesOf = (partitions: readonly QueryPartition[]): Stretch[] => {
   const stretches: Stretch[] = [];
   for (const { partition, after } of sorted) {
     const from = partition * WORDS_PER_PARTITION;
-    const to = from + WORDS_PER_PARTITION;
+    // from a digest: no slice above it is looked at
+    const to = after ? sortKeyOf(after).readUInt32BE(0) + 1 : from + WORDS_PER_PARTITION;
     const last = stretches.at(-1);
     if (last && !last.after && !after && last.to === from)
       stretches[stretches.length - 1] = { ...last, to, partitions: last.partitions + 1 };

@@ -2,6 +2,7 @@ import { geoJsonTextOffset, type Particle, ParticleType } from '../../particle.t
 import { normalizeParticle } from '../cdt/normalize.ts';
 import type { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
+import { isGeometry } from './geometry.ts';
 
 /** Why a value that came by the wire is not stored, as a code; 0: it may be. Looks at no list or map: see {@link storedValue}. */
 export const valueRefusal = (type: number, bytes: Uint8Array, start: number, end: number): number => {
@@ -15,6 +16,10 @@ export const valueRefusal = (type: number, bytes: Uint8Array, start: number, end
       return size === 1 && bytes[start] <= 1 ? 0 : ResultCode.parameter;
     case ParticleType.geojson:
       return isGeoJson(bytes.subarray(start, end)) ? 0 : ResultCode.geoInvalidJson;
+    case ParticleType.hll:
+      return size >= HLL_HEADER_BYTES && isHllHead(bytes[start + 1], bytes[start + 2])
+        ? 0
+        : ResultCode.parameter;
     case ParticleType.string:
     case ParticleType.blob:
     case ParticleType.java:
@@ -24,7 +29,6 @@ export const valueRefusal = (type: number, bytes: Uint8Array, start: number, end
     case ParticleType.php:
     case ParticleType.erlang:
     case ParticleType.vector:
-    case ParticleType.hll:
     case ParticleType.map:
     case ParticleType.list:
       return 0;
@@ -45,17 +49,14 @@ export const storedValue = (type: number, bytes: Uint8Array): Uint8Array | Refus
   return integer;
 };
 
+/** u8 flags, u8 bits of an index, u8 bits of a minhash, 8 bytes of a count. */
+const HLL_HEADER_BYTES = 11;
+const isHllHead = (indexBits: number, minhashBits: number): boolean =>
+  indexBits >= 4 && indexBits <= 16 && (minhashBits === 0 || (minhashBits >= 4 && minhashBits <= 51));
+
 const isGeoJson = (bytes: Uint8Array): boolean => {
   const at = geoJsonTextOffset(bytes);
-  if (at < 0) return false;
-  try {
-    const value: unknown = JSON.parse(Buffer.from(bytes.subarray(at)).toString('utf8'));
-    return (
-      typeof value === 'object' && value !== null && typeof (value as { type?: unknown }).type === 'string'
-    );
-  } catch {
-    return false;
-  }
+  return at >= 0 && isGeometry(bytes.subarray(at));
 };
 
 /** INCR: an integer plus an integer, wrapping as 64 bits do, or a float plus a float; undefined: they do not add. */
