@@ -122,7 +122,7 @@ export class Connection {
       this.#reader.push(chunk);
       while (this.#error === undefined && this.#reader.next()) {
         if (!this.#handler) throw malformed('an answer that nobody asked for');
-        this.#handler.frame(this.#reader.type, this.#reader.body);
+        this.#handler.frame(this.#reader.type, this.#reader.keep());
       }
     } catch (error) {
       this.destroy(
