@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { wireKeyOf } from '../../engine/aerospike/client/client.ts';
+import { AerospikeClient, wireKeyOf } from '../../engine/aerospike/client/client.ts';
 import { deleteCommand, putCommand, readCommand } from '../../engine/aerospike/client/command.ts';
 import { LUT_OP, readOp, removeBinOp, writeOp } from '../../engine/aerospike/client/record.ts';
 import { ParticleType } from '../../engine/particle.ts';
@@ -272,6 +272,41 @@ describe('many commands', () => {
     );
     assert.equal(results.code(0), 2);
     assert.equal(results.failure(1)?.id, 'aerospike-unowned');
+  });
+
+  test('a rate of records and of bytes holds for what is written and for what is scanned', async () => {
+    // a clock that runs twenty times as fast: what it says is what counts
+    const timing = {
+      nowMs: () => performance.now() * 20,
+      after: (ms: number, run: () => void) => {
+        const timer = setTimeout(run, ms / 20);
+        return () => clearTimeout(timer);
+      },
+    };
+    const fast = { timing, commandTimeoutMs: 200_000, socketTimeoutMs: 200_000, connectTimeoutMs: 200_000 };
+    const keys = Array.from({ length: 400 }, (_, i) => bench.key(60_000 + i));
+    const puts = keys.map((k) => putCommand(k, [intBin('n', 1)]));
+    for (const rate of [{ recordsPerSecond: 200 }, { bytesPerSecond: 1600 }]) {
+      const client = await AerospikeClient.connect({ hosts: [bench], ...fast, rate });
+      const beginMs = timing.nowMs();
+      assert.deepEqual((await client.runAll(puts)).failed(), []);
+      // 400 records of 8 bytes: two seconds, of which a tenth of one was credit
+      assert.ok(timing.nowMs() - beginMs >= 1890);
+      await client.close();
+    }
+    const client = await AerospikeClient.connect({
+      hosts: [bench],
+      ...fast,
+      rate: { recordsPerSecond: 1000 },
+    });
+    const beginMs = timing.nowMs();
+    const scan = client.scan({ namespace: NAMESPACE, set: bench.set, pageBytes: 20_000 });
+    let records = 0;
+    for await (const block of scan) records += block.length;
+    assert.ok(records >= 400);
+    // the last page is not waited for
+    assert.ok(timing.nowMs() - beginMs >= (records - 400) / 1 - 100);
+    await client.close();
   });
 
   test('nothing to do is done', async () => {

@@ -33,7 +33,7 @@ export interface RecordHeader {
 }
 
 export interface RunOptions {
-  /** For all of them, with all attempts. Default the client's. */
+  /** For all of them, with all attempts; with a rate, for as many as it lets pass at once. Default the client's. */
   readonly timeoutMs?: number;
 }
 
@@ -171,12 +171,26 @@ export class AerospikeClient {
   ): Promise<CommandResults> {
     this.#cluster.assertOpen('the commands were sent');
     const run = new CommandRun(commands, this.#cluster, this.#settings, transport, this.#timeoutMs(options));
-    await run.finish();
-    const bytes = commands.reduce((n, c) => n + c.ops.reduce((m, o) => m + o.bytes.length, 0), 0);
+    if (!this.#rate.isSet) return run.finish();
     const { timing } = this.#settings;
-    const waitMs = this.#rate.spend(commands.length, bytes, timing.nowMs());
-    if (waitMs > 0) await sleep(timing, waitMs, this.#cluster.signal);
+    for (let start = 0; start < commands.length; ) {
+      const { end, bytes } = this.#portion(commands, start);
+      await run.finish(start, end);
+      const waitMs = this.#rate.spend(end - start, bytes, timing.nowMs());
+      if (waitMs > 0) await sleep(timing, waitMs, this.#cluster.signal);
+      this.#cluster.assertOpen('the commands were sent');
+      start = end;
+    }
     return run.results;
+  }
+
+  /** As many commands as the rate lets pass at once, at least one. */
+  #portion(commands: readonly RecordCommand[], start: number): { end: number; bytes: number } {
+    let bytes = 0;
+    let end = start;
+    do bytes += commands[end++].ops.reduce((n, { bytes: b }) => n + b.length, 0);
+    while (end < commands.length && !this.#rate.isMuch(end - start, bytes));
+    return { end, bytes };
   }
 
   async #one(

@@ -20,7 +20,7 @@ export type Transport = (run: CommandRun, node: ClusterNode, indexes: readonly n
 export class CommandRun {
   readonly commands: readonly RecordCommand[];
   readonly results: CommandResults;
-  readonly deadlineMs: number;
+  deadlineMs = 0;
   readonly #timeoutMs: number;
   readonly #cluster: Cluster;
   readonly #settings: Settings;
@@ -41,12 +41,12 @@ export class CommandRun {
     this.#settings = settings;
     this.#transport = transport;
     this.#timeoutMs = timeoutMs;
-    this.deadlineMs = settings.timing.nowMs() + timeoutMs;
   }
 
-  /** Resolves when each has its answer or its failure. @throws aerospike-closed */
-  async finish(): Promise<CommandResults> {
-    let indexes: number[] = this.commands.map((_, i) => i);
+  /** Resolves when each of `[start, end)` has its answer or its failure; they have the time for themselves. @throws aerospike-closed */
+  async finish(start = 0, end = this.commands.length): Promise<CommandResults> {
+    this.deadlineMs = this.#settings.timing.nowMs() + this.#timeoutMs;
+    let indexes: number[] = Array.from({ length: end - start }, (_, i) => start + i);
     for (let attempt = 1; ; attempt++) {
       this.#again = [];
       await this.#round(indexes);

@@ -8,8 +8,8 @@ export interface Rate {
 const CREDIT_MS = 100;
 
 /**
- * Meters what has passed: {@link spend} says how long to wait before more may. Whole pages and requests pass at once and are
- * paid for afterwards, so their size needs not be known before.
+ * Meters what has passed: {@link spend} says how long to wait before more may. Whole pages pass at once and are paid for
+ * afterwards, so their size needs not be known before.
  */
 export class RateLimit {
   readonly #msPerRecord: number;
@@ -20,6 +20,16 @@ export class RateLimit {
   constructor({ recordsPerSecond, bytesPerSecond }: Rate) {
     this.#msPerRecord = recordsPerSecond ? 1000 / recordsPerSecond : 0;
     this.#msPerByte = bytesPerSecond ? 1000 / bytesPerSecond : 0;
+  }
+
+  /** Whether anything is limited. */
+  get isSet(): boolean {
+    return this.#msPerRecord + this.#msPerByte > 0;
+  }
+
+  /** Whether so much is more than should pass at once. */
+  isMuch(records: number, bytes: number): boolean {
+    return Math.max(records * this.#msPerRecord, bytes * this.#msPerByte) >= CREDIT_MS;
   }
 
   /** Ms to wait, 0 when there is nothing to wait for. */
