@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { AerospikeClient, wireKeyOf } from '../../engine/aerospike/client/client.ts';
 import { deleteCommand, putCommand, readCommand } from '../../engine/aerospike/client/command.ts';
+import type { Rate } from '../../engine/aerospike/client/rate-limit.ts';
 import { LUT_OP, readOp, removeBinOp, writeOp } from '../../engine/aerospike/client/record.ts';
 import { ParticleType } from '../../engine/particle.ts';
 import { canonicalParticles } from '../engine/particle-corpus.ts';
@@ -274,7 +275,12 @@ describe('many commands', () => {
     assert.equal(results.failure(1)?.id, 'aerospike-unowned');
   });
 
-  test('a rate of records and of bytes holds for what is written and for what is scanned', async () => {
+  test('a rate of records and of bytes holds for what is written and for what is scanned', async (t) => {
+    const connect = async (rate: Rate): Promise<AerospikeClient> => {
+      const client = await AerospikeClient.connect({ hosts: [bench], ...fast, rate });
+      t.after(() => client.close());
+      return client;
+    };
     // a clock that only waits move, so that it shows how long was waited
     let nowMs = 0;
     const timing = {
@@ -298,12 +304,11 @@ describe('many commands', () => {
     const keys = Array.from({ length: 400 }, (_, i) => bench.key(60_000 + i));
     const puts = keys.map((k) => putCommand(k, [intBin('n', 1)]));
     for (const rate of [{ recordsPerSecond: 200 }, { bytesPerSecond: 1600 }]) {
-      const client = await AerospikeClient.connect({ hosts: [bench], ...fast, rate });
+      const client = await connect(rate);
       const beginMs = nowMs;
       assert.deepEqual((await client.batch(puts)).failed(), []);
       // 400 records of 8 bytes: two seconds, of which a tenth of one was credit
       assert.ok(nowMs - beginMs >= 1890 && nowMs - beginMs <= 2000, `${nowMs - beginMs} ms`);
-      await client.close();
     }
     const set = `${bench.set}-r`;
     const own = Array.from({ length: 500 }, (_, i) => wireKeyOf(NAMESPACE, set, intBin('', i)));
@@ -311,11 +316,7 @@ describe('many commands', () => {
       (await bench.client.batch(own.map((k) => putCommand(k, [intBin('n', 1)])))).failed(),
       [],
     );
-    const client = await AerospikeClient.connect({
-      hosts: [bench],
-      ...fast,
-      rate: { recordsPerSecond: 100 },
-    });
+    const client = await connect({ recordsPerSecond: 100 });
     const beginMs = nowMs;
     let records = 0;
     for await (const block of client.scan({ namespace: NAMESPACE, set, pageBytes: 3000 }))
@@ -324,7 +325,6 @@ describe('many commands', () => {
     // what comes with the last page is not waited for
     assert.ok(nowMs - beginMs >= 2300 && nowMs - beginMs <= 5000, `${nowMs - beginMs} ms`);
     await client.infoAll([`truncate:namespace=${NAMESPACE};set=${set}`]);
-    await client.close();
   });
 
   test('nothing to do is done', async () => {
