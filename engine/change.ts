@@ -1,4 +1,5 @@
 import type { LogVersion } from './commit-log.ts';
+import type { Keyed } from './key-table.ts';
 import { digestOfSortKey } from './partition.ts';
 import type { RecordId } from './record-key.ts';
 import { sortKeyStart, state } from './state-record.ts';
@@ -8,18 +9,18 @@ import type { StoreChange } from './store.ts';
  * One change of one record on its way: decided, then staged with its LSN. The same object is what the log writes, what the
  * overlay holds until the store has it, and what the store applies.
  */
-export class Change implements LogVersion, StoreChange {
+export class Change implements LogVersion, StoreChange, Keyed {
   readonly namespace: string;
   readonly set: string;
-  /** The record's key in the store, and the same as a string for maps. */
+  /** The record's key in the store. */
   readonly key: Buffer;
-  readonly mapKey: string;
+  readonly hash: number;
   readonly ts: number;
   /** The record afterwards, as the store holds it; undefined: it is gone. */
   readonly value: Buffer | undefined;
   lsn = 0;
   batchMore = false;
-  /** What was the record's newest change before; undefined when the store has that, or nothing. */
+  /** The record's newest change before, as long as readers may need it; undefined when the store has that, or nothing. */
   previous: Change | undefined = undefined;
 
   constructor(id: RecordId, ts: number, value: Buffer | undefined) {
@@ -27,7 +28,7 @@ export class Change implements LogVersion, StoreChange {
     this.namespace = id.namespace;
     this.set = id.set;
     this.key = id.storeKey;
-    this.mapKey = id.mapKey;
+    this.hash = id.hash;
     this.ts = ts;
     this.value = value;
   }
@@ -54,5 +55,5 @@ export class Change implements LogVersion, StoreChange {
   }
 }
 
-/** Objects, key and map entries of one change. */
-const CHANGE_BYTES = 400;
+/** Objects, key and table slots of one change. */
+const CHANGE_BYTES = 300;

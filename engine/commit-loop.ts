@@ -3,6 +3,7 @@ import type { Clock } from './clock.ts';
 import type { CommitLog, LogClock, LogEvent } from './commit-log.ts';
 import type { ContentDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
+import { KeyTable } from './key-table.ts';
 import type { RecordStore } from './machine.ts';
 import type { RecordId } from './record-key.ts';
 import type { Store, StoreChange, StoreMeta } from './store.ts';
@@ -12,11 +13,14 @@ const FRAME_VERSIONS = 4096;
 /** And bytes: many large writes at once must not add up to a frame over the log's limit. */
 const FRAME_CONTENT_BYTES = 4 * 1024 * 1024;
 /** Changes rest in the overlay this long, so that the store commits few large transactions beside the log's many small ones. */
-const APPLY_DELAY_MS = 250;
+const APPLY_DELAY_MS = 2000;
 /** As many bytes of changes are applied at once, without that delay. */
-const APPLY_AT_ONCE_BYTES = 16 * 1024 * 1024;
+const APPLY_AT_ONCE_BYTES = 32 * 1024 * 1024;
 /** Bytes of changes waiting for the store beyond which writers wait too: bounds memory, with as many being applied. */
-const APPLY_QUEUE_BYTES_MAX = 48 * 1024 * 1024;
+const APPLY_QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Changes from which a group of the queue takes no more: a store with many pages takes few in a transaction. */
+const GROUP_CHANGES = 4096;
 
 /** Bytes handed over and not yet taken into the log beyond which writers wait: bounds one write, and so one file. */
 const PENDING_BYTES_MAX = 64 * 1024 * 1024;
@@ -44,12 +48,20 @@ interface Group extends Waiter {
   readonly promise: Promise<void>;
 }
 
-/** What one sync made durable and the store lacks. */
-interface AppliedGroup {
+/** What one sync makes durable; the digest after it is in `#takenDigest`. */
+interface Taken {
   readonly changes: readonly StoreChange[];
   readonly bytes: number;
   readonly lastLsn: number;
   readonly lastTs: number;
+}
+
+/** What one transaction of the store will apply: everything that syncs have made durable since the group before it. */
+interface ApplyGroup {
+  readonly changes: StoreChange[];
+  bytes: number;
+  lastLsn: number;
+  lastTs: number;
   readonly digest: ContentDigest;
 }
 
@@ -83,7 +95,9 @@ export class CommitLoop {
   #drainWaiters: (Waiter & { readonly lsn: number })[] = [];
   #pumping: Promise<void> | undefined;
   #applying: Promise<void> | undefined;
-  #applyQueue: AppliedGroup[] = [];
+  /** The last one takes what the next sync makes durable, until it is full or being applied. */
+  #applyQueue: ApplyGroup[] = [];
+  readonly #takenDigest: ContentDigest;
   #applyQueuedBytes = 0;
   #queueShorter: PromiseWithResolvers<void> | undefined;
   #applyTimer: NodeJS.Timeout | undefined;
@@ -95,7 +109,7 @@ export class CommitLoop {
   /** The failure is one of the store: nothing is applied any more. */
   #storeFailed = false;
   /** The newest change of each record that is not in the store yet. */
-  readonly #overlay = new Map<string, Change>();
+  readonly #overlay = new KeyTable<Change>();
 
   constructor(options: {
     log: CommitLog;
@@ -112,6 +126,7 @@ export class CommitLoop {
     this.#store = options.store;
     this.#clock = options.clock;
     this.digest = options.digest;
+    this.#takenDigest = options.digest.clone();
     this.epoch = options.epoch;
     this.#metaOf = options.metaOf;
     this.#sealBytes = options.sealBytes;
@@ -159,7 +174,7 @@ export class CommitLoop {
 
   /** The newest value, durable or not, to be looked at before the next read: see {@link Store.peek}. Undefined: absent. */
   newest(id: RecordId): Buffer | undefined {
-    const change = this.#overlay.get(id.mapKey);
+    const change = this.#overlay.get(id.storeKey, id.hash);
     return change ? change.value : this.#store.peek(id.storeKey);
   }
 
@@ -170,7 +185,7 @@ export class CommitLoop {
 
   /** The newest durable value. */
   durable(id: RecordId): Buffer | undefined {
-    let change = this.#overlay.get(id.mapKey);
+    let change = this.#overlay.get(id.storeKey, id.hash);
     while (change && change.lsn > this.#durableLsn) change = change.previous;
     return change ? change.value : this.#store.get(id.storeKey);
   }
@@ -189,12 +204,10 @@ export class CommitLoop {
     this.#pending.push(change);
     this.#pendingBytes += change.bytes;
     this.#pendingChanges.push(change);
-    const { mapKey } = change;
-    const previous = this.#overlay.get(mapKey);
+    const previous = this.#overlay.set(change);
     // readers see what is durable: nobody asks for what was there before that
     if (previous && previous.lsn <= this.#durableLsn) previous.previous = undefined;
     change.previous = previous;
-    this.#overlay.set(mapKey, change);
   }
 
   stageEvent(event: LogEvent): void {
@@ -295,7 +308,7 @@ export class CommitLoop {
   }
 
   /** Moves everything pending into the log's buffer. Synchronous up to the sync: see C4. */
-  #take(): AppliedGroup {
+  #take(): Taken {
     const items = this.#pending;
     this.#pending = [];
     const bytes = this.#pendingBytes;
@@ -326,8 +339,8 @@ export class CommitLoop {
       bytes,
       lastLsn: this.#lastLsn,
       lastTs: this.#lastTs,
-      digest: this.digest.clone(),
     };
+    this.#takenDigest.copy(this.digest);
     this.#pendingChanges = [];
     return taken;
   }
@@ -344,9 +357,17 @@ export class CommitLoop {
     return { ts, lsn: this.#lastLsn, epoch: this.epoch, digests: this.digest.toShards() };
   }
 
-  #applyLater(group: AppliedGroup): void {
-    this.#applyQueue.push(group);
-    this.#applyQueuedBytes += group.bytes;
+  #applyLater({ changes, bytes, lastLsn, lastTs }: Taken): void {
+    const open = this.#applyQueue.at(-1);
+    const digest = this.#takenDigest;
+    if (open && open.changes.length < GROUP_CHANGES) {
+      for (const change of changes) open.changes.push(change);
+      open.bytes += bytes;
+      open.lastLsn = lastLsn;
+      open.lastTs = lastTs;
+      open.digest.copy(digest);
+    } else this.#applyQueue.push({ changes: [...changes], bytes, lastLsn, lastTs, digest: digest.clone() });
+    this.#applyQueuedBytes += bytes;
     if (this.#applyQueuedBytes >= APPLY_AT_ONCE_BYTES || this.#drainWaiters.length > 0) this.#applyNow();
     else this.#applyTimer ??= setTimeout(() => this.#applyNow(), APPLY_DELAY_MS).unref();
   }
@@ -360,18 +381,12 @@ export class CommitLoop {
   async #apply(): Promise<void> {
     try {
       while (this.#applyQueue.length > 0) {
-        const groups = this.#takeGroups();
-        const last = groups[groups.length - 1];
-        // no spread: a store that is behind may have more groups than a call takes arguments
-        const changes = groups.length === 1 ? groups[0].changes : groups.flatMap((g) => g.changes);
-        await this.#store.apply(changes, this.#metaOf(last.lastLsn, last.lastTs, last.digest));
-        this.#appliedLsn = last.lastLsn;
-        for (const w of this.#drainWaiters) if (w.lsn <= last.lastLsn) w.resolve();
-        this.#drainWaiters = this.#drainWaiters.filter((w) => w.lsn > last.lastLsn);
-        for (const change of changes) {
-          if (!(change instanceof Change)) continue;
-          if (this.#overlay.get(change.mapKey) === change) this.#overlay.delete(change.mapKey);
-        }
+        const { changes, lastLsn, lastTs, digest } = this.#takeGroups();
+        await this.#store.apply(changes, this.#metaOf(lastLsn, lastTs, digest));
+        this.#appliedLsn = lastLsn;
+        for (const w of this.#drainWaiters) if (w.lsn <= lastLsn) w.resolve();
+        this.#drainWaiters = this.#drainWaiters.filter((w) => w.lsn > lastLsn);
+        for (const change of changes) if (change instanceof Change) this.#overlay.delete(change);
       }
     } catch (error) {
       this.#storeFailed = true;
@@ -380,18 +395,21 @@ export class CommitLoop {
     this.#applying = undefined;
   }
 
-  /** The oldest groups of the queue: as many as one transaction of the store takes, at least one. */
-  #takeGroups(): AppliedGroup[] {
+  /** The oldest groups of the queue as one: as many as one transaction of the store takes, at least one. */
+  #takeGroups(): Omit<ApplyGroup, 'bytes'> {
     const changesMax = this.#store.changesMax;
-    let changes = 0;
+    const changes: StoreChange[] = [];
     let n = 0;
-    while (n < this.#applyQueue.length && changes < changesMax) {
+    while (n < this.#applyQueue.length && changes.length < changesMax) {
       const group = this.#applyQueue[n++];
-      changes += group.changes.length;
+      // no spread: a store that is behind may have more changes than a call takes arguments
+      for (const change of group.changes) changes.push(change);
       this.#applyQueuedBytes -= group.bytes;
     }
     this.#saysShorter();
-    return this.#applyQueue.splice(0, n);
+    const { lastLsn, lastTs, digest } = this.#applyQueue[n - 1];
+    this.#applyQueue.splice(0, n);
+    return { changes, lastLsn, lastTs, digest };
   }
 
   #saysShorter(): void {

@@ -186,9 +186,14 @@ export class ContentDigest {
 
   clone(): ContentDigest {
     const it = new ContentDigest(this.shards);
-    it.#sums.set(this.#sums);
-    it.#records.set(this.#records);
+    it.copy(this);
     return it;
+  }
+
+  /** Becomes what `other` is, which has the same number of shards. */
+  copy(other: ContentDigest): void {
+    this.#sums.set(other.#sums);
+    this.#records.set(other.#records);
   }
 
   clear(): void {

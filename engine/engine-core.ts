@@ -20,6 +20,7 @@ import type {
 import { PitrError } from './errors.ts';
 import type { EngineIdentity } from './identity.ts';
 import { IMAGE_BYTES_MAX } from './image.ts';
+import { KeyTable } from './key-table.ts';
 import type { RecordStore } from './machine.ts';
 import type { Particle } from './particle.ts';
 import { PartitionSet } from './partition.ts';
@@ -54,6 +55,8 @@ export class EngineCore {
   readonly #loop: CommitLoop;
   /** What the write that is being decided changes of the digest. */
   readonly #delta: ContentDigest;
+  /** And what it has decided of each record so far. */
+  readonly #decided = new KeyTable<Change>();
   #door: DoorServer | undefined;
   #partitions: PartitionSet;
   #owned: Uint8Array;
@@ -170,28 +173,27 @@ export class EngineCore {
   }
 
   /** Writes bins. Resolves when durable. @throws bad-record, record-exists, record-not-found, generation-mismatch, partition-not-owned */
-  async put(key: RecordKey, bins: BinsInput, options: WriteOptions = {}): Promise<WriteOutcome> {
-    return (await this.#write([putOp(key, bins, options)]))[0];
+  put(key: RecordKey, bins: BinsInput, options: WriteOptions = {}): Promise<WriteOutcome> {
+    return this.#write(() => [putOp(key, bins, options)], first);
   }
 
   /** Deletes a record; `found` says whether there was one. */
-  async delete(key: RecordKey, options: Pick<WriteOptions, 'generation'> = {}): Promise<WriteOutcome> {
-    return (await this.#write([{ op: 'delete', id: resolveKey(key), options }]))[0];
+  delete(key: RecordKey, options: Pick<WriteOptions, 'generation'> = {}): Promise<WriteOutcome> {
+    return this.#write(() => [{ op: 'delete', id: resolveKey(key), options }], first);
   }
 
   /** Sets a new time to live and raises generation and last-update time. */
-  async touch(key: RecordKey, options: Pick<WriteOptions, 'generation' | 'ttl'> = {}): Promise<WriteOutcome> {
-    return (await this.#write([{ op: 'touch', id: resolveKey(key), options }]))[0];
+  touch(key: RecordKey, options: Pick<WriteOptions, 'generation' | 'ttl'> = {}): Promise<WriteOutcome> {
+    return this.#write(() => [{ op: 'touch', id: resolveKey(key), options }], first);
   }
 
   /** All of `ops` or none (S3): one ts, consecutive LSNs, one frame of the log. Later operations see earlier ones. */
-  async batch(ops: readonly BatchOp[]): Promise<WriteOutcome[]> {
-    return this.#write(
-      ops.map((o): WriteOp => {
-        if (o.op === 'put') return putOp(o.key, o.bins, o);
-        return { op: o.op, id: resolveKey(o.key), options: o };
-      }),
-    );
+  batch(ops: readonly BatchOp[]): Promise<WriteOutcome[]> {
+    const make = (): WriteOp[] =>
+      ops.map((o) =>
+        o.op === 'put' ? putOp(o.key, o.bins, o) : { op: o.op, id: resolveKey(o.key), options: o },
+      );
+    return this.#write(make, (outcomes) => outcomes);
   }
 
   /** What to wait for before {@link decide}: an exclusive step, memory, or the log's quota. Undefined: nothing. */
@@ -218,12 +220,9 @@ export class EngineCore {
     const stored = loop.newest(id);
     const value = decided(decider, id, stored, ts);
     if (value === 'keep' || (!value && !stored)) return;
-    const seed = seedOf(id.namespace, id.set);
-    // an expired record may be of another set: no decision saw that
-    const isGone = stored !== undefined && isExpired(state.voidTime(stored), ts);
-    const storedSeed = isGone ? seedOf(id.namespace, state.set(stored)) : seed;
-    if (stored) addSeeded(loop.digest, storedSeed, id.storeKey, stored, -1);
-    if (value) addSeeded(loop.digest, seed, id.storeKey, value, 1);
+    // what has expired may be of another set
+    if (stored) addToDigest(loop.digest, id.storeKey, stored, -1);
+    if (value) addSeeded(loop.digest, seedOf(id.namespace, id.set), id.storeKey, value, 1);
     const change = new Change(id, ts, value);
     change.lsn = loop.nextLsn();
     if (value) state.setLsn(value, change.lsn);
@@ -569,43 +568,62 @@ export class EngineCore {
     }
   }
 
-  async #write(ops: readonly WriteOp[]): Promise<WriteOutcome[]> {
-    const loop = this.#loop;
+  /** One promise for a write, not one for each function on its way. `make` and `pick` may throw: it rejects. */
+  async #write<T>(make: () => readonly WriteOp[], pick: (outcomes: WriteOutcome[]) => T): Promise<T> {
+    const ops = make();
     // nothing waits between the last look and the staging below: of many who were woken together each must look again
     for (let wait = this.#wait(); wait; wait = this.#wait()) await wait;
     this.#check();
     for (const { id } of ops) if (!this.#owned[id.partition]) throw await this.#notOwned(id.partition);
-    if (ops.length === 0) return [];
-    const ts = loop.nextTs();
-    // first everything is decided, then everything is staged: an operation that is refused leaves no trace of the others
-    const decided = ops.length > 1 ? new Map<string, Buffer | undefined>() : undefined;
+    if (ops.length === 0) return pick([]);
+    const steps = this.#decide(ops);
+    const outcomes = this.#stage(steps);
+    if (steps.some((s) => s.change)) await this.#loop.commit();
+    return pick(outcomes);
+  }
+
+  /** What `ops` come to, and in `#delta` what they change of the digest. One that is refused leaves no trace of the others. */
+  #decide(ops: readonly WriteOp[]): Step[] {
+    const ts = this.#loop.nextTs();
+    // of a batch: later operations see earlier ones
+    const decided = ops.length > 1 ? this.#decided : undefined;
     const steps: Step[] = [];
     this.#delta.clear();
+    decided?.clear();
     let last: Change | undefined;
     let bytes = 0;
     for (const op of ops) {
       const { id } = op;
+      const earlier = decided?.get(id.storeKey, id.hash);
       // valid until the next read
-      const before = decided?.has(id.mapKey) ? decided.get(id.mapKey) : loop.newest(id);
+      const before = earlier ? earlier.value : this.#loop.newest(id);
       const { value, found, nothing } = applyOp(op, before, ts);
       const change = nothing ? undefined : new Change(id, ts, value);
       steps.push({ change, found });
       if (!change) continue;
-      const seed = seedOf(id.namespace, id.set);
-      if (before) addSeeded(this.#delta, seed, id.storeKey, before, -1);
-      if (value) addSeeded(this.#delta, seed, id.storeKey, value, 1);
-      decided?.set(id.mapKey, value);
+      // what has expired may be of another set: it is in nobody's way
+      if (before) addToDigest(this.#delta, id.storeKey, before, -1);
+      if (value) addSeeded(this.#delta, seedOf(id.namespace, id.set), id.storeKey, value, 1);
+      decided?.set(change);
       bytes += VERSION_BYTES_MAX + (value?.length ?? 0);
       if (last) last.batchMore = true;
       last = change;
     }
+    decided?.clear();
     if (bytes > BATCH_BYTES_MAX)
       throw new PitrError('bad-record', {
         what: `a batch of ${bytes} bytes is over the limit of ${BATCH_BYTES_MAX}`,
         hint: 'split it: a batch is one frame of the log',
       });
-    const outcomes: WriteOutcome[] = [];
+    return steps;
+  }
+
+  /** Gives LSNs to what was decided in this same step. */
+  #stage(steps: readonly Step[]): WriteOutcome[] {
+    const loop = this.#loop;
+    const ts = loop.lastTs;
     loop.digest.add(this.#delta);
+    const outcomes: WriteOutcome[] = [];
     for (const { change, found } of steps) {
       if (change) {
         change.lsn = loop.nextLsn();
@@ -614,7 +632,6 @@ export class EngineCore {
       }
       outcomes.push({ lsn: loop.lastLsn, ts, generation: change?.generation ?? 0, found });
     }
-    if (last) await loop.commit();
     return outcomes;
   }
 
@@ -718,6 +735,8 @@ interface Step {
   readonly change: Change | undefined;
   readonly found: boolean;
 }
+
+const first = ([outcome]: readonly WriteOutcome[]): WriteOutcome => outcome;
 
 const assertSome = (partitions: PartitionSet): void => {
   if (partitions.size === 0) throw new PitrError('usage', { what: 'no partitions are named' });

@@ -259,11 +259,6 @@ export const ERRORS = {
     (f) => `${f.what} lost its hold on the archive: ${f.why}`,
     () => 'objects that it had planned to read are gone; run the command again, it plans anew',
   ),
-  'record-lost': kind(
-    29,
-    (f) => `${f.count} records could not be restored: ${f.why}`,
-    () => 'the report names them',
-  ),
 
   // 40: data that is not what it claims to be
   'log-corrupt': kind(

@@ -1,7 +1,9 @@
 import { PitrError } from './errors.ts';
+import { keyHash } from './key-table.ts';
 import { type Particle, ParticleType } from './particle.ts';
-import { DIGEST_BYTES, digestOf, partitionOf } from './partition.ts';
-import { stateKeyOf } from './state-record.ts';
+import { DIGEST_BYTES, digestOf, digestOfSortKey } from './partition.ts';
+import { partitionOfKey } from './state-digest.ts';
+import { sortKeyStart, stateKeyOf } from './state-record.ts';
 
 /**
  * How a caller names a record: by set and user key, or by digest. The user key is stored with the record unless
@@ -70,23 +72,26 @@ const checkOnce = (good: Set<string>, name: string, check: (name: string) => voi
 export class RecordId {
   readonly namespace: string;
   readonly set: string;
-  readonly digest: Buffer;
   readonly storedKey: Particle | undefined;
   readonly partition: number;
   readonly storeKey: Buffer;
-  /** The store key as a string, one character a byte: for maps. */
-  readonly mapKey: string;
+  /** Of the store key, for a KeyTable. */
+  readonly hash: number;
   readonly #key: RecordKey;
 
-  constructor(key: RecordKey, set: string, digest: Buffer, storedKey: Particle | undefined) {
+  /** `digest` is not kept. */
+  constructor(key: RecordKey, set: string, digest: Uint8Array, storedKey: Particle | undefined) {
     this.namespace = key.namespace;
     this.set = set;
-    this.digest = digest;
     this.storedKey = storedKey;
-    this.partition = partitionOf(digest);
     this.storeKey = stateKeyOf(key.namespace, digest);
-    this.mapKey = this.storeKey.toString('latin1');
+    this.partition = partitionOfKey(this.storeKey);
+    this.hash = keyHash(this.storeKey);
     this.#key = key;
+  }
+
+  get digest(): Buffer {
+    return digestOfSortKey(this.storeKey, sortKeyStart(this.storeKey));
   }
 
   /** For messages. */
@@ -113,8 +118,6 @@ export const resolveKey = (key: RecordKey): RecordId => {
   if (!particle && !key.digest) throw new PitrError('bad-record', { what: 'it has neither key nor digest' });
   if (key.digest && key.digest.length !== DIGEST_BYTES)
     throw new PitrError('bad-record', { what: `a digest of ${key.digest.length} bytes` });
-  const digest = key.digest
-    ? Buffer.from(key.digest)
-    : digestOf(set, (particle as Particle).type, (particle as Particle).bytes);
+  const digest = key.digest ?? digestOf(set, (particle as Particle).type, (particle as Particle).bytes);
   return new RecordId(key, set, digest, key.storeKey === false ? undefined : particle);
 };

@@ -1,6 +1,6 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, statfsSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { ContentDigest, type ShardDigest } from './content-digest.ts';
 import { PitrError } from './errors.ts';
@@ -11,6 +11,7 @@ import { entriesOfChunk } from './record-file.ts';
 import { PageWalk, type Row, rowsAndPages } from './row-order.ts';
 import { hashInto, ScopeSeeds } from './state-digest.ts';
 import { sortKeyStart, state, stateKey } from './state-record.ts';
+import { StoreThread } from './store-thread.ts';
 import type { Transfer } from './transfer.ts';
 
 /** What the store says of itself, written in the same transaction as the records it is about. */
@@ -96,11 +97,13 @@ export class Store {
   #perPartition: number;
 
   readonly #bulk: boolean;
+  readonly #freeBytes: () => number;
   #unsyncedBytes = 0;
   #syncing: Promise<void> | undefined;
   /** Rejected by the first transaction that fails. */
   readonly #failed = Promise.withResolvers<never>();
   #closed = false;
+  #thread: StoreThread | undefined;
 
   private constructor(
     dir: string,
@@ -109,8 +112,10 @@ export class Store {
     pages: Binary,
     meta: Database<unknown, string>,
     bulk: boolean,
+    freeBytes: () => number,
   ) {
     this.dir = dir;
+    this.#freeBytes = freeBytes;
     this.#bulk = bulk;
     this.#root = root;
     this.#records = records;
@@ -124,11 +129,16 @@ export class Store {
   }
 
   /**
-   * Opens or creates the store below an engine directory. `bulk`: nothing is synced before {@link flushed}.
+   * Opens or creates the store below an engine directory. `bulk`: nothing is synced before {@link flushed}. `freeBytes`: how much room its
+   * disk has for it.
    * @throws store-corrupt, format-version; engine-busy when this process reads it and the caller wants to write
    */
-  static open(engineDir: string, options: { readOnly?: boolean; bulk?: boolean } = {}): Store {
+  static open(
+    engineDir: string,
+    options: { readOnly?: boolean; bulk?: boolean; freeBytes?: () => number } = {},
+  ): Store {
     const dir = resolve(engineDir, STORE_DIR);
+    const freeBytes = options.freeBytes ?? (() => freeBytesOf(dir));
     const environment = environments.get(dir) ?? { users: 0, readOnly: options.readOnly ?? false };
     if (environment.readOnly && !options.readOnly) throw new PitrError('engine-busy', { dir: engineDir });
     let root: Binary | undefined;
@@ -154,7 +164,15 @@ export class Store {
       });
       const binary = (name: string) =>
         env.openDB(name, { keyEncoding: 'binary', encoding: 'binary' }) as Binary;
-      const store = new Store(dir, env, binary('records'), binary('pages'), meta, options.bulk ?? false);
+      const store = new Store(
+        dir,
+        env,
+        binary('records'),
+        binary('pages'),
+        meta,
+        options.bulk ?? false,
+        freeBytes,
+      );
       environment.users++;
       environments.set(dir, environment);
       return store;
@@ -193,13 +211,7 @@ export class Store {
    * and in the worst case each change is in another page. A store with few pages has no such limit.
    */
   get changesMax(): number {
-    const { treeLeafPageCount, treeBranchPageCount } = this.#records.getStats() as {
-      treeLeafPageCount: number;
-      treeBranchPageCount: number;
-    };
-    return treeLeafPageCount + treeBranchPageCount <= DIRTY_PAGES_MAX
-      ? Number.POSITIVE_INFINITY
-      : DIRTY_PAGES_MAX;
+    return this.#treePages <= DIRTY_PAGES_MAX ? Number.POSITIVE_INFINITY : DIRTY_PAGES_MAX;
   }
 
   /**
@@ -207,22 +219,62 @@ export class Store {
    * @throws store-full; then nothing of it is there
    */
   async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
-    const ordered = inKeyOrder(changes);
     try {
-      await this.#records.batch(() => {
-        for (const { key, value } of ordered) {
-          if (value) this.#records.put(key, value);
-          else if (this.#isPaged(key)) this.#records.put(key, TOMBSTONE);
-          else this.#records.remove(key);
-        }
-        this.#meta.put(META_KEY, meta);
-      });
+      this.#assertRoom(changes);
+      if (changes.length >= THREAD_CHANGES || this.#thread) await this.#applyOnThread(changes, meta);
+      else await this.#applyHere(changes, meta);
     } catch (cause) {
-      const error = new PitrError('store-full', { dir: this.dir, why: await reasonOf(cause) }, { cause });
+      const error =
+        cause instanceof PitrError
+          ? cause
+          : new PitrError('store-full', { dir: this.dir, why: await reasonOf(cause) }, { cause });
       this.#failed.reject(error);
       throw error;
     }
     this.#records.resetReadTxn();
+  }
+
+  /**
+   * A disk that fills up during a transaction ends the process: LMDB's binding frees the pages of a failed commit twice. So none is
+   * begun for which there might not be room: each page that it changes is copied, and what is new is added.
+   */
+  #assertRoom(changes: readonly StoreChange[]): void {
+    let bytes = 0;
+    for (const { value } of changes) bytes += value?.length ?? 0;
+    const pages = Math.min(changes.length, this.#treePages) + PAGES_BESIDE;
+    const needed = pages * PAGE_BYTES + 2 * bytes;
+    const free = this.#freeBytes();
+    if (free >= needed) return;
+    const why = `${free} bytes are free, and ${changes.length} changes may take ${needed}`;
+    throw new PitrError('store-full', { dir: this.dir, why });
+  }
+
+  /** Of the rows. */
+  get #treePages(): number {
+    const stats = this.#records.getStats() as { treeLeafPageCount: number; treeBranchPageCount: number };
+    return stats.treeLeafPageCount + stats.treeBranchPageCount;
+  }
+
+  #applyOnThread(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
+    this.#thread ??= new StoreThread(dirname(this.dir));
+    return this.#thread.apply(changes, meta);
+  }
+
+  async #applyHere(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
+    const ordered = inKeyOrder(changes);
+    await this.#records.batch(() => {
+      for (const { key, value } of ordered) {
+        if (value) this.#records.put(key, value);
+        else if (this.#isPaged(key)) this.#records.put(key, TOMBSTONE);
+        else this.#records.remove(key);
+      }
+      this.#meta.put(META_KEY, meta);
+    });
+  }
+
+  /** The same on this thread, in key order; durable when it returns. */
+  applyNow(changes: readonly StoreChange[], meta: StoreMeta): void {
+    this.applySync(inKeyOrder(changes), meta);
   }
 
   /** The same, at once: for start-up and bulk loads. */
@@ -387,6 +439,7 @@ export class Store {
     if (this.#closed) return;
     this.#closed = true;
     await this.#syncing?.catch(() => undefined);
+    await this.#thread?.close();
     // after a failed commit LMDB waits for ever; the process keeps the map then, and opening it again uses it
     await Promise.race([this.#root.close(), this.#failed.promise.catch(() => undefined)]);
     const environment = environments.get(this.dir);
@@ -429,6 +482,11 @@ export class Store {
   }
 }
 
+const freeBytesOf = (dir: string): number => {
+  const { bavail, bsize } = statfsSync(dir);
+  return bavail * bsize;
+};
+
 /** LMDB says only that a commit failed; the system's reason is in a promise, which may never be settled. */
 const reasonOf = async (cause: unknown): Promise<string> => {
   const { commitError, message } = cause as Error & { commitError?: Promise<never> };
@@ -440,12 +498,18 @@ const reasonOf = async (cause: unknown): Promise<string> => {
 const isRefusedBySystem = (why: string): boolean =>
   /permission denied|read-only|no space|not permitted|quota/i.test(why);
 
+/** Pages of a transaction that are not of the rows' tree: its path, meta, the list of free pages. */
+const PAGES_BESIDE = 32;
+
+/** Changes from which a transaction is worth a thread of its own; once there is one, it does them all. */
+const THREAD_CHANGES = 4096;
+
 /** Below this many the order costs more than it gives. */
 const ORDER_MIN = 64;
 
 /**
- * Changes in the order of their sort keys' first words, those of one record in the order that they had: neighbours share a
- * page, and what finds the page is in the processor's cache.
+ * Changes in the order of their sort keys' first words: neighbours share a page, and what finds the page is in the processor's
+ * cache. Of the changes of one record only the last is left.
  */
 const inKeyOrder = (changes: readonly StoreChange[]): readonly StoreChange[] => {
   // word and index share the 53 bits of a number
@@ -454,7 +518,14 @@ const inKeyOrder = (changes: readonly StoreChange[]): readonly StoreChange[] => 
     changes,
     ({ key }, i) => key.readUInt32BE(sortKeyStart(key)) * 2 ** 21 + i,
   ).sort();
-  return Array.from(order, (n) => changes[n % 2 ** 21]);
+  const ordered: StoreChange[] = [];
+  for (const n of order) {
+    const change = changes[n % 2 ** 21];
+    // records whose first words are equal may take turns: then earlier ones stay, and the last still comes last
+    if (ordered.length > 0 && ordered[ordered.length - 1].key.equals(change.key)) ordered.pop();
+    ordered.push(change);
+  }
+  return ordered;
 };
 
 type Transaction = ReturnType<Binary['useReadTransaction']>;

@@ -1,8 +1,9 @@
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { ContentDigest } from '../engine/content-digest.ts';
 import { PitrError } from '../engine/errors.ts';
 import { PARTITIONS, type PartitionRange, type PartitionSet } from '../engine/partition.ts';
 import type { Store } from '../engine/store.ts';
+import { startThread } from '../engine/thread.ts';
 import type { Archive } from '../wal/archive.ts';
 import { isReusable, reuse } from './chunks.ts';
 import { type RangeResult, type RestoreJob, runRange } from './range-job.ts';
@@ -51,11 +52,10 @@ export class RangePool {
   /** `workers`: threads, 0 = none. */
   constructor(archive: Archive, workers: number) {
     this.#archive = archive;
-    const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
     const workerData: WorkerInput = { url: archive.url };
     this.#threads = Array.from({ length: workers }, () => {
       const resourceLimits = { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB };
-      const thread = new Worker(new URL(file, import.meta.url), { workerData, resourceLimits });
+      const thread = startThread(import.meta.url, 'worker', { workerData, resourceLimits });
       thread.on('error', (cause) => this.#end(new PitrError('internal', { what: String(cause) }, { cause })));
       thread.on('exit', () => this.#end(new PitrError('internal', { what: 'a worker thread ended' })));
       return thread;

@@ -1,6 +1,7 @@
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
 import type { PartitionRange } from '../engine/partition.ts';
+import { startThread } from '../engine/thread.ts';
 import type { Archive } from '../wal/archive.ts';
 import { type MergeJob, mergeRange } from './merge-range.ts';
 import type { MergedRange } from './progress-note.ts';
@@ -29,11 +30,9 @@ export const mergeRanges = async (
     for (const range of ranges) await onRange(range, await mergeRange(archive, job, range));
     return;
   }
-  const file = import.meta.url.endsWith('.ts') ? './merge-worker.ts' : './merge-worker.js';
   const workerData: MergeWorkerData = { url: archive.url, job };
-  const threads = Array.from(
-    { length: Math.min(workers, ranges.length) },
-    () => new Worker(new URL(file, import.meta.url), { workerData }),
+  const threads = Array.from({ length: Math.min(workers, ranges.length) }, () =>
+    startThread(import.meta.url, 'merge-worker', { workerData }),
   );
   const waiting = [...ranges];
   try {

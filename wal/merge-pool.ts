@@ -1,5 +1,6 @@
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
+import { startThread } from '../engine/thread.ts';
 import type { Archive } from './archive.ts';
 import { type MergeHooks, type MergeJob, type MergeOutcome, runMergeJob } from './merge-job.ts';
 import type { MergedPart, MergePosition } from './run-writer.ts';
@@ -23,6 +24,7 @@ export class MergePool {
   readonly #threadBytes: number;
   #worker: Worker | undefined;
   #stop: ((error: PitrError) => void) | undefined;
+  #hear: ((message: FromMergeWorker) => void) | undefined;
   #closed = false;
 
   /** `threadBytes` Infinity: the store is one that a thread cannot open by its URL. */
@@ -52,8 +54,8 @@ export class MergePool {
   }
 
   async #onThread(job: MergeJob, hooks: Omit<MergeHooks, 'check'>): Promise<MergeOutcome> {
-    const worker = this.#worker ?? startWorker(this.#archive.url);
-    this.#worker = worker;
+    this.#worker ??= this.#start();
+    const worker = this.#worker;
     const send = (message: ToMergeWorker): void => worker.postMessage(message);
     const noted = async (work: Promise<void>): Promise<void> => {
       try {
@@ -69,9 +71,7 @@ export class MergePool {
     try {
       return await new Promise<MergeOutcome>((resolve, reject) => {
         this.#stop = reject;
-        worker.on('error', (cause) => reject(new PitrError('internal', { what: String(cause) }, { cause })));
-        worker.on('exit', () => reject(new PitrError('internal', { what: 'the merging thread ended' })));
-        worker.on('message', (message: FromMergeWorker) => {
+        this.#hear = (message) => {
           switch (message.kind) {
             case 'writing':
               void noted(hooks.writing(message.name));
@@ -88,7 +88,7 @@ export class MergePool {
             default:
               message satisfies never;
           }
-        });
+        };
         send({ kind: 'job', job });
       });
     } catch (error) {
@@ -98,17 +98,27 @@ export class MergePool {
       throw error;
     } finally {
       this.#stop = undefined;
-      // by name: without its own listeners a worker hears nothing any more
-      for (const event of ['message', 'error', 'exit']) worker.removeAllListeners(event);
+      this.#hear = undefined;
       // an idle thread is no reason to live
       worker.unref();
     }
   }
-}
 
-const startWorker = (url: string): Worker => {
-  const file = import.meta.url.endsWith('.ts') ? './merge-worker.ts' : './merge-worker.js';
-  return new Worker(new URL(file, import.meta.url), { workerData: { url } });
-};
+  /** A thread that ends, at work or idle, is not given another job. */
+  #start(): Worker {
+    const worker = startThread(import.meta.url, 'merge-worker', { workerData: { url: this.#archive.url } });
+    const ended = (what: string, cause?: unknown): void => {
+      if (this.#worker !== worker) return;
+      this.#worker = undefined;
+      this.#stop?.(new PitrError('internal', { what }, { cause }));
+    };
+    worker.on('message', (message: FromMergeWorker) => {
+      if (this.#worker === worker) this.#hear?.(message);
+    });
+    worker.on('error', (cause) => ended(String(cause), cause));
+    worker.on('exit', () => ended('the merging thread ended'));
+    return worker;
+  }
+}
 
 const interrupted = (): PitrError => new PitrError('interrupted', { what: 'a merge' });

@@ -1,4 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PitrError } from '../../engine/errors.ts';
 import type { FromChild } from './child.ts';
@@ -19,6 +21,8 @@ export interface Job {
 
 /** `jobOf(import.meta.url, 'restore')` */
 export const jobOf = (module: string, name: string): Job => ({ module, name });
+
+const MODULES_DIR = join(tmpdir(), 'pitr-bench-modules');
 
 const children = new Set<ChildProcess>();
 // a benchmark that is interrupted leaves nothing running
@@ -51,6 +55,8 @@ export const startJob = <T>(job: Job, args: object): RunningJob<T> => {
   const started = performance.now();
   const child = fork(CHILD, [job.module, job.name, JSON.stringify(args)], {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    // types are stripped and modules compiled once for all processes and their threads: whoever installed pitr runs what was built
+    env: { ...process.env, NODE_COMPILE_CACHE: MODULES_DIR },
   });
   children.add(child);
   const watch = new MemoryWatch(child.pid ?? 0);

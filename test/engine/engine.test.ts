@@ -7,6 +7,7 @@ import { after, test } from 'node:test';
 import { ManualClock } from '../../engine/clock.ts';
 import { type ErrorId, PitrError } from '../../engine/errors.ts';
 import { PartitionSet } from '../../engine/partition.ts';
+import { Store } from '../../engine/store.ts';
 import { Engine } from '../../wal/engine.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'pitr-engine-'));
@@ -57,6 +58,22 @@ test('a record with a TTL is there until the second after it has passed, and tou
   clock.step(60_000);
   assert.equal((await engine.get(keyOf(2)))?.generation, 2);
   await engine.close();
+});
+
+test('E5: a record that takes the place of an expired one of another set leaves the running digest that of what is there', async () => {
+  const clock = new ManualClock(1_900_000_000_000);
+  const engine = await open('other-set', clock);
+  const digest = Buffer.alloc(20, 7);
+  await engine.put({ namespace: 'test', set: 'old', digest }, { n: 1 }, { ttl: 10 });
+  await assert.rejects(engine.put({ namespace: 'test', set: 'new', digest }, { n: 2 }), is('bad-record'));
+  clock.step(11_000);
+  await engine.put({ namespace: 'test', set: 'new', digest }, { n: 2 });
+  await engine.sealApplied();
+  const { digests } = engine;
+  await engine.close();
+  const store = Store.open(join(root, 'other-set'), { readOnly: true });
+  assert.deepEqual(store.contentDigest(32).toShards(), digests);
+  await store.close();
 });
 
 test('a scan reads one snapshot, in partition order, while writers go on', async () => {

@@ -95,8 +95,8 @@ describe('archiver: shipping', () => {
       const head = await headOf(store, e);
       assert.equal(head.runs.length, 1);
       assert.deepEqual(await lsnsOf(store, head), [1, 2, 3]);
-      // the store takes over from the log a moment later
-      await sleep(300);
+      // the store takes over from the log later, or when it is asked to
+      await engine.sealApplied();
       await engine.put(keyOf(4), { n: 4 });
       await engine.seal();
       assert.equal(logFilesIn(await readdir(join(e, 'log'))).length, 1, 'the archived files are gone');

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { ManualClock } from '../../engine/clock.ts';
 import { isPitrError } from '../../engine/errors.ts';
 import { type Files, nodeFiles, type OpenFile } from '../../engine/files.ts';
+import { Store } from '../../engine/store.ts';
 import { Archive } from '../../wal/archive.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
 import { Engine } from '../../wal/engine.ts';
@@ -151,6 +152,28 @@ describe('disk faults of a live engine', () => {
       assert.equal(error.facts.why, 'ENOENT');
       await engine.close();
       assert.deepEqual(await readdir(root), [], 'closing makes nothing anew');
+    },
+  );
+
+  inScratch(
+    'a store for which the disk has no room is store-full before it is written; the log has everything',
+    async (root) => {
+      const dir = join(root, 'e');
+      let free = 10_000_000;
+      const openStore = (engineDir: string) => Store.open(engineDir, { freeBytes: () => free });
+      const engine = await Engine.open({ dir, sealMs: 0, openStore });
+      for (const n of upTo(5)) await put(engine, n);
+      await engine.sealApplied();
+      for (const n of upTo(5)) await put(engine, n + 5);
+      free = 100_000;
+      const error = await refuses('store-full', engine.sealApplied());
+      assert.match(String(error.facts.why), /100000 bytes are free/);
+      await refuses('store-full', put(engine, 11));
+      assert.equal((await engine.get(keyOf(10)))?.bins.n, 10, 'reads go on');
+      await engine.close();
+      const again = await Engine.open({ dir, sealMs: 0 });
+      assert.deepEqual(await valuesOf(again), upTo(10));
+      await again.close();
     },
   );
 

@@ -10,7 +10,7 @@ export class Graveyard {
 
   /** Keeps a copy of a record that goes. */
   keep(id: RecordId, value: Buffer): void {
-    this.#records.set(id.mapKey, { id, value: Buffer.from(value) });
+    this.#records.set(id.storeKey.toString('latin1'), { id, value: Buffer.from(value) });
   }
 
   /** Keeps all records of a namespace, or of a set of it, that a truncation is about to take. */
