@@ -3,7 +3,8 @@
  *
  * A problem is data: code throws `new PitrError('log-corrupt', { path, … })` and tests assert the id; the sentence is
  * made here and nowhere else. Exit codes are stable. Groups: 2 usage · 10–19 engine directory · 20–29 archive ·
- * 30–39 recovery target and restore · 40–49 corrupt or foreign data · 50–59 locks and fencing · 60–69 machine.
+ * 30–39 recovery target and restore · 40–49 corrupt or foreign data · 50–59 locks and fencing · 60–69 machine ·
+ * 80–89 an Aerospike cluster.
  */
 
 export type Facts = Readonly<Record<string, string | number | bigint | boolean | undefined>>;
@@ -303,6 +304,68 @@ export const ERRORS = {
     47,
     (f) => `bytes that Aerospike's protocol does not know: ${f.what}`,
     () => 'is the other side an Aerospike server or client, and does the port speak TLS?',
+  ),
+
+  // 80: an Aerospike cluster
+  'aerospike-unreachable': kind(
+    80,
+    (f) => `no Aerospike node could be reached at ${f.hosts}: ${f.why}`,
+    () => 'check host and port, whether the port speaks TLS, and that the node is up',
+  ),
+  'aerospike-login': kind(
+    81,
+    (f) => `${f.node} refused the login${f.user === undefined ? '' : ` of user ${f.user}`}: ${f.why}`,
+    (f) =>
+      f.code === 51
+        ? 'Community Edition has no users: leave user and password out, or allow a cluster without security'
+        : 'check user and password, and that the user may log in from here',
+  ),
+  'aerospike-timeout': kind(
+    82,
+    (f) => `${f.what} took more than ${f.ms} ms${f.node === undefined ? '' : ` at ${f.node}`}`,
+    (f) =>
+      f.inDoubt ? 'it may have been done: read the record before you write it again' : 'try again later',
+  ),
+  'aerospike-connection-lost': kind(
+    83,
+    (f) => `the connection to ${f.node} was lost: ${f.why}`,
+    (f) =>
+      f.inDoubt
+        ? 'what was on its way may have been done: read the record before you write it again'
+        : 'try again',
+  ),
+  'aerospike-result': kind(
+    84,
+    (f) => `${f.what} was answered with ${f.name} (${f.code})`,
+    (f) =>
+      f.inDoubt
+        ? 'it may have been done: read the record before you write it again'
+        : 'the log of the node says more',
+  ),
+  'aerospike-info': kind(
+    85,
+    (f) => `${f.node} refused info command ${f.command}: ${f.text}`,
+    () => 'is the command known to this release of the server, and may the user send it?',
+  ),
+  'aerospike-scan-incomplete': kind(
+    86,
+    (f) => `the scan of ${f.namespace} did not finish: partitions ${f.partitions} are missing: ${f.why}`,
+    () => 'go on from its saved points when every node is up and migrations have ended',
+  ),
+  'aerospike-unsupported': kind(
+    87,
+    (f) => `${f.node} runs Aerospike ${f.build}, ${f.what} needs ${f.needed}`,
+    () => 'upgrade the node',
+  ),
+  'aerospike-unowned': kind(
+    88,
+    (f) => `no node is master of partition ${f.partition} of ${f.namespace}`,
+    () => 'is the namespace configured, and are all nodes up?',
+  ),
+  'aerospike-closed': kind(
+    89,
+    (f) => `the client was closed before ${f.what}`,
+    () => 'connect again',
   ),
 
   // 60: the machine

@@ -69,6 +69,12 @@ export class FrameReader {
     return this.#body;
   }
 
+  /** The {@link body} for good: it holds for as long as it is kept. */
+  keep(): Buffer {
+    this.#isOwnBody = false;
+    return this.#body;
+  }
+
   /** Bytes of memory that hold what is {@link buffered}. */
   get held(): number {
     return this.buffered - this.#partialBytes + (this.#partial?.length ?? 0);
