@@ -244,6 +244,8 @@ export const CONTENT_COMMANDS: InfoTable = {
         'query-threads-limit': 64,
         'query-max-done': 100,
         'batch-max-requests': 0,
+        // asrestore asks how many batches it may have under way
+        'batch-index-threads': 1,
       });
     if (context !== 'namespace') return '';
     const namespace = database.namespaces.get(parameters.get('namespace') ?? parameters.get('id') ?? '');
