@@ -335,6 +335,31 @@ describe('expressions', async () => {
       ]);
     });
 
+    test('nil removes a bin where that is allowed, is no failure with another flag, and nothing for a bin that is not there', async () => {
+      for (const [bin, flags, code, left] of [
+        ['a', '00', 26, true],
+        ['a', '01', 6, true],
+        ['a', '02', 0, true],
+        ['a', '04', 0, false],
+        ['a', '08', 0, true],
+        ['a', '0c', 0, false],
+        ['a', '10', 0, true],
+        ['q', '00', 0, true],
+        ['q', '02', 17, true],
+        ['q', '04', 0, true],
+      ] as const) {
+        const record = await written(int('a', 1), int('b', 2));
+        const reply = await wire.call(putOf(record, [op(8, bin, 4, hex(`92 c0 ${flags}`))]));
+        assert.equal(reply.code, code, `${bin} ${flags}`);
+        const { ops } = await wire.call(getOf(record));
+        assert.equal(
+          ops.some((o) => o.includes(' a ')),
+          left,
+          `${bin} ${flags}`,
+        );
+      }
+    });
+
     test('it sees a list that was changed before it, and a bin that went', async () => {
       const record = await written(op(2, 'l', 20, hex('9101')), int('a', 1));
       const ops = [

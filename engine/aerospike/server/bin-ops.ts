@@ -1,6 +1,7 @@
 import { MAX_BINS, type Particle, ParticleType } from '../../particle.ts';
 import { Info1, Info2 } from '../bits.ts';
 import { cdtModify, cdtRead } from '../cdt/operations.ts';
+import { ExpressionFlag, expressionRead } from '../expression/expression.ts';
 import type { MessageView } from '../message.ts';
 import type { MessageWriter } from '../message-writer.ts';
 import { OpId } from '../operation.ts';
@@ -8,7 +9,7 @@ import { Refusal } from '../refusal.ts';
 import { ResultCode } from '../result-code.ts';
 import type { BinTable } from './bin-table.ts';
 import { isBinName } from './command-shape.ts';
-import { ExpFlag, expressionOp, parsedExpression } from './filter-cache.ts';
+import { ExpressionOpCache } from './filter-cache.ts';
 import type { RecordView } from './record-view.ts';
 import { added, isJoinable, isStoredAsIs, storedValue, valueRefusal } from './wire-value.ts';
 
@@ -21,6 +22,8 @@ const NOTHING = new Uint8Array(0);
 export class BinOps {
   readonly #table: BinTable;
   readonly #view: RecordView;
+  readonly #expReads = new ExpressionOpCache(false);
+  readonly #expModifies = new ExpressionOpCache(true);
   #respondAll = false;
   /** Answers bear the id of a plain read, whatever was read. */
   #asRead = false;
@@ -209,8 +212,9 @@ export class BinOps {
         return 0;
       }
       case OpId.expRead: {
-        const value = this.#evaluate(m);
-        if (typeof value === 'number') return value;
+        const op = this.#expReads.of(m.opValue);
+        const value = op instanceof Refusal ? op : expressionRead(op, this.#view);
+        if (value instanceof Refusal) return value.code;
         if (value || this.#respondAll || this.#writes) this.#answer(m, out, value);
         return 0;
       }
@@ -222,28 +226,20 @@ export class BinOps {
     }
   }
 
-  /** Value of an expression op; undefined: it has none and says that this is no failure; or a result code. */
-  #evaluate(m: MessageView): Particle | undefined | number {
-    const op = expressionOp(m.opValue);
-    if (!op || (m.op === OpId.expRead && (op.flags & ~ExpFlag.evalNoFail) !== 0)) return ResultCode.parameter;
-    const expression = parsedExpression(op.expression);
-    if (expression instanceof Refusal) return expression.code;
-    const value = expression.value(this.#view);
-    if (value) return value;
-    return op.flags & ExpFlag.evalNoFail ? undefined : ResultCode.opNotApplicable;
-  }
-
   #setExpression(m: MessageView): number {
-    const flags = expressionOp(m.opValue)?.flags ?? 0;
+    const op = this.#expModifies.of(m.opValue);
+    if (op instanceof Refusal) return op.code;
+    const { flags } = op;
     const exists = this.#find(m) >= 0;
-    const quietly = (code: number): number => (flags & ExpFlag.policyNoFail ? 0 : code);
-    if (flags & ExpFlag.createOnly && exists) return quietly(ResultCode.binExists);
-    if (flags & ExpFlag.updateOnly && !exists) return quietly(ResultCode.binNotFound);
-    const value = this.#evaluate(m);
-    if (typeof value === 'number') return value;
-    if (!value) return 0;
-    if (value.type === ParticleType.null) {
-      if ((flags & ExpFlag.allowDelete) === 0) return quietly(ResultCode.opNotApplicable);
+    const quietly = (code: number): number => (flags & ExpressionFlag.policyNoFail ? 0 : code);
+    if (flags & ExpressionFlag.createOnly && exists) return quietly(ResultCode.binExists);
+    if (flags & ExpressionFlag.updateOnly && !exists) return quietly(ResultCode.binNotFound);
+    const value = op.expression.valueOrUnknown(this.#view);
+    if (value === 'unknown') return flags & ExpressionFlag.evalNoFail ? 0 : ResultCode.opNotApplicable;
+    if (value === undefined) {
+      // nil: any flag makes it no failure, on a server too
+      if ((flags & ExpressionFlag.allowDelete) === 0)
+        return flags === 0 && exists ? ResultCode.opNotApplicable : 0;
       this.#put(m, undefined);
       return 0;
     }

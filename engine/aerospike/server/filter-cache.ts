@@ -1,50 +1,54 @@
-import { type Expression, parseExpression } from '../expression/expression.ts';
+import {
+  type Expression,
+  type ExpressionOp,
+  parseExpressionOp,
+  parseFilter,
+} from '../expression/expression.ts';
 import { Refusal } from '../refusal.ts';
-import { ResultCode } from '../result-code.ts';
 
-/** The filter that was parsed last: rows of a batch, and pipelined commands, come with the same again and again. */
-export class FilterCache {
-  #bytes: Buffer | undefined;
-  #parsed: Expression | Refusal | undefined;
+/** Expressions that are remembered: those of the ops of one command, for every record that it reads. */
+const PARSED_MAX = 8;
 
-  /** The filter in `bytes`, or why it is none. */
-  of(bytes: Buffer): Expression | Refusal {
-    if (this.#parsed && this.#bytes?.equals(bytes)) return this.#parsed;
-    this.#bytes = Buffer.from(bytes);
-    this.#parsed = parseFilter(this.#bytes);
-    return this.#parsed;
+/** What was parsed last from the same bytes: rows of a batch, records of a scan and pipelined commands come with the same again and again. */
+class Parsed<T> {
+  readonly #parse: (bytes: Buffer) => T;
+  readonly #known: { readonly bytes: Buffer; readonly value: T | Refusal }[] = [];
+  #next = 0;
+
+  constructor(parse: (bytes: Buffer) => T) {
+    this.#parse = parse;
+  }
+
+  /** What is in `bytes`, or why it is none. */
+  of(bytes: Buffer): T | Refusal {
+    for (const known of this.#known) if (known.bytes.equals(bytes)) return known.value;
+    const copy = Buffer.from(bytes);
+    const value = this.#parsed(copy);
+    this.#known[this.#next] = { bytes: copy, value };
+    this.#next = (this.#next + 1) % PARSED_MAX;
+    return value;
+  }
+
+  #parsed(bytes: Buffer): T | Refusal {
+    try {
+      return this.#parse(bytes);
+    } catch (error) {
+      if (error instanceof Refusal) return error;
+      throw error;
+    }
   }
 }
 
-/** An expression that says yes or no, or why there is none. */
-const parseFilter = (bytes: Buffer): Expression | Refusal => {
-  const parsed = parsedExpression(bytes);
-  if (parsed instanceof Refusal || parsed.isFilter) return parsed;
-  return new Refusal(ResultCode.parameter, 'the filter is no condition');
-};
-
-/** An expression, or why there is none. */
-export const parsedExpression = (bytes: Uint8Array): Expression | Refusal => {
-  try {
-    return parseExpression(bytes);
-  } catch (error) {
-    if (error instanceof Refusal) return error;
-    throw error;
+/** Filters of field 43. */
+export class FilterCache extends Parsed<Expression> {
+  constructor() {
+    super(parseFilter);
   }
-};
+}
 
-/** Flags of EXP_READ and EXP_MODIFY. */
-export const ExpFlag = {
-  createOnly: 1,
-  updateOnly: 2,
-  allowDelete: 4,
-  policyNoFail: 8,
-  evalNoFail: 16,
-} as const;
-
-/** The op's value `[expression, flags]` taken apart; undefined: it is none. Flags are the last byte. */
-export const expressionOp = (value: Buffer): { expression: Buffer; flags: number } | undefined => {
-  const flags = value.at(-1);
-  if (value.length < 3 || value[0] !== 0x92 || flags === undefined || flags > 31) return undefined;
-  return { expression: value.subarray(1, -1), flags };
-};
+/** Values of EXP_READ ops, and of EXP_MODIFY ops, which have more flags. */
+export class ExpressionOpCache extends Parsed<ExpressionOp> {
+  constructor(modifies: boolean) {
+    super((bytes) => parseExpressionOp(bytes, modifies));
+  }
+}
