@@ -42,6 +42,7 @@ export const registerServe = (program: PitrCommand, runner: Runner): void => {
     .option('--namespace <name...>', 'namespaces that it has (default: test)')
     .option('--archive <url>', 'where the history goes, for example file:/backup/db')
     .option('--stream <name>', 'name of a new engine in the archive (default: main)')
+    .option('--seal <duration>', 'how often what was written becomes visible to the archive (default: 1s)')
     .option('--nodes <n>', 'nodes, on ports that follow each other (default: 1)')
     .option('--cluster-name <name>', 'name of the cluster (default: pitr)')
     .option('--tls-cert <file>', 'certificate, PEM: clients must use TLS')
@@ -70,7 +71,7 @@ const runServe = async (session: Session, dir: string, flags: ServeFlags): Promi
   const archive = session.config.archive === undefined ? undefined : absoluteUrl(session.config.archive);
   const identity = await ensureEngine(session, dir, archive, flags.stream);
   await keepSpoolSettings(session, dir);
-  const engine = await Engine.open({ dir, clock: session.clock });
+  const engine = await Engine.open({ dir, clock: session.clock, sealMs: session.config.sealMs });
   let server: AerospikeServer | undefined;
   let agent: AgentProcess | undefined;
   try {

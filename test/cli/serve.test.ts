@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, describe, test } from 'node:test';
@@ -39,8 +39,14 @@ interface Served {
   readonly child: ChildProcess;
   readonly port: number;
   readonly ports: readonly number[];
-  // biome-ignore lint/suspicious/noExplicitAny: what it says of itself, looked at by the test that asks
-  readonly said: any;
+  /** What it says of itself. */
+  readonly said: {
+    readonly listen: readonly string[];
+    readonly namespaces: readonly string[];
+    readonly archiving: boolean;
+    readonly tls: boolean;
+    readonly users: number;
+  };
 }
 
 /** Starts it and waits until it says where it listens. */
@@ -52,8 +58,8 @@ const serve = async (...args: string[]): Promise<Served> => {
   );
   const [line] = (await Promise.race([once(child.stdout!, 'data'), failed])) as [string];
   failed.catch(() => undefined);
-  const said = JSON.parse(line);
-  const ports = (said.listen as string[]).map((a) => Number(a.split(':').at(-1)));
+  const said: Served['said'] = JSON.parse(line);
+  const ports = said.listen.map((a) => Number(a.split(':').at(-1)));
   return { child, port: ports[0], ports, said };
 };
 const end = async ({ child }: Served, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> => {
@@ -72,6 +78,20 @@ const fields = (key: number): Buffer[] => [
 const put = (key: number, value: number): Buffer =>
   message({ info2: WRITE, fields: fields(key), ops: [int('a', value)] });
 const get = (key: number): Buffer => message({ info1: READ | GET_ALL, fields: fields(key) });
+
+test('--seal says how often what was written becomes visible to the archive', async () => {
+  const served = await serve('sealing', '--seal', '20ms');
+  const log = join(cwd, 'sealing', 'log');
+  const files = (): number =>
+    Math.max(0, ...readdirSync(log).map((name) => Number(/\d+/.exec(name)?.[0] ?? 0)));
+  const first = files();
+  // a second would not do for so many
+  for (let tries = 0; files() < first + 5; tries++) {
+    assert.ok(tries < 100, `${files() - first} seals in ${(tries * 20) / 1000} s and more`);
+    await sleep(20);
+  }
+  assert.equal(await end(served), 0);
+});
 
 describe('with an archive', () => {
   test('what is written over the wire can be restored to any instant, also to one of before a restart', async () => {
