@@ -405,5 +405,5 @@ const STORAGE_IDS: ReadonlySet<ErrorId> = new Set([
 ]);
 
 /** True when the archive's storage could not be asked; what it holds may be as it should be. */
-export const isStorageError = (error: unknown): error is PitrError =>
+export const isStorageError = (error: unknown): boolean =>
   error instanceof PitrError && STORAGE_IDS.has(error.id);

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { DirectoryStore } from './directory-store.ts';
 import { PitrError } from './errors.ts';
 import type { ObjectStore } from './object-store.ts';
-import { isS3Url } from './s3-options.ts';
+import { isS3Url, withoutTuning } from './s3-options.ts';
 import { S3Store } from './s3-store.ts';
 
 /**
@@ -33,3 +33,6 @@ export const absoluteUrl = (url: string): string => {
   const m = /^file:(?!\/\/)(.*)$/.exec(url);
   return m ? `file:${resolve(m[1])}` : url;
 };
+
+/** The form in which an engine directory keeps the URL of its archive: what is where, not how fast it may be talked to. */
+export const keptUrl = (url: string): string => withoutTuning(absoluteUrl(url));
