@@ -6,9 +6,9 @@
 import { type Answer, type Handler, type Message, md5, sha256, xmlError } from './http.ts';
 
 export interface Quirks {
-  /** Keys of one page of a listing at most. */
+  /** Keys of one page of a listing at most; default 1,000. */
   readonly pageKeys?: number;
-  /** Pages are made by the server itself, which loses names between them: it sorts in one order and goes on in another. */
+  /** Pages are made by fauxqs itself, which loses names between them: it sorts in one order and goes on in another. */
   readonly losesNames?: boolean;
   /** If-Match is compared with the ETag without quotes, as text. */
   readonly bareEtags?: boolean;
@@ -106,13 +106,10 @@ export class Gate {
   }
 
   async #list(message: Message, query: URLSearchParams): Promise<Answer> {
-    const { pageKeys, losesNames } = this.quirks;
-    if (pageKeys === undefined) return this.#next(message);
+    const { pageKeys: most = 1000, losesNames } = this.quirks;
+    if (losesNames) return this.#next(message);
     const path = message.url.split('?')[0];
-    if (losesNames) {
-      query.set('max-keys', `${pageKeys}`);
-      return this.#next({ ...message, url: `${path}?${query}` });
-    }
+    const pageKeys = Math.min(most, Number(query.get('max-keys') ?? most));
     const after = query.get('continuation-token') ?? '';
     query.delete('continuation-token');
     query.delete('max-keys');
