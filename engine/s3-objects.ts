@@ -1,7 +1,7 @@
 /** Single operations on the keys of a bucket. An answer that lacks what the protocol says it has is no answer: {@link S3Failure}. */
 import { crc32 } from 'node:zlib';
 import type { GetObjectCommandOutput, PutObjectCommandInput } from '@aws-sdk/client-s3';
-import { S3Failure } from './s3-failure.ts';
+import { failureOf, S3Failure } from './s3-failure.ts';
 import type { S3Options } from './s3-options.ts';
 import type { Try } from './s3-requests.ts';
 
@@ -27,9 +27,10 @@ export interface Content extends Found {
 
 export type Condition = { readonly absent: true } | { readonly etag: string };
 
-/** Of several keys: those that are gone now, and those that are not, each with the reason. */
-export interface Removal {
-  readonly failures: readonly { readonly key: string; readonly failure: S3Failure }[];
+/** A key that a deletion did not remove. */
+export interface NotRemoved {
+  readonly key: string;
+  readonly failure: S3Failure;
 }
 
 export interface Page {
@@ -210,19 +211,18 @@ export const remove = async (
   { sdk, client, signal }: Try,
   Bucket: string,
   keys: readonly string[],
-): Promise<Removal> => {
+): Promise<NotRemoved[]> => {
   const command = new sdk.DeleteObjectsCommand({ Bucket, Delete: { Objects: keys.map((Key) => ({ Key })) } });
   const { Deleted = [], Errors = [] } = await client.send(command, { abortSignal: signal });
   const gone = new Set(Deleted.map(({ Key }) => Key));
   const said = new Map(Errors.map((error) => [error.Key, error]));
   if (Deleted.length + Errors.length === 0) throw nonsense('a deletion was answered without results');
-  const failures = keys
+  return keys
     .filter((key) => !gone.has(key) && said.get(key)?.Code !== 'NoSuchKey')
     .map((key) => {
       const { Code = 'unconfirmed', Message = 'the answer does not mention it' } = said.get(key) ?? {};
       return { key, failure: removalFailure(Code, Message) };
     });
-  return { failures };
 };
 
 const removalFailure = (code: string, message: string): S3Failure =>

@@ -108,14 +108,14 @@ class Probe {
   }
 
   async remove(names: readonly string[]): Promise<number> {
-    const { failures } = await this.send((attempt) =>
+    const notRemoved = await this.send((attempt) =>
       remove(
         attempt,
         this.options.bucket,
         names.map((name) => this.key(name)),
       ),
     );
-    return failures.length;
+    return notRemoved.length;
   }
 }
 
@@ -444,7 +444,10 @@ async function objectLock(probe: Probe): Promise<Answer> {
  */
 export async function probeS3(url: string, folder: string, timing: Timing): Promise<Finding[]> {
   const { triesMax } = parseS3Url(url);
-  const store = new S3Store({ url: withS3Parameters(url, { tries: `${Math.min(triesMax, TRIES_MAX)}` }), timing });
+  const store = new S3Store({
+    url: withS3Parameters(url, { tries: `${Math.min(triesMax, TRIES_MAX)}` }),
+    timing,
+  });
   const { prefix, bucket } = store.options;
   const probe = new Probe(store, timing, `${prefix === '' ? '' : `${prefix}/`}${folder}/`);
   const findings: Finding[] = [];

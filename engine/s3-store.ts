@@ -259,32 +259,34 @@ export class S3Store implements ObjectStore {
   }
 
   async #deleteSome(names: readonly string[]): Promise<{ name: string; cause: unknown }[]> {
-    const about = (name: string) => ({ op: 'delete', name, url: this.url, bucket: this.options.bucket });
+    const { url } = this;
+    const { bucket } = this.options;
+    const told = (name: string, failure: S3Failure) => ({
+      name,
+      cause: errorOf(failure, { op: 'delete', name, url, bucket }),
+    });
+    const final: { name: string; cause: unknown }[] = [];
     let left = names;
     try {
       await this.requests.send({
         run: async (attempt) => {
-          const { failures } = await remove(
-            attempt,
-            this.options.bucket,
-            left.map((n) => this.#keyOf(n)),
-          );
+          const keys = left.map((name) => this.#keyOf(name));
+          const failures = (await remove(attempt, bucket, keys)).map(({ key, failure }) => ({
+            name: key.slice(this.#prefix.length),
+            failure,
+          }));
           const passing = failures.filter(({ failure }) => failure.isPassing);
-          if (passing.length > 0) {
-            left = failures.map(({ key }) => key.slice(this.#prefix.length));
-            throw passing[0]!.failure;
-          }
-          left = [];
-          return failures;
+          left = passing.map(({ name }) => name);
+          for (const { name, failure } of failures) if (!failure.isPassing) final.push(told(name, failure));
+          // those that may go later are tried again, without the others
+          if (passing.length > 0) throw passing[0]!.failure;
         },
       });
-    } catch (cause) {
-      return left.map((name) => ({
-        name,
-        cause: cause instanceof S3Failure ? errorOf(cause, about(name)) : cause,
-      }));
+    } catch (error) {
+      if (!(error instanceof S3Failure)) throw error;
+      final.push(...left.map((name) => told(name, error)));
     }
-    return [];
+    return final;
   }
 
   async #readEnvelope(

@@ -114,6 +114,7 @@ export class Gate {
     query.delete('continuation-token');
     query.delete('max-keys');
     const answer = await this.#next({ ...message, url: `${path}?${query}` });
+    if (answer.status !== 200) return answer;
     const all = (answer.body.toString().match(/<Contents>.*?<\/Contents>/gs) ?? [])
       .map((content) => ({ content, key: /<Key>(.*?)<\/Key>/.exec(content)![1]! }))
       .sort((a, b) => (a.key < b.key ? -1 : 1))
