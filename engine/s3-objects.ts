@@ -186,13 +186,13 @@ export const list = async (
     ...(ContinuationToken === undefined ? {} : { ContinuationToken }),
     ...(MaxKeys === undefined ? {} : { MaxKeys }),
   });
-  const {
-    Contents = [],
-    IsTruncated,
-    NextContinuationToken,
-  } = await client.send(command, {
-    abortSignal: signal,
+  const answer = await client.send(command, { abortSignal: signal }).catch((cause) => {
+    const { kind, code, message, status } = failureOf(cause);
+    if (kind !== 'missing') throw cause;
+    // a listing of nothing is empty: what is missing is the bucket
+    throw new S3Failure('bucket', code, message, { cause, ...(status === undefined ? {} : { status }) });
   });
+  const { Contents = [], IsTruncated, NextContinuationToken } = answer;
   // Without this an error that arrives as "done" would look like an empty listing.
   if (IsTruncated === undefined)
     throw nonsense('a listing was answered without saying whether there is more');

@@ -54,6 +54,7 @@ const LIKE_OTHERS: readonly Fault[] = [
   'slow',
   'lateDuplicate',
   'flipAnswer',
+  'hang',
 ];
 
 interface Operation {

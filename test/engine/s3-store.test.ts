@@ -172,6 +172,16 @@ describe('S3Store: large objects', () => {
     await rejectsWith('object-exists', store.create('a', large));
   });
 
+  test('are known to be there when the last answer never comes', async () => {
+    const store = storeAt(provider.url({ 'part-size': '5', timeout: '0.4' }));
+    faults.meant = ({ method, url }) => method === 'POST' && url.includes('uploadId=');
+    faults.planned = ['hang'];
+    await store.create('a', large);
+    faults.meant = () => true;
+    assert.equal(faults.planned.length, 0);
+    assert.ok(large.equals(await store.read('a')));
+  });
+
   test('leave neither parts nor a name behind when they fail', async () => {
     const store = open();
     await store.create('warm', bytesOf(''));
