@@ -76,8 +76,8 @@ export class S3Requests {
   }
 
   async #try<T>(request: Request<T>): Promise<{ result: T } | S3Failure> {
+    const aws = await this.#load();
     try {
-      const aws = await this.#load();
       return { result: await this.#pacer.run(() => this.#attempt(aws, request)) };
     } catch (cause) {
       // ours are answers, not failures of the way to them; and a mistake in a program does not pass

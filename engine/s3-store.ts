@@ -399,13 +399,13 @@ export class S3Store implements ObjectStore {
         throw error;
       }
     };
-    const [isCreateRefused, isSwapRefused] = await Promise.all([
-      refuses({ absent: true }),
-      refuses({ etag: NO_ETAG }),
-    ]);
-    if (!isSwapRefused) throw this.#unsafe('If-Match with a wrong ETag was accepted');
+    // both to their end: nothing goes on behind the back of who is told of a failure
+    const [create, swap] = await Promise.allSettled([refuses({ absent: true }), refuses({ etag: NO_ETAG })]);
+    if (create.status === 'rejected') throw create.reason;
+    if (swap.status === 'rejected') throw swap.reason;
+    if (!swap.value) throw this.#unsafe('If-Match with a wrong ETag was accepted');
     // The first to come makes the object; then it is there.
-    if (!isCreateRefused && !(await refuses({ absent: true })))
+    if (!create.value && !(await refuses({ absent: true })))
       throw this.#unsafe('If-None-Match: * was accepted although the object exists');
   }
 

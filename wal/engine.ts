@@ -89,7 +89,7 @@ export class Engine extends EngineCore {
         await writeIdentity(dir, identity);
         return identity;
       }
-      return await register(dir, identity, keptUrl(options.archive), options.partitions, clock);
+      return await register(dir, identity, options.archive, options.partitions, clock);
     } catch (error) {
       // after any other failure it may be registered: engine.json stays, and the agent completes what is missing
       if (error instanceof PitrError && REFUSALS.has(error.id)) {
@@ -182,7 +182,7 @@ const register = async (
       ...fresh,
       ...(current ? { timeline: current.id } : {}),
       partitions: partitions.toString(),
-      archive: { url, id: archive.id },
+      archive: { url: keptUrl(url), id: archive.id },
     };
   };
   for (;;) {

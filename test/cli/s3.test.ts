@@ -106,6 +106,16 @@ test('status says so when the bucket is away', async () => {
   assert.match(stdout, /archive-away/);
 });
 
+test('the SDK is loaded only for a bucket', async () => {
+  const refuse =
+    'import{registerHooks}from"node:module";registerHooks({resolve(s,c,n){if(s.startsWith("@aws-sdk"))throw Error("SDK");return n(s,c)}})';
+  const env = { ...CREDENTIALS, NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(refuse)}` };
+  const directory = ['init', 'plain', '--archive', 'file:plain-archive', '--json'];
+  assert.equal((await runPitr(directory, { cwd, env })).code, 0);
+  const bucket = ['init', 'bucket', '--archive', provider.url(), '--json'];
+  assert.notEqual((await runPitr(bucket, { cwd, env })).code, 0);
+});
+
 test('doctor finds a provider in order and leaves nothing behind', async () => {
   const report = await json('doctor', '--archive', provider.url());
   assert.equal(report.ok, true);
@@ -155,6 +165,29 @@ test('doctor names what a provider does not keep', async () => {
   assert.deepEqual(await failed(provider.url()), ['list with continuation']);
   gate.quirks = { held: 'gone' };
   assert.deepEqual(await failed(provider.url()), ['delete', 'nothing is left behind']);
+  const rule = (what: string, prefix = '') =>
+    `<LifecycleConfiguration><Rule><ID>r</ID><Status>Enabled</Status><Filter><Prefix>${prefix}</Prefix></Filter>${what}</Rule></LifecycleConfiguration>`;
+  gate.quirks = { lifecycle: rule('<Expiration><Days>30</Days></Expiration>') };
+  assert.deepEqual(await failed(provider.url()), ['lifecycle rules']);
+  gate.quirks = {
+    lifecycle: rule('<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>'),
+  };
+  assert.deepEqual(await failed(provider.url()), ['lifecycle rules']);
+  gate.quirks = { aheadMs: 20 * 60_000 };
+  assert.deepEqual(await failed(provider.url()), ['clock']);
+  gate.quirks = {
+    lifecycle: rule('<Expiration><Days>30</Days></Expiration>', 'elsewhere/'),
+    objectLock:
+      '<ObjectLockConfiguration><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>7</Days></DefaultRetention></Rule></ObjectLockConfiguration>',
+    aheadMs: 60_000,
+  };
+  const told = await json('doctor', '--archive', provider.url());
+  const results = told.checks.map((c: { what: string; result?: string }) => `${c.what} ${c.result}`);
+  assert.ok(results.includes('clock warning') && results.includes('lifecycle rules warning'), `${results}`);
+  assert.match(
+    told.checks.find((c: { what: string }) => c.what === 'object lock').found,
+    /GOVERNANCE, 7 days/,
+  );
   gate.quirks = { ignoresRanges: true, bareEtags: true, loserGets500: true, noEtagOfParts: true };
   const odd = await json('doctor', '--archive', provider.url());
   assert.equal(odd.ok, true);

@@ -26,6 +26,13 @@ export interface Quirks {
   readonly held?: string;
   /** The answer to the last step of an upload in parts has no ETag. */
   readonly noEtagOfParts?: boolean;
+  /** Every request has this answer. */
+  readonly always?: Answer;
+  /** Lifecycle rules and object lock of the bucket, as XML. */
+  readonly lifecycle?: string;
+  readonly objectLock?: string;
+  /** The provider's clock minus ours. */
+  readonly aheadMs?: number;
 }
 
 export class Gate {
@@ -42,8 +49,23 @@ export class Gate {
 
   readonly handle: Handler = async (message) => {
     this.messages.push(message);
+    const { always, lifecycle, objectLock, aheadMs } = this.quirks;
+    if (always) return always;
     const bad = damaged(message);
     if (bad) return bad;
+    const xml = (body: string): Answer => ({
+      status: 200,
+      headers: { 'content-type': 'application/xml' },
+      body: Buffer.from(body),
+    });
+    if (lifecycle !== undefined && message.url.includes('?lifecycle')) return xml(lifecycle);
+    if (objectLock !== undefined && message.url.includes('?object-lock')) return xml(objectLock);
+    const answer = await this.#answer(message);
+    if (aheadMs === undefined) return answer;
+    return { ...answer, headers: { ...answer.headers, date: new Date(Date.now() + aheadMs).toUTCString() } };
+  };
+
+  async #answer(message: Message): Promise<Answer> {
     const path = message.url.split('?')[0]!;
     const query = new URL(message.url, 'http://x').searchParams;
     if (message.method === 'GET' && query.get('list-type') === '2') return this.#list(message, query);
@@ -57,7 +79,7 @@ export class Gate {
       const body = Buffer.from(answer.body.toString().replace(/<ETag>.*?<\/ETag>/, ''));
       return isEmptied ? { ...answer, body } : answer;
     });
-  };
+  }
 
   async #put(message: Message, path: string): Promise<Answer> {
     const { 'if-none-match': absent, 'if-match': wanted, ...headers } = message.headers;
