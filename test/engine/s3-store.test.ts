@@ -9,7 +9,7 @@ import { hasty, startProvider } from '../s3/provider.ts';
 import { bytesOf, objectStoreConformance, rejectsWith } from './object-store-conformance.ts';
 
 const MIB = 1024 * 1024;
-const SEED = Number(process.env.PITR_TEST_SEED ?? 1);
+const SEED = Number(process.env.PITR_FAULT_SEED ?? 1);
 const provider = await startProvider(SEED);
 const { gate, faults } = provider;
 after(() => provider.close());
