@@ -24,6 +24,8 @@ export interface Quirks {
   readonly ignoresRanges?: boolean;
   /** Keys with this in them cannot be deleted. */
   readonly held?: string;
+  /** Nor those, and answers do not mention them. */
+  readonly passedOver?: string;
   /** The answer to the last step of an upload in parts has no ETag. */
   readonly noEtagOfParts?: boolean;
   /** Every request has this answer. */
@@ -150,10 +152,11 @@ export class Gate {
   }
 
   async #deleteMany(message: Message): Promise<Answer> {
-    const { held } = this.quirks;
+    const { held, passedOver } = this.quirks;
     const objects = message.body.toString().match(/<Object>.*?<\/Object>/gs) ?? [];
     const isHeld = (object: string): boolean => held !== undefined && object.includes(held);
-    const free = objects.filter((object) => !isHeld(object));
+    const isPassedOver = (object: string): boolean => passedOver !== undefined && object.includes(passedOver);
+    const free = objects.filter((object) => !isHeld(object) && !isPassedOver(object));
     const body = Buffer.from(`<Delete>${free.join('')}</Delete>`);
     const answer = await this.#next({ ...message, body });
     const errors = objects.filter(isHeld).map((object) => {
