@@ -3,6 +3,7 @@
  * answers counts, not what it says of itself. Works below a folder of its own and removes everything that it made.
  */
 import { PitrError } from './errors.ts';
+import { type Answer, failed, lifecycle, objectLock } from './s3-bucket-settings.ts';
 import { errorOf, S3Failure } from './s3-failure.ts';
 import { type Condition, get, head, list, metadataOf, put, remove, storageOf } from './s3-objects.ts';
 import { parseS3Url, type S3Options, withS3Parameters } from './s3-options.ts';
@@ -29,8 +30,6 @@ const PART_BYTES = 5 * MIB;
 const SKEW_MS_WARN = 5000;
 /** From here on providers refuse requests. */
 const SKEW_MS_MAX = 15 * 60_000;
-
-type Answer = { readonly result?: Finding['result']; readonly found: string; readonly meaning?: string };
 
 interface Question {
   readonly what: string;
@@ -118,12 +117,6 @@ class Probe {
     return notRemoved.length;
   }
 }
-
-const failed = (found: string, meaning?: string): Answer => ({
-  result: 'failed',
-  found,
-  ...(meaning === undefined ? {} : { meaning }),
-});
 
 /** Of many who write one name at the same moment: who was told "done", and does the object say the same? */
 const race = async (probe: Probe, name: string, condition: Condition): Promise<Answer> => {
@@ -371,71 +364,6 @@ async function clockOffsetMs(probe: Probe): Promise<number | undefined> {
   const offsetMs = probe.timing.nowMs() - theirsMs;
   // their second may have begun up to a second ago
   return offsetMs > 0 && offsetMs < 1500 ? 0 : offsetMs;
-}
-
-/** A setting that many may not read, and that many providers do not know. */
-async function setting<T>(
-  probe: Probe,
-  absentCode: RegExp,
-  run: (attempt: Try) => Promise<T>,
-): Promise<T | Answer | undefined> {
-  try {
-    return await probe.send(run);
-  } catch (error) {
-    if (!(error instanceof S3Failure)) throw error;
-    if (absentCode.test(error.code)) return undefined;
-    return { result: 'warning', found: `not readable (${error.code})`, meaning: 'ask who runs the bucket' };
-  }
-}
-
-async function lifecycle(probe: Probe): Promise<Answer> {
-  const { bucket: Bucket, prefix } = probe.options;
-  const answer = await setting(probe, /NoSuchLifecycleConfiguration/, ({ sdk, client, signal }) =>
-    client.send(new sdk.GetBucketLifecycleConfigurationCommand({ Bucket }), { abortSignal: signal }),
-  );
-  if (answer && 'found' in answer) return answer;
-  const rules = (answer?.Rules ?? []).filter((rule) => rule.Status === 'Enabled');
-  const place = prefix === '' ? '' : `${prefix}/`;
-  const ours = rules.filter((rule) => {
-    const of = rule.Filter?.Prefix ?? rule.Filter?.And?.Prefix ?? rule.Prefix ?? '';
-    return of.startsWith(place) || place.startsWith(of);
-  });
-  const deleting = ours.find(
-    (rule) => rule.Expiration?.Days !== undefined || rule.Expiration?.Date !== undefined,
-  );
-  if (deleting)
-    return failed(
-      `rule ${deleting.ID ?? 'without a name'} deletes objects${deleting.Expiration?.Days === undefined ? '' : ` after ${deleting.Expiration.Days} days`}`,
-      'segments that restores need would vanish: exclude this prefix, let pitr delete',
-    );
-  const asleep = ours.find((rule) =>
-    rule.Transitions?.some((t) => /^(GLACIER|DEEP_ARCHIVE)$/.test(t.StorageClass ?? '')),
-  );
-  if (asleep)
-    return failed(
-      `rule ${asleep.ID ?? 'without a name'} moves objects to ${asleep.Transitions?.[0]?.StorageClass}`,
-      'what is there cannot be read without waking it up: restores would fail',
-    );
-  const cleans = ours.some((rule) => rule.AbortIncompleteMultipartUpload !== undefined);
-  return cleans
-    ? { found: 'none deletes objects; parts of broken uploads are removed' }
-    : {
-        result: 'warning',
-        found: 'none deletes objects, none removes the parts of broken uploads',
-        meaning: 'add AbortIncompleteMultipartUpload after 7 days: such parts are invisible and cost money',
-      };
-}
-
-async function objectLock(probe: Probe): Promise<Answer> {
-  const { bucket: Bucket } = probe.options;
-  const answer = await setting(probe, /ObjectLockConfigurationNotFound/, ({ sdk, client, signal }) =>
-    client.send(new sdk.GetObjectLockConfigurationCommand({ Bucket }), { abortSignal: signal }),
-  );
-  if (answer && 'found' in answer) return answer;
-  const { Mode, Days, Years } = answer?.ObjectLockConfiguration?.Rule?.DefaultRetention ?? {};
-  return Mode === undefined
-    ? { found: 'off' }
-    : { found: `${Mode}, ${Days === undefined ? `${Years} years` : `${Days} days`}` };
 }
 
 /**
