@@ -9,6 +9,7 @@ import { isAbsolute, relative, resolve } from 'node:path';
 import { isMap, isScalar, LineCounter, type Node, parseDocument, type YAMLMap } from 'yaml';
 import { z } from 'zod';
 import { PitrError } from '../engine/errors.ts';
+import { type S3Parameter, withS3Parameters } from '../engine/s3-options.ts';
 import { SPOOL_POLICIES } from '../engine/spool.ts';
 import { SPOOL_DEFAULTS } from '../wal/spool-settings.ts';
 import { parseByteSize } from './byte-size.ts';
@@ -74,9 +75,41 @@ const list = z.preprocess(
   z.array(text, { error: 'must be a list of directories' }),
 );
 
+/** A setting of object storage has the form that it has in an archive's URL; YAML may write numbers and booleans plainly. */
+const s3 = (parameter: S3Parameter) =>
+  z
+    .preprocess(
+      (value) => (typeof value === 'number' || typeof value === 'boolean' ? `${value}` : value),
+      text.superRefine((value, context) => {
+        try {
+          withS3Parameters('s3://bucket', { [parameter]: value });
+        } catch (error) {
+          if (!(error instanceof PitrError)) throw error;
+          context.addIssue(`${error.facts.why}`.replace(/^\S+ /, ''));
+        }
+      }),
+    )
+    .optional();
+
 const schema = z
   .object({
-    archive: text.regex(/^[a-z][a-z0-9+.-]*:./i, { error: 'must be a URL, such as file:DIR' }).optional(),
+    archive: text
+      .regex(/^[a-z][a-z0-9+.-]*:./i, { error: 'must be a URL, such as file:DIR or s3://BUCKET/PREFIX' })
+      .optional(),
+    s3: z.object({
+      endpoint: s3('endpoint'),
+      region: s3('region'),
+      pathStyle: s3('path-style'),
+      profile: s3('profile'),
+      singleWriter: s3('single-writer'),
+      storageClass: s3('storage-class'),
+      encryption: s3('encryption'),
+      requests: s3('requests'),
+      bandwidth: s3('bandwidth'),
+      partSize: s3('part-size'),
+      timeout: s3('timeout'),
+      tries: s3('tries'),
+    }),
     dirs: list.default([]),
     seal: durationMs(1, SEAL_MS_MAX).prefault('1s'),
     snapshot: z.object({
@@ -115,6 +148,18 @@ interface Setting {
 export const SETTINGS = {
   archive: { env: 'PITR_ARCHIVE', flag: 'archive' },
   dirs: { env: 'PITR_DIR', flag: 'dir' },
+  's3.endpoint': { env: 'PITR_S3_ENDPOINT', flag: 's3Endpoint' },
+  's3.region': { env: 'PITR_S3_REGION', flag: 's3Region' },
+  's3.pathStyle': { env: 'PITR_S3_PATH_STYLE', flag: 's3PathStyle' },
+  's3.profile': { env: 'PITR_S3_PROFILE', flag: 's3Profile' },
+  's3.singleWriter': { env: 'PITR_S3_SINGLE_WRITER', flag: 's3SingleWriter' },
+  's3.storageClass': { env: 'PITR_S3_STORAGE_CLASS', flag: 's3StorageClass' },
+  's3.encryption': { env: 'PITR_S3_ENCRYPTION', flag: 's3Encryption' },
+  's3.requests': { env: 'PITR_S3_REQUESTS', flag: 's3Requests' },
+  's3.bandwidth': { env: 'PITR_S3_BANDWIDTH', flag: 's3Bandwidth' },
+  's3.partSize': { env: 'PITR_S3_PART_SIZE', flag: 's3PartSize' },
+  's3.timeout': { env: 'PITR_S3_TIMEOUT', flag: 's3Timeout' },
+  's3.tries': { env: 'PITR_S3_TRIES', flag: 's3Tries' },
   seal: { env: 'PITR_SEAL', flag: 'seal' },
   'snapshot.cron': { env: 'PITR_SNAPSHOT_CRON', flag: 'snapshotCron' },
   'snapshot.kind': { env: 'PITR_SNAPSHOT_KIND', flag: 'snapshotKind' },

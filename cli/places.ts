@@ -4,6 +4,7 @@ import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import { absoluteUrl } from '../engine/open-object-store.ts';
 import { Archive } from '../wal/archive.ts';
 import { currentTimeline } from '../wal/timeline.ts';
+import { withS3Settings } from './object-storage.ts';
 import type { Session } from './session.ts';
 
 /** An engine directory that a command was pointed at. */
@@ -41,7 +42,7 @@ export const archiveUrl = (session: Session, dirs: readonly EngineDir[], areArgs
   const configured = config.archive;
   const url =
     areArgs && !origins.archive.startsWith('flag') ? (ofDirs ?? configured) : (configured ?? ofDirs);
-  if (url !== undefined) return absoluteUrl(url);
+  if (url !== undefined) return withS3Settings(absoluteUrl(url), config.s3);
   throw new PitrError('usage', {
     what: dirs.length > 0 ? `the engine in ${dirs[0]!.dir} has no archive` : 'no archive is given',
     hint: 'use --archive URL, name an engine directory, or set PITR_ARCHIVE or archive in pitr.yaml',

@@ -15,6 +15,7 @@ import { registerStatus } from './commands/status.ts';
 import { registerVerify } from './commands/verify.ts';
 import { CONFIG_FILE } from './config.ts';
 import { LOG_FORMATS, LOG_LEVELS } from './log.ts';
+import { withS3Options } from './object-storage.ts';
 import { PitrCommand } from './pitr-command.ts';
 import type { Runner } from './session.ts';
 
@@ -62,6 +63,7 @@ Examples:
 
 Times:  latest, -10m, 2026-11-21T10:00:00Z, epoch ms, mark:NAME, lsn:STREAM/N
 Exit:   0 done, 2 bad usage, 7 status is not green, others: cli/README.md
+Bucket: --archive s3://BUCKET/PREFIX and --s3-… settings: docs/archive.md
 Config: flags, then PITR_… variables, then ${CONFIG_FILE}, then defaults`;
 
 /** The whole command line, ready to parse. */
@@ -81,6 +83,7 @@ export function buildProgram(runner: Runner): PitrCommand {
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
     .addHelpText('after', AFTER);
+  withS3Options(program);
   for (const [group, commands] of COMMANDS) {
     program.commandsGroup(group);
     for (const register of commands) register(program, runner);

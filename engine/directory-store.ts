@@ -14,19 +14,16 @@ import { randomUUID } from 'node:crypto';
 import { dirname, join, resolve } from 'node:path';
 import { PitrError } from './errors.ts';
 import { type Files, nodeFiles } from './files.ts';
+import { checkFolder, checkName, checkRange, isNamePart, RESERVED_FOLDER as TEMP } from './object-name.ts';
 import type { ObjectStore } from './object-store.ts';
 
 /** Swap numbers that stay below the highest: how many swaps a reader may sleep between listing and opening. */
 const KEEP = 64;
 const READ_SWAP_TRIES_MAX = 100; // each means that more than KEEP swaps overtook the reader
-const NAME_BYTES_MAX = 1000;
-const TEMP = '.tmp';
 /** Mode of a swap file that a successor has seen as the highest: see {@link DirectoryStore.swap}. */
 const CONFIRMED_MODE = 0o444;
 
 const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code;
-const isObjectName = (part: string): boolean =>
-  /^[A-Za-z0-9._-]{1,255}$/.test(part) && !part.includes('..') && part !== '.';
 const isSwapNumber = (part: string): boolean => /^\d{12}$/.test(part);
 
 const ioError = (op: string, path: string, cause: unknown): PitrError =>
@@ -83,15 +80,13 @@ export class DirectoryStore implements ObjectStore {
   }
 
   async list(prefix: string): Promise<{ name: string; bytes: number }[]> {
-    if (prefix !== '' && !prefix.endsWith('/')) {
-      throw new PitrError('usage', { what: `prefix ${JSON.stringify(prefix)} does not end in /` });
-    }
+    checkFolder(prefix);
     const top = prefix === '' ? this.#root : this.#pathOf(prefix.slice(0, -1));
     const found: { name: string; bytes: number }[] = [];
     const walk = async (dir: string, above: string, names: string[]): Promise<void> => {
       for (const part of names) {
         // What no object can be called is not ours (lost+found, an editor's backup) and may even be unreadable.
-        if (!isObjectName(part) || (above === '' && part === TEMP)) continue;
+        if (!isNamePart(part) || (above === '' && part === TEMP)) continue;
         const path = join(dir, part);
         const stat = await unlessAbsent('stat', path, () => this.#files.stat(path));
         // Deleted since the folder was listed. Only a file is: no code of ours removes folders.
@@ -207,10 +202,7 @@ export class DirectoryStore implements ObjectStore {
   }
 
   #pathOf(name: string): string {
-    const allowed = name.length <= NAME_BYTES_MAX && name.split('/').every(isObjectName);
-    if (!allowed || name.startsWith(`${TEMP}/`) || name === TEMP) {
-      throw new PitrError('usage', { what: `${JSON.stringify(name.slice(0, 200))} is not an object name` });
-    }
+    checkName(name);
     return join(this.#root, name);
   }
 
@@ -274,14 +266,6 @@ export class DirectoryStore implements ObjectStore {
     }
     // What was there once is never made again: a root that vanishes was unmounted, and what was made below it would be lost.
     this.#durable.add(dir);
-  }
-}
-
-function checkRange(range?: { start: number; end?: number }): void {
-  const { start, end = Number.MAX_SAFE_INTEGER } = range ?? { start: 0 };
-  const ordered = range?.end === undefined || (start >= 0 && end >= start);
-  if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || !ordered) {
-    throw new PitrError('usage', { what: `[${start}, ${end}) is not a byte range` });
   }
 }
 

@@ -154,8 +154,8 @@ export const ERRORS = {
   ),
   'archive-url': kind(
     22,
-    (f) => `unsupported archive URL ${f.url}`,
-    () => 'use file:DIR',
+    (f) => `unsupported archive URL ${f.url}${f.why === undefined ? '' : `: ${f.why}`}`,
+    () => 'use file:DIR or s3://BUCKET/PREFIX (docs/archive.md)',
   ),
   'object-not-found': kind(
     23,
@@ -191,6 +191,13 @@ export const ERRORS = {
     28,
     (f) => `${f.target} is not on timeline ${f.timeline}, but on ${f.found}: ${f.why}`,
     (f) => `to restore it from there: --timeline ${`${f.found}`.split(', ').join(', or --timeline ')}`,
+  ),
+  'archive-unsafe': kind(
+    29,
+    (f) => `the provider of ${f.url} does not keep conditional writes: ${f.why}`,
+    () =>
+      'two agents could write the same history there: use another provider, or state that there is one writer ' +
+      '(s3.singleWriter in pitr.yaml, --s3-single-writer true)',
   ),
 
   // 30: recovery targets, snapshots, restore
@@ -374,6 +381,45 @@ export const ERRORS = {
     (f) => `${f.op} ${f.path}: ${f.why}`,
     () => 'check that the path exists, is writable and has space',
   ),
+  'archive-away': kind(
+    62,
+    (f) => `the archive does not answer as it should: ${f.op} ${f.name}: ${f.why}`,
+    (f) => `check the network and the endpoint of ${f.url}; nothing is lost, the command can be run again`,
+  ),
+  'archive-throttled': kind(
+    63,
+    (f) => `the archive asks for fewer requests: ${f.op} ${f.name}: ${f.why}`,
+    () => 'lower s3.requests or s3.bandwidth, seal less often, or ask the provider for a higher limit',
+  ),
+  'archive-denied': kind(
+    64,
+    (f) => `the archive refuses access: ${f.op} ${f.name}: ${f.why}`,
+    () =>
+      'check credentials, profile and the permissions listed in docs/archive.md; pitr doctor shows what is allowed',
+  ),
+  'clock-skew': kind(
+    65,
+    (f) => `the archive refuses requests because this machine's clock is wrong: ${f.why}`,
+    () => 'set the clock (NTP), then run the command again',
+  ),
+  'bucket-unknown': kind(
+    66,
+    (f) => `there is no bucket ${f.bucket} at ${f.url}`,
+    () => 'create the bucket, or check its name, the endpoint and the region',
+  ),
+  'bucket-elsewhere': kind(
+    66,
+    (f) => `bucket ${f.bucket} is in another region: ${f.why}`,
+    (f) =>
+      f.region === undefined
+        ? 'set s3.region, or region= in the URL'
+        : `set s3.region to ${f.region}, or add region=${f.region} to the URL`,
+  ),
+  'archive-refused': kind(
+    67,
+    (f) => `the archive refuses the request: ${f.op} ${f.name}: ${f.why}`,
+    () => 'pitr doctor --archive URL shows what the provider supports',
+  ),
   interrupted: kind(
     61,
     (f) => `${f.what} was interrupted`,
@@ -414,3 +460,19 @@ export class PitrError extends Error {
 /** True when `error` is a {@link PitrError} with this id. */
 export const isPitrError = (error: unknown, id: ErrorId): error is PitrError =>
   error instanceof PitrError && error.id === id;
+
+/** Failures of whatever stores the archive: they say nothing about what is stored. */
+const STORAGE_IDS: ReadonlySet<ErrorId> = new Set([
+  'io',
+  'archive-away',
+  'archive-throttled',
+  'archive-denied',
+  'archive-refused',
+  'clock-skew',
+  'bucket-unknown',
+  'bucket-elsewhere',
+]);
+
+/** True when the archive's storage could not be asked; what it holds may be as it should be. */
+export const isStorageError = (error: unknown): boolean =>
+  error instanceof PitrError && STORAGE_IDS.has(error.id);

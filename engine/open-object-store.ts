@@ -3,13 +3,17 @@ import { fileURLToPath } from 'node:url';
 import { DirectoryStore } from './directory-store.ts';
 import { PitrError } from './errors.ts';
 import type { ObjectStore } from './object-store.ts';
+import { isS3Url, withoutTuning } from './s3-options.ts';
+import { S3Store } from './s3-store.ts';
 
 /**
- * The store that an archive URL names: `file:DIR` (relative to the working directory, or absolute) or `file:///DIR`
- * (a URL proper, in which `%20` is a space). Touches nothing: the directory is made by the first create.
+ * The store that an archive URL names: `file:DIR` (relative to the working directory, or absolute), `file:///DIR`
+ * (a URL proper, in which `%20` is a space), or `s3://BUCKET/PREFIX?…` (s3-options.ts). Touches nothing: a directory is made by
+ * the first create, a bucket must be there.
  * @throws `archive-url`
  */
 export function openObjectStore(url: string): ObjectStore {
+  if (isS3Url(url)) return new S3Store({ url });
   return new DirectoryStore({ dir: directoryOf(url), url });
 }
 
@@ -29,3 +33,6 @@ export const absoluteUrl = (url: string): string => {
   const m = /^file:(?!\/\/)(.*)$/.exec(url);
   return m ? `file:${resolve(m[1])}` : url;
 };
+
+/** The form in which an engine directory keeps the URL of its archive: what is where, not how fast it may be talked to. */
+export const keptUrl = (url: string): string => withoutTuning(absoluteUrl(url));

@@ -1,7 +1,7 @@
 import { ContentDigest } from '../engine/content-digest.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { newIdentity } from '../engine/identity.ts';
-import { absoluteUrl } from '../engine/open-object-store.ts';
+import { keptUrl } from '../engine/open-object-store.ts';
 import { PARTITIONS, PartitionSet } from '../engine/partition.ts';
 import type { Store } from '../engine/store.ts';
 import type { StatePlan } from '../snapshot/state-plan.ts';
@@ -128,7 +128,7 @@ const restoreIntoEngine = async (
         ...(stream === undefined ? {} : { stream }),
         shards,
         partitions,
-        archive: { url: absoluteUrl(archive.url), id: archive.id },
+        archive: { url: keptUrl(archive.url), id: archive.id },
         ...(plan.partial
           ? { detached: true }
           : {

@@ -1,5 +1,5 @@
 import { ContentDigest } from '../engine/content-digest.ts';
-import { PitrError } from '../engine/errors.ts';
+import { isStorageError, PitrError } from '../engine/errors.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { listBegun, snapshotFolder } from '../snapshot/begun.ts';
 import { listSnapshots, readSnapshot } from '../snapshot/snapshots.ts';
@@ -279,7 +279,7 @@ const namedObjects = async (archive: Archive): Promise<Set<string>> => {
 const classOf = (error: unknown): Anomaly['class'] => {
   if (!(error instanceof PitrError)) throw error;
   // a store that cannot be read is not an archive that is damaged
-  if (error.id === 'io') throw error;
+  if (isStorageError(error)) throw error;
   return error.id === 'object-not-found' ? 'missing' : 'corrupt';
 };
 const messageOf = (error: unknown): string => (error as Error).message;

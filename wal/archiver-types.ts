@@ -9,6 +9,8 @@ export interface ArchiverOptions extends CompactionOptions, Machine {
   readonly clock?: Clock;
   /** Default: the store of the archive's URL. */
   readonly store?: ObjectStore;
+  /** How this process reaches the archive; default: as the engine directory has it. */
+  readonly url?: string;
   /** How long what a merge replaced stays at least, ms. Default two minutes; what leases hold stays longer. */
   readonly retireMs?: number;
   /** Told about everything that happens; never throws. */

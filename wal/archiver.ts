@@ -120,7 +120,7 @@ export class Archiver {
     if (!lock) throw new PitrError('agent-busy', { stream: identity.stream, dir });
     try {
       const clock = options.clock ?? systemClock;
-      const archive = await Archive.open(options.store ?? identity.archive.url, { clock });
+      const archive = await Archive.open(options.store ?? options.url ?? identity.archive.url, { clock });
       if (archive.id !== identity.archive.id)
         throw new PitrError('archive-mismatch', {
           what: dir,

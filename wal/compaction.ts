@@ -1,4 +1,4 @@
-import { isPitrError } from '../engine/errors.ts';
+import { isPitrError, isStorageError } from '../engine/errors.ts';
 import type { Archive } from './archive.ts';
 import { type Head, namesOf, runOf } from './catalog.ts';
 import { FANOUT, type MergeChoice, nextFullMerge, nextMerge } from './levels.ts';
@@ -129,7 +129,7 @@ export class Compaction {
       if (!(await this.#begun()) || !merge) return note;
       for (const part of merge.parts)
         await verifyPart(archive, part, merge, undefined).catch((error) => {
-          if (isPitrError(error, 'io')) throw error;
+          if (isStorageError(error)) throw error;
           // damaged or gone: the merge begins anew
           return this.#forget();
         });

@@ -13,7 +13,7 @@ import {
   writeIdentity,
 } from '../engine/identity.ts';
 import { openEngineParts } from '../engine/open-engine.ts';
-import { absoluteUrl } from '../engine/open-object-store.ts';
+import { keptUrl } from '../engine/open-object-store.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { Archive } from './archive.ts';
 import { LOG_DIR, LocalLog } from './local-log.ts';
@@ -89,7 +89,7 @@ export class Engine extends EngineCore {
         await writeIdentity(dir, identity);
         return identity;
       }
-      return await register(dir, identity, absoluteUrl(options.archive), options.partitions, clock);
+      return await register(dir, identity, options.archive, options.partitions, clock);
     } catch (error) {
       // after any other failure it may be registered: engine.json stays, and the agent completes what is missing
       if (error instanceof PitrError && REFUSALS.has(error.id)) {
@@ -154,6 +154,10 @@ export class Engine extends EngineCore {
 /** What says for certain that the archive does not have the engine. */
 const REFUSALS: ReadonlySet<string> = new Set([
   'archive-url',
+  'archive-unsafe',
+  'archive-denied',
+  'bucket-unknown',
+  'bucket-elsewhere',
   'ownership-conflict',
   'stream-taken',
 ] satisfies ErrorId[]);
@@ -178,7 +182,7 @@ const register = async (
       ...fresh,
       ...(current ? { timeline: current.id } : {}),
       partitions: partitions.toString(),
-      archive: { url, id: archive.id },
+      archive: { url: keptUrl(url), id: archive.id },
     };
   };
   for (;;) {

@@ -5,6 +5,7 @@ import { fullCopyEnds } from '../../snapshot/borders.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
 import { writeAmplification } from '../../wal/catalog.ts';
+import { archiveOptionsOf } from '../object-storage.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { requireEngineDirs } from '../places.ts';
 import { formatIso } from '../render/units.ts';
@@ -59,7 +60,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
   try {
     for (const { dir } of dirs) await keepSpoolSettings(session, dir);
     for (const { dir } of dirs)
-      archivers.push(await openArchiver(resolve(dir), config.compact.fanout, onEvent));
+      archivers.push(await openArchiver(session, resolve(dir), config.compact.fanout, onEvent));
     if (options.once) {
       for (const archiver of archivers) {
         await archiver.round();
@@ -112,11 +113,13 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
 
 /** An archiver that merges nothing across the end of a full copy. */
 const openArchiver = async (
+  session: Session,
   dir: string,
   fanout: number,
   onEvent: (event: ArchiverEvent) => void,
 ): Promise<Archiver> => {
   const archiver: Archiver = await Archiver.open(dir, {
+    ...(await archiveOptionsOf(session, dir)),
     fanout,
     onEvent,
     borders: () => fullCopyEnds(archiver.archive, archiver.identity.timeline),

@@ -4,6 +4,7 @@ import { PitrError } from '../../engine/errors.ts';
 import { fullCopyEnds } from '../../snapshot/borders.ts';
 import { Archiver } from '../../wal/archiver.ts';
 import { type Head, writeAmplification } from '../../wal/catalog.ts';
+import { archiveOptionsOf } from '../object-storage.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { type EngineDir, requireEngineDirs } from '../places.ts';
 import { renderTable } from '../render/table.ts';
@@ -101,6 +102,7 @@ const compactDir = async (
         : 'it merges by itself: there is nothing to do',
     });
   const archiver = await Archiver.open(dir, {
+    ...(await archiveOptionsOf(session, dir)),
     clock: session.clock,
     borders: () => fullCopyEnds(archiver.archive, timeline),
   });

@@ -2,13 +2,17 @@ import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { isLocked, writerLockPath } from '../../engine/directory-lock.ts';
-import { PitrError } from '../../engine/errors.ts';
+import { isPitrError, PitrError } from '../../engine/errors.ts';
 import { readIdentity } from '../../engine/identity.ts';
-import { openObjectStore } from '../../engine/open-object-store.ts';
+import { absoluteUrl, openObjectStore } from '../../engine/open-object-store.ts';
+import { isS3Url } from '../../engine/s3-options.ts';
+import { type Finding, probeS3 } from '../../engine/s3-probe.ts';
+import { systemTiming } from '../../engine/timing.ts';
 import { Archive } from '../../wal/archive.ts';
 import { SETTINGS, type SettingPath } from '../config.ts';
+import { withS3Settings } from '../object-storage.ts';
 import type { PitrCommand } from '../pitr-command.ts';
-import { renderTable } from '../render/table.ts';
+import { renderFields, renderTable } from '../render/table.ts';
 import { formatBytes } from '../render/units.ts';
 import type { Runner, Session } from '../session.ts';
 
@@ -16,7 +20,12 @@ interface Check {
   readonly what: string;
   readonly ok: boolean;
   readonly found: string;
+  /** Of questions to a provider: what it means for an archive. `ok` may carry a warning. */
+  readonly result?: Finding['result'];
+  readonly meaning?: string;
 }
+
+const RACERS = 20;
 
 export const registerDoctor = (program: PitrCommand, runner: Runner): void => {
   program
@@ -25,6 +34,7 @@ export const registerDoctor = (program: PitrCommand, runner: Runner): void => {
       'check machine, configuration, directories and archive',
       'Says where each setting comes from, and checks what pitr relies on: the Node release, hashes and compression, engine directories and who ' +
         "has them open, and whether the archive's storage keeps its promises (create once, compare and swap, ranged reads). " +
+        'A bucket is asked in more detail: listings, uploads in parts, deletions, clock, lifecycle rules, object lock. ' +
         'Probe objects go below doctor/ and are removed. Exit code 1 when a check fails.',
     )
     .argument('[dir...]', 'engine directories')
@@ -32,6 +42,7 @@ export const registerDoctor = (program: PitrCommand, runner: Runner): void => {
     .examples(
       ['pitr doctor', 'the machine and the settings'],
       ['pitr doctor data --archive file:/backup/db', 'before the first agent is started'],
+      ['pitr doctor --archive s3://backup/db', 'before a bucket is trusted'],
     )
     .action(runner.action(runDoctor));
 };
@@ -49,19 +60,27 @@ const runDoctor = async (session: Session, args: string[]): Promise<number> => {
     url ??= (await readIdentity(dir).catch(() => undefined))?.archive?.url;
   }
   if (url !== undefined) {
-    const archive = url;
+    const archive = withS3Settings(absoluteUrl(url), config.s3);
     checks.push(await check(`archive ${archive}`, () => archiveState(archive)));
-    checks.push(await check('create once', () => probeCreate(archive)));
-    checks.push(await check('compare and swap', () => probeSwap(archive)));
+    if (isS3Url(archive)) checks.push(...(await providerChecks(archive)));
+    else {
+      checks.push(await check('create once', () => probeCreate(archive)));
+      checks.push(await check('compare and swap', () => probeSwap(archive)));
+    }
   }
+  const machine = checks.filter((c) => c.result === undefined);
+  const provider = checks.filter((c) => c.result !== undefined);
   const settings = (Object.keys(SETTINGS) as SettingPath[]).map((path) => ({ path, origin: origins[path] }));
   const failed = checks.filter((c) => !c.ok).length;
   session.emit({ ok: failed === 0, checks, settings, config }, () =>
     [
       renderTable(
         [{ title: '' }, { title: 'check' }, { title: 'found' }],
-        checks.map((c) => [c.ok ? 'ok' : 'FAILED', c.what, c.found]),
+        machine.map((c) => [c.ok ? 'ok' : 'FAILED', c.what, c.found]),
       ),
+      ...(provider.length === 0
+        ? []
+        : [renderFields(provider.map((c) => [providerLabel(c), `${c.found}\n→ ${c.meaning}`]))]),
       renderTable(
         [{ title: 'setting' }, { title: 'value' }, { title: 'from' }],
         settings.map((s) => [s.path, settingText(config, s.path), s.origin]),
@@ -80,6 +99,23 @@ const check = async (what: string, run: () => Promise<string> | string): Promise
     return { what, ok: false, found: `${(error as Error).message}${hint}` };
   }
 };
+
+const providerChecks = async (url: string): Promise<Check[]> => {
+  try {
+    const findings = await probeS3(url, probeName(), systemTiming);
+    return findings.map((finding) => ({ ...finding, ok: finding.result !== 'failed' }));
+  } catch (error) {
+    if (!(error instanceof PitrError)) throw error;
+    return [{ what: 'provider', ok: false, found: `${error.message} (${error.hint})` }];
+  }
+};
+
+const LABELS: Readonly<Record<Finding['result'], string>> = {
+  ok: 'ok      ',
+  warning: 'warning ',
+  failed: 'FAILED  ',
+};
+const providerLabel = ({ what, result }: Check): string => `${LABELS[result ?? 'ok']}${what}`;
 
 const settingText = (config: Session['config'], path: SettingPath): string => {
   let value: unknown = config;
@@ -115,7 +151,11 @@ const engineState = async (dir: string): Promise<string> => {
 };
 
 const archiveState = async (url: string): Promise<string> => {
-  const archive = await Archive.open(url);
+  const archive = await Archive.open(url).catch((error) => {
+    if (isPitrError(error, 'archive-not-found')) return undefined;
+    throw error;
+  });
+  if (archive === undefined) return 'none yet: pitr init makes one';
   const { timelines } = await archive.timelines();
   return `id ${archive.id}, ${timelines.length} timelines`;
 };
@@ -126,14 +166,14 @@ const probeCreate = async (url: string): Promise<string> => {
   const store = openObjectStore(url);
   const name = probeName();
   const results = await Promise.allSettled(
-    [0, 1, 2, 3].map((i) => store.create(name, Buffer.from(`writer ${i}`))),
+    Array.from({ length: RACERS }, (_, i) => store.create(name, Buffer.from(`writer ${i}`))),
   );
   const winners = results.filter((r) => r.status === 'fulfilled').length;
   const tail = (await store.read(name, { start: -1 })).toString();
   await store.delete([name]);
-  if (winners !== 1) throw new Error(`${winners} of 4 creators of one object won`);
-  if (!/^[0-3]$/.test(tail)) throw new Error('a ranged read gave something else');
-  return 'one of 4 creators won, ranged read is right';
+  if (winners !== 1) throw new Error(`${winners} of ${RACERS} creators of one object won`);
+  if (!/^\d$/.test(tail)) throw new Error('a ranged read gave something else');
+  return `one of ${RACERS} creators won, ranged read is right`;
 };
 
 const probeSwap = async (url: string): Promise<string> => {
@@ -141,11 +181,11 @@ const probeSwap = async (url: string): Promise<string> => {
   const name = probeName();
   const first = await store.swap(name, undefined, Buffer.from('0'));
   const results = await Promise.allSettled(
-    [1, 2, 3, 4].map((i) => store.swap(name, first, Buffer.from(String(i)))),
+    Array.from({ length: RACERS }, (_, i) => store.swap(name, first, Buffer.from(String(i)))),
   );
   const winners = results.filter((r) => r.status === 'fulfilled').length;
   const objects = await store.list(`${name}/`);
   await store.delete(objects.map((o) => o.name));
-  if (winners !== 1) throw new Error(`${winners} of 4 swaps of one value won`);
-  return 'one of 4 swaps won';
+  if (winners !== 1) throw new Error(`${winners} of ${RACERS} swaps of one value won`);
+  return `one of ${RACERS} swaps won`;
 };

@@ -3,6 +3,7 @@ import { isLocked } from '../../engine/directory-lock.ts';
 import { PartitionSet } from '../../engine/partition.ts';
 import { archiveOfDir, handoverDirs } from '../../restore/handover.ts';
 import { Archiver } from '../../wal/archiver.ts';
+import { archiveOptionsOf } from '../object-storage.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { renderFields } from '../render/table.ts';
 import { formatCount, formatIso } from '../render/units.ts';
@@ -38,7 +39,9 @@ const runHandover = async (
   const fromDir = resolve(from);
   const archive = await archiveOfDir(fromDir);
   // without an agent on the old owner's directory this command ships its log itself
-  const archiver = isLocked(join(fromDir, 'agent.lock')) ? undefined : await Archiver.open(fromDir);
+  const archiver = isLocked(join(fromDir, 'agent.lock'))
+    ? undefined
+    : await Archiver.open(fromDir, await archiveOptionsOf(session, fromDir));
   try {
     const done = await handoverDirs(fromDir, resolve(options.to), {
       partitions: PartitionSet.parse(options.partitions),

@@ -6,6 +6,7 @@ import { anchorIfNeeded } from '../../snapshot/anchor.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { Archiver } from '../../wal/archiver.ts';
+import { archiveOptionsOf } from '../object-storage.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { chooseTimeline, type EngineDir, openPlaces, type Places } from '../places.ts';
 import { renderNewSnapshot, snapshotData } from '../render/snapshots.ts';
@@ -154,7 +155,10 @@ const seal = async (session: Session, dir: string): Promise<number> => {
 const archiveIfNobodyDoes = async (session: Session, dir: string): Promise<number | undefined> => {
   if (isLocked(join(dir, 'agent.lock'))) return undefined;
   try {
-    const archiver = await Archiver.open(dir, { clock: session.clock });
+    const archiver = await Archiver.open(dir, {
+      ...(await archiveOptionsOf(session, dir)),
+      clock: session.clock,
+    });
     try {
       await archiver.archivePending();
       await anchorIfNeeded(archiver);

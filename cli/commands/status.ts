@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isPitrError } from '../../engine/errors.ts';
+import { isPitrError, isStorageError, type PitrError } from '../../engine/errors.ts';
 import { parseDuration } from '../duration.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { openPlaces, readEngineDirs, timelineOfDirs } from '../places.ts';
@@ -31,11 +31,10 @@ const look = async (
     const timeline = named ?? timelineOfDirs(dirs);
     return await readStatus(archive, { dirs, maxLagMs, ...(timeline === undefined ? {} : { timeline }) });
   } catch (error) {
-    if (args.length === 0 || !(isPitrError(error, 'archive-not-found') || isPitrError(error, 'io')))
-      throw error;
+    if (args.length === 0 || !(isPitrError(error, 'archive-not-found') || isStorageError(error))) throw error;
     const dirs = await readEngineDirs(args);
     if (!dirs.every((d) => d.identity.archive)) throw error;
-    return readAwayStatus(dirs, error, session.clock.nowMs());
+    return readAwayStatus(dirs, error as PitrError, session.clock.nowMs());
   }
 };
 

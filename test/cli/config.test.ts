@@ -29,6 +29,7 @@ test('without any source every setting has its default and says so', () => {
   const { workers, ...rest } = config;
   assert.deepEqual(rest, {
     dirs: [],
+    s3: {},
     sealMs: 1000,
     snapshot: { kind: 'incremental' },
     spool: {
@@ -63,6 +64,18 @@ test('each setting can come from its variable and from its flag', () => {
   const values: Record<keyof typeof SETTINGS, string> = {
     archive: 'file:/a',
     dirs: '/x,/y',
+    's3.endpoint': 'https://s3.example:9000',
+    's3.region': 'eu-west-1',
+    's3.pathStyle': 'false',
+    's3.profile': 'backup',
+    's3.singleWriter': 'true',
+    's3.storageClass': 'segments:STANDARD_IA',
+    's3.encryption': 'aws:kms:key/1',
+    's3.requests': '4',
+    's3.bandwidth': '12.5',
+    's3.partSize': '8',
+    's3.timeout': '5',
+    's3.tries': '3',
     seal: '5s',
     'snapshot.cron': '0 3 * * *',
     'snapshot.kind': 'full',
@@ -83,6 +96,20 @@ test('each setting can come from its variable and from its flag', () => {
   const expected = {
     archive: 'file:/a',
     dirs: ['/x', '/y'],
+    s3: {
+      endpoint: 'https://s3.example:9000',
+      region: 'eu-west-1',
+      pathStyle: 'false',
+      profile: 'backup',
+      singleWriter: 'true',
+      storageClass: 'segments:STANDARD_IA',
+      encryption: 'aws:kms:key/1',
+      requests: '4',
+      bandwidth: '12.5',
+      partSize: '8',
+      timeout: '5',
+      tries: '3',
+    },
     sealMs: 5000,
     snapshot: { cron: '0 3 * * *', kind: 'full', label: 'nightly' },
     spool: {
@@ -122,6 +149,9 @@ test('an unknown key names its line and the nearest known key', () => {
 
 test('a bad value is refused with the setting and the place that it came from', () => {
   assertInvalid(() => load('seal: 1\n'), 'pitr.yaml:1', /^seal must be a duration/);
+  assertInvalid(() => load('s3:\n  bandwidth: fast\n'), 'pitr.yaml:2', /^s3\.bandwidth must be MiB a second/);
+  assertInvalid(() => load('s3:\n  storageClass: segments:GLACIER\n'), 'pitr.yaml:2', /woken up/);
+  assertInvalid(() => load('s3:\n  storageClass: heads:STANDARD\n'), 'pitr.yaml:2', /folders segments and/);
   assertInvalid(() => load('spool:\n  quota: 10\n'), 'pitr.yaml:2', /^spool\.quota must be a size/);
   assertInvalid(() => load('spool:\n  quota: 10 parsecs\n'), 'pitr.yaml:2', /is not a size/);
   assertInvalid(() => load('spool:\n  policy: pray\n'), 'pitr.yaml:2', /must be one of spill, block, drop/);

@@ -313,7 +313,7 @@ inScratch('a URL names a directory: absolute, relative, or file:///', async (dir
     '',
     'file:',
     dirname(dir),
-    's3://bucket',
+    's3:bucket',
     'file://host/a',
     'file:///%00',
     'file:a\0b',
