@@ -28,6 +28,8 @@ export class AgentProcess {
   #child: ChildProcess | undefined;
   #restart: NodeJS.Timeout | undefined;
   #isStopping = false;
+  /** It ended with a code of {@link AgentProcessOptions.finalCodes}. */
+  #isFinal = false;
 
   constructor(options: AgentProcessOptions) {
     this.#options = options;
@@ -35,33 +37,47 @@ export class AgentProcess {
   }
 
   #start(): void {
-    const { dir, args, cwd, env, onExit, finalCodes } = this.#options;
+    const { onExit, finalCodes } = this.#options;
+    const child = this.#fork();
+    this.#child = child;
+    child.once('exit', (code) => {
+      this.#child = undefined;
+      if (this.#isStopping) return;
+      onExit(code);
+      this.#isFinal = code !== null && finalCodes.includes(code);
+      if (this.#isFinal) return;
+      this.#restart = setTimeout(() => this.#start(), RESTART_MS);
+    });
+  }
+
+  #fork(...more: readonly string[]): ChildProcess {
+    const { dir, args, cwd, env } = this.#options;
     // what it says of itself on stdout is not this command's result
-    const child = fork(PROGRAM, ['agent', dir, ...args], {
+    return fork(PROGRAM, ['agent', dir, ...args, ...more], {
       cwd,
       env,
       // a group of its own: Ctrl-C must not end it before the last log is sealed
       detached: true,
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
-    this.#child = child;
-    child.once('exit', (code) => {
-      this.#child = undefined;
-      if (this.#isStopping) return;
-      onExit(code);
-      if (code !== null && finalCodes.includes(code)) return;
-      this.#restart = setTimeout(() => this.#start(), RESTART_MS);
-    });
   }
 
-  /** Has it ship what is sealed and end. */
+  /** Has it ship what is sealed and end; one that is not there, or has not come as far as to heed a signal, is given another go. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     clearTimeout(this.#restart);
     const child = this.#child;
-    if (!child) return;
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGTERM');
-    await ended;
+    if (this.#isFinal) return;
+    if (child) {
+      const ended = codeOf(child);
+      child.kill('SIGTERM');
+      // null: the signal ended it before it heard of it
+      if ((await ended) !== null) return;
+    }
+    const code = await codeOf(this.#fork('--once'));
+    if (code !== 0) this.#options.onExit(code);
   }
 }
+
+const codeOf = (child: ChildProcess): Promise<number | null> =>
+  new Promise((resolve) => child.once('exit', (code) => resolve(code)));

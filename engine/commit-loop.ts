@@ -257,6 +257,8 @@ export class CommitLoop {
     if (this.#appliedLsn >= lsn) return Promise.resolve();
     return new Promise<void>((resolve, reject) => {
       this.#drainWaiters.push({ lsn, resolve, reject });
+      // also what was staged and nobody has committed yet
+      if (this.#pending.length > 0 && !this.#failure) this.#start();
       this.#applyNow();
     });
   }
@@ -386,7 +388,12 @@ export class CommitLoop {
         this.#appliedLsn = lastLsn;
         for (const w of this.#drainWaiters) if (w.lsn <= lastLsn) w.resolve();
         this.#drainWaiters = this.#drainWaiters.filter((w) => w.lsn > lastLsn);
-        for (const change of changes) if (change instanceof Change) this.#overlay.delete(change);
+        for (const change of changes) {
+          if (!(change instanceof Change)) continue;
+          this.#overlay.delete(change);
+          // a newer one may hold it; nobody asks for what was there before it
+          change.previous = undefined;
+        }
       }
     } catch (error) {
       this.#storeFailed = true;

@@ -153,8 +153,14 @@ export class EngineCore {
 
   /** Why no write succeeds any more, as id and sentence; null while all is well. Reads go on. */
   get failure(): { readonly id: string; readonly message: string } | null {
+    const { failed } = this;
+    return failed ? { id: failed.id, message: failed.message } : null;
+  }
+
+  /** The same as the error that it is. */
+  get failed(): PitrError | undefined {
     const { failure } = this.#loop;
-    return failure instanceof PitrError ? { id: failure.id, message: failure.message } : null;
+    return failure instanceof PitrError ? failure : undefined;
   }
 
   /** How the log stands to its quota; undefined without archive, where nothing waits. */

@@ -8,18 +8,36 @@ export interface Keyed {
 }
 
 /** Of this process: digests come from outside, and nobody there can choose many that collide. */
-const [SEED] = randomFillSync(new Int32Array(1));
+const [SECRET0, SECRET1] = randomFillSync(new Int32Array(2));
 
-/** 32 bits of a store key for {@link KeyTable}. */
+/** 32 bits of a store key for {@link KeyTable}: HalfSipHash-1-3, because what only multiplies keeps differences of high bits whatever its seed. */
 export const keyHash = (key: Buffer): number => {
-  let h: number = SEED;
+  let v0: number = SECRET0;
+  let v1: number = SECRET1;
+  let v2 = SECRET0 ^ 0x6c796765;
+  let v3 = SECRET1 ^ 0x74656462;
   const start = sortKeyStart(key);
-  for (let at = start; at < start + 20; at += 4) {
-    const word = (key[at] << 24) | (key[at + 1] << 16) | (key[at + 2] << 8) | key[at + 3];
-    h = Math.imul(h ^ word, 0x9e3779b1);
-    h ^= h >>> 15;
+  // five words, the length, three rounds to finish
+  for (let n = 0; n < 9; n++) {
+    const at = start + 4 * n;
+    let word = 0;
+    if (n < 5) word = (key[at] << 24) | (key[at + 1] << 16) | (key[at + 2] << 8) | key[at + 3];
+    else if (n === 5) word = 20 << 24;
+    else if (n === 6) v2 ^= 0xff;
+    v3 ^= word;
+    v0 = (v0 + v1) | 0;
+    v1 = ((v1 << 5) | (v1 >>> 27)) ^ v0;
+    v0 = (v0 << 16) | (v0 >>> 16);
+    v2 = (v2 + v3) | 0;
+    v3 = ((v3 << 8) | (v3 >>> 24)) ^ v2;
+    v0 = (v0 + v3) | 0;
+    v3 = ((v3 << 7) | (v3 >>> 25)) ^ v0;
+    v2 = (v2 + v1) | 0;
+    v1 = ((v1 << 13) | (v1 >>> 19)) ^ v2;
+    v2 = (v2 << 16) | (v2 >>> 16);
+    v0 ^= word;
   }
-  return h;
+  return v1 ^ v3;
 };
 
 const SLOTS_MIN = 256;

@@ -220,9 +220,11 @@ export class Store {
    */
   async apply(changes: readonly StoreChange[], meta: StoreMeta): Promise<void> {
     try {
-      this.#assertRoom(changes);
       if (changes.length >= THREAD_CHANGES || this.#thread) await this.#applyOnThread(changes, meta);
-      else await this.#applyHere(changes, meta);
+      else {
+        this.#assertRoom(changes);
+        await this.#applyHere(changes, meta);
+      }
     } catch (cause) {
       const error =
         cause instanceof PitrError
@@ -236,11 +238,12 @@ export class Store {
 
   /**
    * A disk that fills up during a transaction ends the process: LMDB's binding frees the pages of a failed commit twice. So none is
-   * begun for which there might not be room: each page that it changes is copied, and what is new is added.
+   * begun for which there might not be room: each page that it changes is copied, and what is new is added. The thread's transactions are
+   * synchronous ones, which fail as they should; what might be needed of a truncation is far more than what is.
    */
   #assertRoom(changes: readonly StoreChange[]): void {
     let bytes = 0;
-    for (const { value } of changes) bytes += value?.length ?? 0;
+    for (const { key, value } of changes) bytes += key.length + (value?.length ?? 0);
     const pages = Math.min(changes.length, this.#treePages) + PAGES_BESIDE;
     const needed = pages * PAGE_BYTES + 2 * bytes;
     const free = this.#freeBytes();
@@ -483,8 +486,9 @@ export class Store {
 }
 
 const freeBytesOf = (dir: string): number => {
-  const { bavail, bsize } = statfsSync(dir);
-  return bavail * bsize;
+  const { blocks, bavail, bsize } = statfsSync(dir);
+  // some network file systems do not say
+  return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
 };
 
 /** LMDB says only that a commit failed; the system's reason is in a promise, which may never be settled. */

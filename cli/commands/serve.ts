@@ -1,5 +1,8 @@
+import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { setInterval } from 'node:timers/promises';
+import { createSecureContext } from 'node:tls';
 import { AerospikeServer } from '../../engine/aerospike/server/aerospike-server.ts';
 import { Login } from '../../engine/aerospike/server/login.ts';
 import { ERRORS, isPitrError, PitrError } from '../../engine/errors.ts';
@@ -28,6 +31,7 @@ interface ServeFlags {
 }
 
 const PORT = 3000;
+const PORT_MAX = 65_535;
 
 export const registerServe = (program: PitrCommand, runner: Runner): void => {
   withSpoolOptions(program.command('serve'))
@@ -63,6 +67,11 @@ export const registerServe = (program: PitrCommand, runner: Runner): void => {
 const runServe = async (session: Session, dir: string, flags: ServeFlags): Promise<number> => {
   const { host, port } = addressOf(flags.listen);
   const nodes = nodesOf(flags.nodes);
+  if (port > 0 && port + nodes - 1 > PORT_MAX)
+    throw new PitrError('usage', {
+      what: `${nodes} nodes from port ${port} on`,
+      hint: `ports end at ${PORT_MAX}`,
+    });
   const namespaces = [...new Set(flags.namespace ?? ['test'])];
   for (const namespace of namespaces) assertNamespace(namespace);
   const tls = await tlsOf(flags);
@@ -97,7 +106,9 @@ const runServe = async (session: Session, dir: string, flags: ServeFlags): Promi
       tls: tls !== undefined,
       users: users.size,
     });
-    await stopped(session.stop);
+    const failure = await stoppedOrFailed(session.stop, engine);
+    // whoever watches over it starts it again, and it goes on from its log
+    if (failure) throw failure;
     session.log.info('stopping: answering what has arrived');
   } finally {
     await server?.close();
@@ -189,6 +200,24 @@ const say = (session: Session, server: AerospikeServer, served: Served): void =>
   );
 };
 
+/** How often it is looked whether the engine can still be written, ms. */
+const FAILURE_MS = 500;
+
+/** Resolves when it is to stop, with an error when that is because nothing can be written any more. */
+const stoppedOrFailed = async (signal: AbortSignal, engine: Engine): Promise<PitrError | undefined> => {
+  const looking = new AbortController();
+  const failed = (async () => {
+    for await (const _ of setInterval(FAILURE_MS, undefined, { signal: looking.signal, ref: false })) {
+      if (engine.failed) return engine.failed;
+    }
+    return undefined;
+  })();
+  failed.catch(() => undefined);
+  const error = await Promise.race([stopped(signal).then(() => undefined), failed]);
+  looking.abort();
+  return error;
+};
+
 const stopped = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {
     if (signal.aborted) resolve();
@@ -199,7 +228,7 @@ const addressOf = (text: string | undefined): { host: string; port: number } => 
   if (text === undefined) return { host: '127.0.0.1', port: PORT };
   const m = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text);
   const port = Number(m?.[3]);
-  if (!m || port > 65_535)
+  if (!m || port > PORT_MAX)
     throw new PitrError('usage', {
       what: `bad address "${text}"`,
       hint: 'for example 127.0.0.1:3000 or [::1]:3000',
@@ -217,18 +246,32 @@ const nodesOf = (text = '1'): number => {
 };
 
 const tlsOf = async ({ tlsCert, tlsKey, tlsCa, tlsName }: ServeFlags) => {
-  if (tlsCert === undefined && tlsKey === undefined && tlsCa === undefined) return undefined;
+  if ([tlsCert, tlsKey, tlsCa, tlsName].every((given) => given === undefined)) return undefined;
   if (tlsCert === undefined || tlsKey === undefined)
     throw new PitrError('usage', {
       what: 'TLS needs certificate and key',
       hint: 'give --tls-cert and --tls-key',
     });
-  return {
+  const pem = {
     cert: await readFile(tlsCert),
     key: await readFile(tlsKey),
     ...(tlsCa === undefined ? {} : { ca: await readFile(tlsCa) }),
-    ...(tlsName === undefined ? {} : { name: tlsName }),
   };
+  try {
+    createSecureContext(pem);
+    // one that is no certificate is passed over, and nobody could ever connect
+    if (pem.ca) new X509Certificate(pem.ca);
+  } catch (cause) {
+    throw new PitrError(
+      'usage',
+      {
+        what: `certificate and key cannot be used: ${(cause as Error).message}`,
+        hint: '--tls-cert, --tls-key and --tls-ca are PEM files, and the key is that of the certificate',
+      },
+      { cause },
+    );
+  }
+  return { ...pem, ...(tlsName === undefined ? {} : { name: tlsName }) };
 };
 
 const usersOf = async ({ user = [], userFile }: ServeFlags): Promise<Map<string, string>> => {
@@ -240,5 +283,8 @@ const usersOf = async ({ user = [], userFile }: ServeFlags): Promise<Map<string,
       throw new PitrError('usage', { what: 'a user is given without password', hint: 'write name:password' });
     users.set(line.slice(0, colon), line.slice(colon + 1));
   }
+  // whoever gives a list of users does not mean everybody
+  if (users.size === 0 && userFile !== undefined)
+    throw new PitrError('usage', { what: `${userFile} names no user`, hint: 'lines of name:password' });
   return users;
 };

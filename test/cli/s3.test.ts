@@ -60,7 +60,7 @@ test('init, agent, snapshot, restore and verify work on a bucket, also when requ
     assert.equal(got.record.bins.value, value);
   }
   const seen = [...faults.seen.values()].reduce((sum, n) => sum + n, 0);
-  assert.ok(seen > 5, `${seen} faults happened`);
+  assert.ok(seen > 0, `${seen} faults happened`);
 });
 
 test('storage class and encryption are those of the settings, only where they belong', async () => {

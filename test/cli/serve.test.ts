@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, describe, test } from 'node:test';
@@ -146,6 +147,19 @@ describe('with an archive', () => {
     }
   });
 
+  test('what was answered is in the archive when it has ended, also when its agent had only just begun', async () => {
+    const served = await serve('short-data', '--archive', 'file:short-backup');
+    const wire = await WireConnection.open('127.0.0.1', served.port);
+    assert.equal((await wire.call(put(1, 1))).code, 0);
+    wire.close();
+    assert.equal(await end(served), 0);
+    const shipped = readdirSync(join(cwd, 'short-backup'), { recursive: true, encoding: 'utf8' });
+    assert.ok(
+      shipped.some((name) => name.endsWith('.seg')),
+      shipped.join(' '),
+    );
+  });
+
   test('one that the engine was not made with is refused', async () => {
     await jsonOf(['init', 'other', '--archive', 'file:archive-other'], { cwd });
     const error = await errorOf(['serve', 'other', '--archive', 'file:elsewhere'], { cwd }, 'usage', 2);
@@ -176,6 +190,12 @@ describe('users', () => {
     assert.equal((await wire.call(get(1))).code, 80);
     wire.close();
     await end(served);
+  });
+
+  test('a file that names no user lets nobody in', async () => {
+    writeFileSync(join(cwd, 'nobody'), '\n');
+    const error = await errorOf(['serve', 'nobody-data', '--user-file', 'nobody'], { cwd }, 'usage', 2);
+    assert.match(error.message, /nobody names no user/);
   });
 
   test('the official client logs in with the right password only', { skip }, async () => {
@@ -270,6 +290,42 @@ describe('TLS', () => {
     assert.equal(await plain.receive().catch(() => undefined), undefined);
     plain.close();
     await end(served);
+  });
+
+  test('certificates that cannot be used are refused before anything is made', async () => {
+    writeFileSync(join(cwd, 'no.pem'), 'no certificate');
+    for (const [cert, key, ca] of [
+      ['no.pem', 'server.key', 'client.pem'],
+      ['server.pem', 'no.pem', 'client.pem'],
+      ['server.pem', 'client.key', 'client.pem'],
+      ['server.pem', 'server.key', 'no.pem'],
+    ])
+      await errorOf(
+        ['serve', 'no-data', '--tls-cert', cert, '--tls-key', key, '--tls-ca', ca],
+        { cwd },
+        'usage',
+        2,
+      );
+    await errorOf(['serve', 'no-data', '--tls-name', 'server'], { cwd }, 'usage', 2);
+    assert.equal(existsSync(join(cwd, 'no-data')), false);
+  });
+
+  test('a peer that goes or stays within its handshake does not keep the server from ending', async () => {
+    const served = await serve('handshake-data', ...tls);
+    const begun = async (): Promise<Socket> => {
+      const socket = connect(served.port, '127.0.0.1').on('error', () => undefined);
+      await once(socket, 'connect');
+      await new Promise((resolve) => socket.write(hex('16030100c8010000c40303'), resolve));
+      return socket;
+    };
+    const [gone, stays] = [await begun(), await begun()];
+    gone.end();
+    // whoever connected later is served: what came before has arrived
+    const socket = await secured(served.port);
+    assert.equal((await ask(socket, put(1, 1)))[13], 0);
+    socket.destroy();
+    assert.equal(await end(served), 0);
+    stays.destroy();
   });
 
   test('with --tls-ca it serves only who shows a certificate of it', async () => {

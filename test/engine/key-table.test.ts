@@ -60,3 +60,17 @@ test('a key table grows and gives its memory back', () => {
   assert.equal(table.size, 0);
   assert.equal(table.get(entries[5].key, entries[5].hash), undefined);
 });
+
+test('who does not know the secret cannot choose keys that collide', () => {
+  // differences of high bits, which a multiplication keeps high, undone by the next word
+  const hashes = new Set<number>();
+  for (let a = 0; a < 64; a++)
+    for (let b = 0; b < 64; b++) {
+      const key = Buffer.alloc(24, 0x5a);
+      const high = (b << 26) >>> 0;
+      key.writeUInt32BE((0x12345 | (a << 26)) >>> 0, 4);
+      key.writeUInt32BE((0x777 ^ high ^ (high >>> 15)) >>> 0, 8);
+      hashes.add(keyHash(key));
+    }
+  assert.ok(hashes.size > 4080, `${hashes.size} hashes of 4096 keys`);
+});

@@ -97,6 +97,20 @@ describe('a store that writes with a thread', () => {
     await thread.close();
   });
 
+  test('a large transaction is not refused for what it might need: a truncation makes room', async () => {
+    let free = Number.POSITIVE_INFINITY;
+    const store = Store.open(join(dir, 'room'), { freeBytes: () => free });
+    const changes = Array.from({ length: CHANGES }, (_, n) => ({ key: keyOf(n), value: storedOf(n) }));
+    await store.apply(changes, metaAt(1));
+    free = 4096;
+    await store.apply(
+      changes.map(({ key }) => ({ key, value: undefined })),
+      metaAt(2),
+    );
+    assert.equal(recordsOf(store).size, 0);
+    await store.close();
+  });
+
   test('closing waits for the transaction that is under way', async () => {
     const at = join(dir, 'closing');
     const store = Store.open(at);

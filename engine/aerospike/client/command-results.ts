@@ -20,6 +20,8 @@ export class CommandResults {
   /** Messages with bins. */
   readonly #messages: (Buffer | undefined)[] = [];
   readonly #failures = new Map<number, PitrError>();
+  /** Of which an attempt, not only the last one, may have been done. */
+  readonly #doubts = new Set<number>();
   readonly #view = new MessageView();
 
   constructor(commands: readonly RecordCommand[]) {
@@ -96,8 +98,7 @@ export class CommandResults {
   /** A write that may have been done, or not: nobody knows. */
   isInDoubt(i: number): boolean {
     if (!isWrite(this.commands[i])) return false;
-    const code = this.#codes[i];
-    return code === NO_ANSWER ? this.#failures.get(i)?.facts.inDoubt === true : isUnclear(code);
+    return this.#codes[i] !== ResultCode.ok && this.#doubts.has(i);
   }
 
   /** Places whose code is not 0. */
@@ -109,7 +110,7 @@ export class CommandResults {
 
   /** Takes an answer over. */
   answer(i: number, m: MessageView, start: number, end: number): void {
-    this.#codes[i] = m.result;
+    this.refuse(i, m.result);
     this.#generations[i] = m.generation;
     this.#voidTimes[i] = m.recordTtl;
     if (m.ops === 0) return;
@@ -120,11 +121,18 @@ export class CommandResults {
   /** A code for a command that got no answer of its own. */
   refuse(i: number, code: number): void {
     this.#codes[i] = code;
+    if (isUnclear(code)) this.#doubts.add(i);
   }
 
-  fail(i: number, error: PitrError): void {
+  /** `isUnclear`: this attempt may have been done. */
+  fail(i: number, error: PitrError, isUnclear: boolean): void {
     this.#codes[i] = NO_ANSWER;
-    this.#failures.set(i, error);
+    if (isUnclear) this.#doubts.add(i);
+    const inDoubt = this.isInDoubt(i);
+    this.#failures.set(
+      i,
+      inDoubt ? new PitrError(error.id, { ...error.facts, inDoubt }, { cause: error }) : error,
+    );
   }
 }
 

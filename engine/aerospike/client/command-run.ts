@@ -6,7 +6,7 @@ import { backoffMs } from './backoff.ts';
 import type { Settings } from './client-options.ts';
 import type { Cluster } from './cluster.ts';
 import type { ClusterNode } from './cluster-node.ts';
-import { isWrite, type RecordCommand } from './command.ts';
+import type { RecordCommand } from './command.ts';
 import { CommandResults, isUnclear } from './command-results.ts';
 import { sleep } from './timing.ts';
 
@@ -119,11 +119,7 @@ export class CommandRun {
 
   /** No answer. `isUnclear`: it was sent, so it may have been done. */
   failed(i: number, error: PitrError, isUnclear: boolean): void {
-    const inDoubt = isUnclear && isWrite(this.commands[i]);
-    this.results.fail(
-      i,
-      inDoubt ? new PitrError(error.id, { ...error.facts, inDoubt }, { cause: error }) : error,
-    );
+    this.results.fail(i, error, isUnclear);
     if (PASSING.has(error.id) && (!isUnclear || this.#mayRepeat(i))) this.#again.push(i);
   }
 

@@ -75,6 +75,8 @@ export class Lane implements FrameHandler {
     this.#closedBy = error;
     this.#connection?.destroy(error);
     this.#refuseJobs(error);
+    this.#stopTick?.();
+    this.#stopTick = undefined;
   }
 
   /** Once, when whoever runs now has asked for all that it wants. */
@@ -95,6 +97,7 @@ export class Lane implements FrameHandler {
     if (this.#jobs.length === 0) return;
     if (!this.#connection) {
       if (!this.#isConnecting) void this.#connect();
+      this.#tickLater();
       return;
     }
     const nowMs = this.#settings.timing.nowMs();
@@ -141,6 +144,8 @@ export class Lane implements FrameHandler {
       this.#isConnecting = false;
     }
     this.#fill();
+    // nobody may have waited so long
+    if (this.#connection && this.#inFlight === 0 && this.#jobs.length === 0) this.#rest();
   }
 
   frame(type: ProtoType, body: Buffer): void {
@@ -214,7 +219,7 @@ export class Lane implements FrameHandler {
   }
 
   #tickLater(): void {
-    if (this.#stopTick || this.#inFlight === 0) return;
+    if (this.#stopTick || this.#inFlight + this.#jobs.length === 0) return;
     const tickMs = Math.min(TICK_MS_MAX, Math.max(TICK_MS_MIN, this.#settings.socketTimeoutMs / 8));
     this.#stopTick = this.#settings.timing.after(tickMs, () => {
       this.#stopTick = undefined;

@@ -298,11 +298,21 @@ export class Scan implements AsyncIterable<RecordBlock> {
       await this.#receive(node, connection, page, request.queryId, writer.take());
       if (page.code !== ResultCode.ok) throw resultError('the scan', page.code ?? ResultCode.unknown);
       const command = `query-show:trid=${request.queryId}`;
-      const said = await askInfo(connection, [command], { timing, timeoutMs: socketTimeoutMs });
+      const asked = askInfo(connection, [command], { timing, timeoutMs: socketTimeoutMs });
+      const said = await this.#orEnded(connection, asked);
       return verified(page, parseQueryAccount(said.get(command) ?? '', command, node.name), node.name);
     } finally {
       node.pool.release(connection);
     }
+  }
+
+  /** `asked`, unless the scan ends before: then the socket does. */
+  async #orEnded<T>(connection: Connection, asked: Promise<T>): Promise<T> {
+    const { signal } = this.#ending;
+    const abort = (): void => connection.destroy();
+    signal.addEventListener('abort', abort);
+    if (signal.aborted) abort();
+    return asked.finally(() => signal.removeEventListener('abort', abort));
   }
 
   #request(node: ClusterNode, page: ScanPage, recordsMax: number): PageRequest {

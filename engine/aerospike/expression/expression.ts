@@ -151,12 +151,23 @@ export const parseExpressionOp = (bytes: Uint8Array, modifies = false): Expressi
   return { expression: parseExpression(bytes.subarray(start, end)), flags };
 };
 
+/** What `evaluate` gives, or the refusal that it throws: of a regular expression that takes too long on this record. */
+export const refusalOr = <T>(evaluate: () => T): T | Refusal => {
+  try {
+    return evaluate();
+  } catch (error) {
+    if (error instanceof Refusal) return error;
+    throw error;
+  }
+};
+
 /** What op 7 answers: a particle, nothing, or a refusal with code 26 when the value is unknown and the flags do not allow it. */
 export const expressionRead = (
   { expression, flags }: ExpressionOp,
   record: ExpressionRecord,
 ): Particle | undefined | Refusal => {
-  const value = expression.valueOrUnknown(record);
+  const value = refusalOr(() => expression.valueOrUnknown(record));
+  if (value instanceof Refusal) return value;
   if (value !== 'unknown') return value;
   if ((flags & ExpressionFlag.evalNoFail) !== 0) return undefined;
   return new Refusal(ResultCode.opNotApplicable, 'the value of the expression is unknown');

@@ -5,7 +5,12 @@
  * A pattern becomes an automaton whose states are all followed at once. Only whether there is a match is asked, never where, so
  * a set of states is all there is to know. Sets that came up, and where each byte leads from them, are kept: a scan asks the same again.
  */
+import { Refusal } from '../refusal.ts';
+import { ResultCode } from '../result-code.ts';
 import { type Assertion, bad, isWord, parseRegex, RegexOption, type Tree } from './regex-syntax.ts';
+
+/** States that one text may have visited: what remembered positions save is not counted. About a fifth of a second. */
+export const VISITS_MAX = 1_000_000;
 
 /** States of all patterns of one expression: counted repetitions multiply them. */
 export const STATES_MAX = 50_000;
@@ -113,6 +118,7 @@ export class Regex {
   #numbers = new Map<string, number>();
   /** Where each symbol leads from each position: the number of another, MATCH, NO_MATCH at the end, or NOT_YET. */
   #next = new Int16Array(0);
+  #visits = 0;
 
   /** @throws Refusal 4 for a malformed pattern, 16 for back references */
   constructor(pattern: Uint8Array, options: number, statesMax: number = STATES_MAX) {
@@ -130,8 +136,12 @@ export class Regex {
     return this.#states.length;
   }
 
-  /** True when the pattern matches anywhere in the text, which ends at its first NUL. */
+  /**
+   * True when the pattern matches anywhere in the text, which ends at its first NUL.
+   * @throws Refusal 16 when that takes more than {@link VISITS_MAX}: every byte may visit every state
+   */
   test(text: Uint8Array): boolean {
+    this.#visits = 0;
     let position = 0;
     for (let at = 0; ; at++) {
       const byte = at < text.length ? text[at]! : 0;
@@ -213,6 +223,8 @@ export class Regex {
       const i = stack.pop()!;
       if (i === NONE || reached.has(i)) continue;
       reached.add(i);
+      if (++this.#visits > VISITS_MAX)
+        throw new Refusal(ResultCode.unsupportedFeature, 'a regular expression takes too long');
       const { set, assertion, next, other } = this.#states[i]!;
       if (set !== undefined) continue;
       if (assertion === undefined || holds(assertion, before, after, anchors)) stack.push(other, next);

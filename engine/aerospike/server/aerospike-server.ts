@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { type Clock, systemClock } from '../../clock.ts';
@@ -18,7 +19,10 @@ const HELD_BYTES_MAX = 48 * 1024 * 1024;
 /** And when each has to do with less. */
 const PRESSED_BYTES = 16 * 1024 * 1024;
 const REQUEST_BYTES_MAX = 16 * 1024 * 1024;
+/** Over all nodes. */
 const CONNECTIONS_MAX = 15_000;
+/** Descriptors that are left to log, store and archive: without one the log cannot go on. */
+const DESCRIPTORS_KEPT = 256;
 /** How long a peer may leave a request half sent, or an answer unread. */
 const STALL_MS = 60_000;
 
@@ -63,6 +67,9 @@ export class AerospikeServer {
   readonly #options: AerospikeServerOptions;
   readonly #servers: Server[] = [];
   readonly #connections = new Set<Connection>();
+  /** Of all peers, also those whose TLS handshake is not done: they have no connection. */
+  readonly #sockets = new Set<Socket>();
+  readonly #connectionsMax = connectionsMax();
   #heldBytes = 0;
   #sweep: NodeJS.Timeout | undefined;
 
@@ -112,10 +119,20 @@ export class AerospikeServer {
     const connect = (socket: Socket): void => this.#connect(socket, index);
     // a peer that has sent its last request still reads the answers
     const allowHalfOpen = true;
+    const handshakeTimeout = this.#options.stallMs ?? STALL_MS;
     const server = tls
-      ? createTlsServer({ ...tls, ...mutual(tls), allowHalfOpen }, connect)
+      ? createTlsServer({ handshakeTimeout, ...tls, ...mutual(tls), allowHalfOpen }, connect)
       : createServer({ allowHalfOpen }, connect);
-    server.maxConnections = CONNECTIONS_MAX;
+    // a handshake that fails, or takes too long, is only told: its socket stays
+    server.on('tlsClientError', (_, socket: Socket) => socket.destroy());
+    server.on('connection', (socket: Socket) => {
+      if (this.#sockets.size >= this.#connectionsMax) {
+        socket.destroy();
+        return;
+      }
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
     this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause: NodeJS.ErrnoException) =>
@@ -188,13 +205,28 @@ export class AerospikeServer {
     clearInterval(this.#sweep);
     const closed = this.#servers.map((s) => new Promise((resolve) => s.close(resolve)));
     for (const connection of this.#connections) connection.end();
-    const late = setTimeout(() => this.dropConnections(), CLOSE_MS);
+    const late = setTimeout(() => {
+      this.dropConnections();
+      for (const socket of this.#sockets) socket.destroy();
+    }, CLOSE_MS);
     await Promise.all(closed);
     clearTimeout(late);
   }
 }
 
 const RESTART_MS = 50;
+/** As many as the process's open files allow. */
+const connectionsMax = (): number => {
+  let limits = '';
+  try {
+    limits = readFileSync('/proc/self/limits', 'utf8');
+  } catch {
+    // a system that does not say it: descriptors are its administrator's matter
+  }
+  const files = Number(/^Max open files\s+(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
+  return Math.min(CONNECTIONS_MAX, files - Math.min(DESCRIPTORS_KEPT, Math.floor(files / 2)));
+};
+
 /** How long connections may take to end at close. */
 const CLOSE_MS = 2000;
 

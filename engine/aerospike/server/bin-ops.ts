@@ -1,7 +1,7 @@
 import { MAX_BINS, type Particle, ParticleType } from '../../particle.ts';
 import { Info1, Info2 } from '../bits.ts';
 import { cdtModify, cdtRead } from '../cdt/operations.ts';
-import { ExpressionFlag, expressionRead } from '../expression/expression.ts';
+import { ExpressionFlag, expressionRead, refusalOr } from '../expression/expression.ts';
 import type { MessageView } from '../message.ts';
 import type { MessageWriter } from '../message-writer.ts';
 import { OpId } from '../operation.ts';
@@ -14,6 +14,8 @@ import type { RecordView } from './record-view.ts';
 import { added, isJoinable, isStoredAsIs, storedValue, valueRefusal } from './wire-value.ts';
 
 const NOTHING = new Uint8Array(0);
+/** Bytes of lists and maps that the operations of one command may walk through in all. */
+const CONTAINER_BYTES_MAX = 64 * 1024 * 1024;
 
 /**
  * The ops of commands: those that read a stored record where it lies, and those that change its bins in a {@link BinTable}. Each
@@ -25,6 +27,7 @@ export class BinOps {
   readonly #expReads = new ExpressionOpCache(false);
   readonly #expModifies = new ExpressionOpCache(true);
   #respondAll = false;
+  #containerBytes = 0;
   /** Answers bear the id of a plain read, whatever was read. */
   #asRead = false;
   /** The command writes: then an expression without a value is answered, too. */
@@ -48,6 +51,7 @@ export class BinOps {
     this.#respondAll = respondAll;
     this.#asRead = asRead;
     this.#writes = false;
+    this.#containerBytes = 0;
     m.rewindOps();
     while (m.nextOp()) {
       if (!isBinName(m)) return ResultCode.badBinName;
@@ -73,6 +77,7 @@ export class BinOps {
     this.#respondAll = (info2 & Info2.respondAllOps) !== 0;
     this.#asRead = false;
     this.#writes = true;
+    this.#containerBytes = 0;
     m.rewindOps();
     while (m.nextOp()) {
       const failed = readsAll && m.op === OpId.read ? this.#answerTable(out) : this.#applyOp(m, out);
@@ -182,6 +187,7 @@ export class BinOps {
 
   #modify(m: MessageView, out: MessageWriter): number {
     const old = this.#current(m);
+    if (this.#isTooMuch(old)) return ResultCode.unsupportedFeature;
     const done = cdtModify(old, m.opValue);
     if (done instanceof Refusal) return done.code;
     const { particle, result } = done;
@@ -206,6 +212,7 @@ export class BinOps {
   #readOp(m: MessageView, out: MessageWriter, particle: Particle | undefined): number {
     switch (m.op) {
       case OpId.cdtRead: {
+        if (this.#isTooMuch(particle)) return ResultCode.unsupportedFeature;
         const result = cdtRead(particle, m.opValue);
         if (result instanceof Refusal) return result.code;
         if (result || this.#respondAll) this.#answer(m, out, result);
@@ -226,6 +233,12 @@ export class BinOps {
     }
   }
 
+  /** Counts what list and map operations of this command walk through: many of them on a large one would hold up everybody. */
+  #isTooMuch(container: Particle | undefined): boolean {
+    this.#containerBytes += container?.bytes.length ?? 0;
+    return this.#containerBytes > CONTAINER_BYTES_MAX;
+  }
+
   #setExpression(m: MessageView): number {
     const op = this.#expModifies.of(m.opValue);
     if (op instanceof Refusal) return op.code;
@@ -234,7 +247,8 @@ export class BinOps {
     const quietly = (code: number): number => (flags & ExpressionFlag.policyNoFail ? 0 : code);
     if (flags & ExpressionFlag.createOnly && exists) return quietly(ResultCode.binExists);
     if (flags & ExpressionFlag.updateOnly && !exists) return quietly(ResultCode.binNotFound);
-    const value = op.expression.valueOrUnknown(this.#view);
+    const value = refusalOr(() => op.expression.valueOrUnknown(this.#view));
+    if (value instanceof Refusal) return value.code;
     if (value === 'unknown') return flags & ExpressionFlag.evalNoFail ? 0 : ResultCode.opNotApplicable;
     if (value === undefined) {
       // nil: any flag makes it no failure, on a server too

@@ -3,8 +3,9 @@ import {
   type ExpressionOp,
   parseExpressionOp,
   parseFilter,
+  refusalOr,
 } from '../expression/expression.ts';
-import { Refusal } from '../refusal.ts';
+import type { Refusal } from '../refusal.ts';
 
 /** Expressions that are remembered: those of the ops of one command, for every record that it reads. */
 const PARSED_MAX = 8;
@@ -30,12 +31,7 @@ class Parsed<T> {
   }
 
   #parsed(bytes: Buffer): T | Refusal {
-    try {
-      return this.#parse(bytes);
-    } catch (error) {
-      if (error instanceof Refusal) return error;
-      throw error;
-    }
+    return refusalOr(() => this.#parse(bytes));
   }
 }
 

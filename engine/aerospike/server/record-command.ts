@@ -6,6 +6,7 @@ import { state, stateHeaderBytes } from '../../state-record.ts';
 import { type Decider, nextGeneration } from '../../write-op.ts';
 import { Info1, Info2, Info3, TTL_SECONDS_MAX, WireTtl } from '../bits.ts';
 import { toWireVoidTime } from '../epoch.ts';
+import { refusalOr } from '../expression/expression.ts';
 import { FieldId } from '../field.ts';
 import type { MessageView } from '../message.ts';
 import type { MessageWriter } from '../message-writer.ts';
@@ -257,7 +258,9 @@ export class RecordCommand implements Decider {
     if (!this.#filter) return 0;
     const filter = this.#filters.of(this.#filter);
     if (filter instanceof Refusal) return filter.code;
-    return filter.decide(this.#view) === true ? 0 : ResultCode.filteredOut;
+    const verdict = refusalOr(() => filter.decide(this.#view));
+    if (verdict instanceof Refusal) return verdict.code;
+    return verdict === true ? 0 : ResultCode.filteredOut;
   }
 
   /** A key that came along must be the one that is stored, if one is. */

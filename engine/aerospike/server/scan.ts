@@ -25,7 +25,9 @@ const SET_BYTES_MAX = 63;
 /** Scans at once. */
 const SCANS_MAX = 64;
 /** Encoded bytes after which a slice of the store is too long, and read again in halves. */
-const SLICE_BYTES_MAX = 256 * 1024;
+const SLICE_BYTES_MAX = 256 * 1024; /** How long a filter may keep others from their turn, ms. */
+const SLICE_MS = 100;
+
 /** Records of one slice: bounds how long other connections wait. */
 const SLICE_RECORDS_MAX = 4096;
 /** Words of a first slice: 16 partitions. */
@@ -101,7 +103,11 @@ export class Scan {
     let result: number = ResultCode.unknown;
     try {
       await this.#database.engine.settled();
-      result = await this.#readAll(prepared);
+      // a filter may take too long on one record: then the scan ends, and nothing is left out silently
+      result = await this.#readAll(prepared).catch((error: unknown) => {
+        if (error instanceof Refusal) return error.code;
+        throw error;
+      });
     } finally {
       const ok = result === ResultCode.ok;
       if (isKept) jobs.end(job, ok ? 'done' : 'abort', result, this.#database.nowMs());
@@ -231,6 +237,7 @@ export class Scan {
     const afterKey = after && sortKeyOf(after);
     const mayHalve = to - from > 1;
     let fits = true;
+    const untilMs = this.#filter ? performance.now() + SLICE_MS : Number.POSITIVE_INFINITY;
     scratch.clear();
     this.#starts.length = 0;
     engine.slice(this.#namespace.name, from, to, (key, keyAt, bytes, start, end) => {
@@ -241,7 +248,8 @@ export class Scan {
       }
       // in key order the rest of the partition follows, and nothing else is in this stretch
       if (afterKey && key.compare(afterKey, 0, DIGEST_BYTES, keyAt, keyAt + DIGEST_BYTES) >= 0) return false;
-      if (mayHalve && (this.#starts.length >= recordsMax || scratch.length > SLICE_BYTES_MAX)) {
+      const isFull = this.#starts.length >= recordsMax || scratch.length > SLICE_BYTES_MAX;
+      if (mayHalve && (isFull || performance.now() > untilMs)) {
         fits = false;
         return false;
       }
