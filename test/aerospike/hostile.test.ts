@@ -1,5 +1,6 @@
 /** Peers that are clumsy or worse: the server stays up, within its memory, and serves others meanwhile. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
@@ -10,6 +11,7 @@ import {
   field,
   frame,
   GET_ALL,
+  hex,
   int,
   message,
   op,
@@ -210,6 +212,48 @@ describe('readers that stop', () => {
       Number(/client_connections=(\d+)/.exec((await wire.info('statistics'))[0])?.[1]);
     while ((await connections()) > 1) await sleep(50);
     socket.destroy();
+  });
+});
+
+describe('work that would hold up everybody is refused with 16', () => {
+  test('a regular expression of many states on a long string', async () => {
+    const text = randomBytes(20_000).map((byte) => 97 + (byte & 1));
+    assert.equal((await wire.call(put(77, [op(2, 's', 3, text)]))).code, 0);
+    const pattern = utf8('(a|b)*a(a|b){3000}c');
+    const filter = Buffer.concat([
+      hex('94 07 01'),
+      Uint8Array.of(0xa0 + pattern.length),
+      pattern,
+      hex('93 51 03 a1 73'),
+    ]);
+    const asked = message({ info1: READ | GET_ALL, fields: [...fields(77), field(43, filter)] });
+    wire.send(asked);
+    assert.equal((await wire.reply()).code, 16);
+    const partitions = Buffer.alloc(8192);
+    for (let p = 0; p < 4096; p++) partitions.writeUInt16LE(p, 2 * p);
+    const scanFields = [
+      field(0, utf8('test')),
+      field(1, utf8('s')),
+      field(11, partitions),
+      field(43, filter),
+    ];
+    const frames = await wire.frames(
+      message({ info1: READ | GET_ALL, info3: PARTITION_DONE, fields: scanFields }),
+    );
+    assert.equal(frames.flat().at(-1)?.code, 16, 'a scan ends with it, and leaves nothing out silently');
+    await othersAreServed();
+  });
+
+  test('hundreds of operations on a large list', async () => {
+    const list = Buffer.concat([hex('dc ff ff'), Buffer.alloc(65_535, 5)]);
+    assert.equal((await wire.call(put(78, [op(2, 'l', 20, list)]))).code, 0);
+    // get by rank
+    const ask = op(3, 'l', 4, hex('93 15 07 64'));
+    const many = (n: number): Buffer =>
+      message({ info1: READ, fields: fields(78), ops: Array.from({ length: n }, () => ask) });
+    assert.equal((await wire.call(many(3))).code, 0);
+    assert.equal((await wire.call(many(300))).code, 16);
+    await othersAreServed();
   });
 });
 

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { displayWidth } from '../../cli/render/table.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../cli/pitr.ts', import.meta.url));
+export const PROGRAM = fileURLToPath(new URL('../../cli/pitr.ts', import.meta.url));
 
 export interface Outcome {
   readonly code: number | null;

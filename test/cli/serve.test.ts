@@ -1,6 +1,6 @@
 /** `pitr serve` as a process: a database with a time machine, its users, TLS, and its end. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -24,7 +24,7 @@ import {
   WRITE,
 } from '../aerospike/wire-bytes.ts';
 import { WireConnection } from '../aerospike/wire-connection.ts';
-import { assertNarrow, errorOf, jsonOf, outcomeOf, runPitr, startPitr } from './run-pitr.ts';
+import { assertNarrow, errorOf, jsonOf, outcomeOf, PROGRAM, runPitr, startPitr } from './run-pitr.ts';
 
 const cwd = mkdtempSync(join(tmpdir(), 'pitr-serve-'));
 const { aerospike, skip } = await loadOfficialClient();
@@ -79,6 +79,30 @@ const fields = (key: number): Buffer[] => [
 const put = (key: number, value: number): Buffer =>
   message({ info2: WRITE, fields: fields(key), ops: [int('a', value)] });
 const get = (key: number): Buffer => message({ info1: READ | GET_ALL, fields: fields(key) });
+
+test('connections never take the descriptors that the log needs', async () => {
+  const args = ['serve', 'few', '--listen', '127.0.0.1:0', '--json'];
+  const child = spawn('sh', ['-c', `ulimit -n 160 && exec "$0" "$@"`, process.execPath, PROGRAM, ...args], {
+    cwd,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  started.add(child);
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const port = Number((JSON.parse(line.toString()).listen as string[])[0].split(':').at(-1));
+  const wire = await WireConnection.open('127.0.0.1', port);
+  const idle = Array.from({ length: 300 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+  // long enough for several seals, each of which needs a new file
+  for (let n = 0; n < 25; n++) {
+    assert.equal((await wire.call(put(n, n))).code, 0);
+    await sleep(100);
+  }
+  for (const socket of idle) socket.destroy();
+  wire.close();
+  const exited = once(child, 'exit');
+  child.kill('SIGTERM');
+  assert.equal((await exited)[0], 0);
+  started.delete(child);
+});
 
 test('--seal says how often what was written becomes visible to the archive', async () => {
   const served = await serve('sealing', '--seal', '20ms');

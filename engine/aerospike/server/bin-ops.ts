@@ -15,7 +15,7 @@ import { added, isJoinable, isStoredAsIs, storedValue, valueRefusal } from './wi
 
 const NOTHING = new Uint8Array(0);
 /** Bytes of lists and maps that the operations of one command may walk through in all. */
-const CONTAINER_BYTES_MAX = 64 * 1024 * 1024;
+const CONTAINER_BYTES_MAX = 16 * 1024 * 1024;
 
 /**
  * The ops of commands: those that read a stored record where it lies, and those that change its bins in a {@link BinTable}. Each
