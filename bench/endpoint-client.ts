@@ -50,7 +50,7 @@ const requestsOf = (records: number, write: (w: MessageWriter, key: number) => v
   const w = new MessageWriter();
   for (let n = 0; n < records; n++) {
     w.beginFrame();
-    write(w, Math.imul(n, 7919) % records);
+    write(w, (n * 7919) % records);
     w.endMessage();
     w.endFrame();
     if ((n + 1) % CHUNK === 0 || n + 1 === records) chunks.push(Buffer.from(w.take()));
@@ -254,7 +254,7 @@ export const official = async (args: {
   const workload = new Workload(0);
   const values = Array.from({ length: VALUES }, (_, i) => workload.value(i, 1));
   let n = 0;
-  const keyNow = (): object => new module.Key(NAMESPACE, SET, Math.imul(++n, 7919) % records);
+  const keyNow = (): object => new module.Key(NAMESPACE, SET, (++n * 7919) % records);
   const run = async (
     inFlight: number,
     perCall: number,

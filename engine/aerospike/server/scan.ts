@@ -237,7 +237,7 @@ export class Scan {
     const afterKey = after && sortKeyOf(after);
     const mayHalve = to - from > 1;
     let fits = true;
-    const untilMs = this.#filter ? performance.now() + SLICE_MS : Number.POSITIVE_INFINITY;
+    const untilMs = this.#filter && performance.now() + SLICE_MS;
     scratch.clear();
     this.#starts.length = 0;
     engine.slice(this.#namespace.name, from, to, (key, keyAt, bytes, start, end) => {
@@ -249,7 +249,7 @@ export class Scan {
       // in key order the rest of the partition follows, and nothing else is in this stretch
       if (afterKey && key.compare(afterKey, 0, DIGEST_BYTES, keyAt, keyAt + DIGEST_BYTES) >= 0) return false;
       const isFull = this.#starts.length >= recordsMax || scratch.length > SLICE_BYTES_MAX;
-      if (mayHalve && (isFull || performance.now() > untilMs)) {
+      if (mayHalve && (isFull || (untilMs !== undefined && performance.now() > untilMs))) {
         fits = false;
         return false;
       }
