@@ -92,6 +92,8 @@ export class Store {
   /** Only closing this one gives map, descriptors and reader slots back. */
   readonly #root: Binary;
   readonly #records: Binary;
+  /** The same rows, for who looks at each and keeps none: values are where LMDB has copied them. */
+  readonly #passing: Binary;
   readonly #pages: Binary;
   readonly #meta: Database<unknown, string>;
   #perPartition: number;
@@ -109,6 +111,7 @@ export class Store {
     dir: string,
     root: Binary,
     records: Binary,
+    passing: Binary,
     pages: Binary,
     meta: Database<unknown, string>,
     bulk: boolean,
@@ -119,6 +122,7 @@ export class Store {
     this.#bulk = bulk;
     this.#root = root;
     this.#records = records;
+    this.#passing = passing;
     this.#pages = pages;
     this.#meta = meta;
     const { version, perPartition } = this.#layout ?? { version: PAGES_VERSION, perPartition: 0 };
@@ -164,10 +168,12 @@ export class Store {
       });
       const binary = (name: string) =>
         env.openDB(name, { keyEncoding: 'binary', encoding: 'binary' }) as Binary;
+      const passing = env.openDB('records', PASSING) as Binary;
       const store = new Store(
         dir,
         env,
         binary('records'),
+        passing,
         binary('pages'),
         meta,
         options.bulk ?? false,
@@ -372,7 +378,7 @@ export class Store {
    */
   slice(namespace: string, from: number, to: number, take: TakeRow): void {
     const range = { start: from / WORDS_PER_PARTITION, end: to / WORDS_PER_PARTITION };
-    for (const item of this.#walk(namespace, range)) {
+    for (const item of this.#walk(namespace, range, this.#passing)) {
       if (item instanceof PageWalk) {
         const word = item.page.readUInt32BE(item.at);
         // the first page and the last one reach beyond
@@ -449,9 +455,13 @@ export class Store {
     if (environment && --environment.users === 0) environments.delete(this.dir);
   }
 
-  *#walk(namespace: string | undefined, range: PartitionRange): Generator<Row | PageWalk> {
+  *#walk(
+    namespace: string | undefined,
+    range: PartitionRange,
+    rows: Binary = this.#records,
+  ): Generator<Row | PageWalk> {
     if (this.#perPartition === 0) {
-      yield* this.#records.getRange({ snapshot: true, ...rowBounds(namespace, range) }) as Iterable<Row>;
+      yield* rows.getRange({ snapshot: true, ...rowBounds(namespace, range) }) as Iterable<Row>;
       return;
     }
     // both in one transaction, or a record that is written meanwhile could be missed in both
@@ -489,6 +499,15 @@ const freeBytesOf = (dir: string): number => {
   const { blocks, bavail, bsize } = statfsSync(dir);
   // some network file systems do not say
   return blocks === 0 ? Number.POSITIVE_INFINITY : bavail * bsize;
+};
+
+/** A value for {@link Store.slice}: what LMDB copied it into is used again for the next one. A buffer of its own for each costs more than all the rest. */
+const PASSING = {
+  keyEncoding: 'binary' as const,
+  encoder: {
+    encode: (value: Buffer): Buffer => value,
+    decode: (bytes: Uint8Array, size: number): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, size),
+  },
 };
 
 /** LMDB says only that a commit failed; the system's reason is in a promise, which may never be settled. */
