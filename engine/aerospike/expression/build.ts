@@ -5,6 +5,7 @@
  *
  * Integers are exact: a time in nanoseconds is beyond what a number holds, so it is a bigint.
  */
+import { ValueType } from './node.ts';
 
 /** An expression whose value is a `T`. It is its bytes. */
 export interface Expr<T extends string = string> {
@@ -153,25 +154,12 @@ export const setName = (): Expr<'string'> => operation(70);
 export const keyExists = (): Expr<'bool'> => operation(71);
 export const recordSize = (): Expr<'int'> => operation(74);
 
-const TYPES = {
-  nil: 0,
-  bool: 1,
-  int: 2,
-  string: 3,
-  list: 4,
-  map: 5,
-  blob: 6,
-  float: 7,
-  geojson: 8,
-  hll: 9,
-} as const;
-
 /** The record's stored key. */
 export const key = <T extends 'int' | 'string' | 'blob'>(type: T): Expr<T> =>
-  operation(80, int(TYPES[type]).bytes);
+  operation(80, int(ValueType[type]).bytes);
 
 export const bin = <T extends Scalar | 'list' | 'map' | 'geojson' | 'hll'>(type: T, name: string): Expr<T> =>
-  operation(81, int(TYPES[type]).bytes, str(Buffer.from(name, 'utf8')));
+  operation(81, int(ValueType[type]).bytes, str(Buffer.from(name, 'utf8')));
 
 /** The particle type of a bin; 0: there is none. */
 export const binType = (name: string): Expr<'int'> => operation(82, str(Buffer.from(name, 'utf8')));
