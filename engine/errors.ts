@@ -216,6 +216,12 @@ export const ERRORS = {
     (f) => `${f.target} is not restorable; nearest before: ${f.before}, nearest after: ${f.after}`,
     () => 'pitr status lists the restorable ranges',
   ),
+  'nothing-restorable': kind(
+    32,
+    (f) =>
+      `nothing is restorable yet${f.limitedBy === undefined ? '' : `; what holds it up: ${f.limitedBy}`}`,
+    () => 'is the agent of every stream running? pitr status shows their frontiers',
+  ),
   'mark-unknown': kind(
     33,
     (f) => `no mark named ${f.mark} (marks: ${f.known})`,

@@ -66,7 +66,7 @@ export const parseTarget = (text: string): RecoveryTarget => {
 /**
  * The instant that a target means on the view's timeline (T1). One that only other timelines have is refused with their names
  * (T2), one that others have as well is said (T3).
- * @throws target-future, target-nodata, mark-unknown, stream-unknown, target-elsewhere
+ * @throws nothing-restorable, target-future, target-nodata, mark-unknown, stream-unknown, target-elsewhere
  */
 export const resolveTarget = async (
   view: ArchiveView,
@@ -101,6 +101,7 @@ export const resolveTarget = async (
 const NOT_HERE: ReadonlySet<ErrorId> = new Set([
   'target-future',
   'target-nodata',
+  'nothing-restorable',
   'mark-unknown',
   'stream-unknown',
 ]);
@@ -110,9 +111,8 @@ const resolveHere = async (
   text: string,
   target: Sought | { readonly kind: 'latest' },
 ): Promise<ResolvedTarget> => {
-  const { ranges, contiguousEnd } = view.restorable;
-  if (contiguousEnd === undefined)
-    throw new PitrError('target-nodata', { target: text, before: 'none', after: 'none' });
+  const { ranges, contiguousEnd, limitedBy } = view.restorable;
+  if (contiguousEnd === undefined) throw new PitrError('nothing-restorable', { limitedBy });
   const within = (ts: number): ResolvedTarget => {
     const position = ts === contiguousEnd ? 'present' : 'past';
     if (ranges.some((r) => r.fromTs <= ts && ts <= r.toTs))

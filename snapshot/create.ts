@@ -42,17 +42,17 @@ export interface CreateSnapshotOptions extends MergeStateOptions {
 /**
  * Takes a snapshot at an instant that the archive already covers. Copies nothing unless it is synthetic; blocks no writer;
  * becomes visible in one step. A synthetic one that is killed is gone on with by the next call for the same instant.
- * @throws target-future, target-nodata, snapshot-exists, verification-failed, cas-conflict, lease-lost
+ * @throws nothing-restorable, target-future, target-nodata, snapshot-exists, verification-failed, cas-conflict, lease-lost
  */
 export const createSnapshot = (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> =>
   withLease(archive, 'snapshot', () => createHeld(archive, options));
 
 const createHeld = async (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> => {
   const view = await ArchiveView.read(archive, options.timeline);
-  const { ranges, contiguousEnd } = view.restorable;
+  const { ranges, contiguousEnd, limitedBy } = view.restorable;
   const endTs = options.ts ?? (await begunInstant(view, options)) ?? contiguousEnd;
   if (endTs === undefined || contiguousEnd === undefined)
-    throw new PitrError('target-nodata', { target: 'a snapshot', before: 'none', after: 'none' });
+    throw new PitrError('nothing-restorable', { limitedBy });
   if (endTs > contiguousEnd)
     throw new PitrError('target-future', {
       target: new Date(endTs).toISOString(),

@@ -159,8 +159,12 @@ const snapshotsOf = (session: Session, archiver: Archiver, isOneOfMany: boolean)
   const { archive, identity } = archiver;
   return new Schedule({
     nextRun: cronRuns(cron),
-    onError: (error) =>
-      session.log.error({ error: String((error as Error).message ?? error) }, 'snapshot failed'),
+    onError: (error) => {
+      const facts = { error: String((error as Error).message ?? error) };
+      // due before every stream has stated its first frontier: the next one is taken
+      if (isPitrError(error, 'nothing-restorable')) session.log.warn(facts, 'no snapshot yet');
+      else session.log.error(facts, 'snapshot failed');
+    },
     job: async (dueMs) => {
       // a label is one snapshot of the archive
       const which = isOneOfMany ? `-${identity.timeline.slice(0, 6)}` : '';

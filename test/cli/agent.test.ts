@@ -145,6 +145,27 @@ test('chain, status, verify and doctor agree on what there is', async () => {
   }
 });
 
+test('a snapshot that is due before anything is restorable is not an error; a later one is taken', async () => {
+  // of a copy of a part nothing is restorable until its base copy, which is not made in the first seconds
+  await json('restore', '--archive', ARCHIVE, '--to', 'mark:here', '--set', 's', '--into', 'part');
+  const child = startPitr(['agent', 'part', '--snapshot-cron', '* * * * * *', '--log-format', 'json'], {
+    cwd,
+  });
+  let said = '';
+  child.stderr?.on('data', (text) => {
+    said += text;
+  });
+  try {
+    for (const what of ['no snapshot yet', 'snapshot taken'])
+      for (const until = Date.now() + 20_000; !said.includes(what); await sleep(50))
+        assert.ok(Date.now() < until, `the agent says "${what}": ${said}`);
+  } finally {
+    child.kill('SIGTERM');
+    await outcomeOf(child);
+  }
+  assert.doesNotMatch(said, /"level":"error"/);
+});
+
 test('SIGTERM ends the agent cleanly, with everything sealed shipped', async () => {
   await putAll(3);
   for (const engine of engines.values()) await engine.seal();

@@ -444,12 +444,12 @@ test('targets that cannot be: unreadable, unknown, in the future, before the beg
   await fails('target-future', 31, ...to('lsn:main/999999'));
   await fails('target-nodata', 32, ...to('2001-01-01T00:00:00Z'));
   await fails('target-nodata', 32, ...to('-10000d'));
-  await fails('target-nodata', 32, ...to('latest', 'other'));
+  await fails('nothing-restorable', 32, ...to('latest', 'other'));
   const { facts } = await fails('mark-unknown', 33, ...to('mark:nope'));
   assert.match(String(facts.known), /one/);
   await fails('stream-unknown', 25, ...to('lsn:nope/1'));
   await fails('timeline-unknown', 28, ...to('latest'), '--timeline', 'nope');
-  await fails('target-nodata', 32, 'snapshot', 'create', 'other');
+  await fails('nothing-restorable', 32, 'snapshot', 'create', 'other');
 });
 
 test('archives that cannot be: absent, another one, an unsupported URL, none', async () => {

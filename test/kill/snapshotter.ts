@@ -31,7 +31,7 @@ for (let n = 0; ; n++) {
     });
     say(`snapshot ${entry.kind} ${entry.id}`);
   } catch (error) {
-    if (!(error instanceof PitrError) || error.id !== 'target-nodata') {
+    if (!(error instanceof PitrError) || !['nothing-restorable', 'target-nodata'].includes(error.id)) {
       say(`error ${error instanceof PitrError ? `${error.id}: ` : ''}${(error as Error).message}`);
       process.exit(1);
     }

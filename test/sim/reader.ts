@@ -139,7 +139,11 @@ export const snapshotterMain = async (world: World, process: Process): Promise<v
       world.snapshots++;
     } catch (error) {
       const isLong = world.scheduler.nowMs - started > world.retireMs - world.skewMsMax;
-      world.tolerate(error, process, ['target-nodata', ...(isLong ? (['object-not-found'] as const) : [])]);
+      world.tolerate(error, process, [
+        'nothing-restorable',
+        'target-nodata',
+        ...(isLong ? (['object-not-found'] as const) : []),
+      ]);
     }
   }
 };
