@@ -1,9 +1,9 @@
-import { createRequire } from 'node:module';
 import { registerAgent } from './commands/agent.ts';
 import { registerBench } from './commands/bench.ts';
 import { registerChain } from './commands/chain.ts';
 import { registerCompact } from './commands/compact.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerGaps } from './commands/gaps.ts';
 import { registerGet } from './commands/get.ts';
 import { registerHandover } from './commands/handover.ts';
 import { registerInit } from './commands/init.ts';
@@ -18,6 +18,7 @@ import { LOG_FORMATS, LOG_LEVELS } from './log.ts';
 import { withS3Options } from './object-storage.ts';
 import { PitrCommand } from './pitr-command.ts';
 import type { Runner } from './session.ts';
+import { version } from './version.ts';
 
 /** Adds a command to the program. */
 export type Register = (program: PitrCommand, runner: Runner) => void;
@@ -37,11 +38,8 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly Register[]
     ],
   ],
   ['Recover:', [registerRestore, registerGet]],
-  ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor, registerBench]],
+  ['Watch:', [registerStatus, registerGaps, registerChain, registerVerify, registerDoctor, registerBench]],
 ];
-
-/** This package's own name, so that it is found from cli/ and from dist/cli/. */
-const { version } = createRequire(import.meta.url)('pitr/package.json') as { version: string };
 
 const TEXT = `Point-in-time recovery: every write of an engine goes to its log, an agent ships the log to an \
 archive, and any instant that the archive covers can be restored or looked at.`;
@@ -62,7 +60,7 @@ Examples:
   $ pitr get shop/users/42 --archive file:/backup/db --at mark:before-deploy
 
 Times:  latest, -10m, 2026-11-21T10:00:00Z, epoch ms, mark:NAME, lsn:STREAM/N
-Exit:   0 done, 2 bad usage, 7 status is not green, others: cli/README.md
+Exit:   0 done, 2 bad usage, 7 not green, or unacknowledged gaps, others: cli/README.md
 Bucket: --archive s3://BUCKET/PREFIX and --s3-… settings: docs/archive.md
 Config: flags, then PITR_… variables, then ${CONFIG_FILE}, then defaults`;
 

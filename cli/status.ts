@@ -1,31 +1,27 @@
 import type { PitrError } from '../engine/errors.ts';
 import { PartitionSet } from '../engine/partition.ts';
+import { type Hole, historyStart, holesOf, windowOf } from '../snapshot/holes.ts';
 import type { RestorableRange } from '../snapshot/ranges.ts';
 import { ArchiveView } from '../snapshot/view.ts';
+import { readAcknowledged } from '../wal/acknowledgements.ts';
 import type { Archive } from '../wal/archive.ts';
 import { readArchived } from '../wal/archived.ts';
 import { type Gap, type Head, writeAmplification } from '../wal/catalog.ts';
 import { type LeaseEntry, listLeases } from '../wal/lease.ts';
 import type { Timeline } from '../wal/timeline.ts';
-import { type LocalProblem, type LocalStatus, localProblems, readLocalStatus } from './local-status.ts';
+import { readVerifyResults, type VerifyResult } from '../wal/verify-results.ts';
+import { type LocalStatus, localProblems, readLocalStatus } from './local-status.ts';
 import type { EngineDir } from './places.ts';
 import { snapshotData } from './render/snapshots.ts';
-
-/** Why a status is not green. */
-export type Problem =
-  | LocalProblem
-  | { readonly code: 'archive-away'; readonly id: string; readonly message: string }
-  | { readonly code: 'lag'; readonly lagMs: number; readonly maxLagMs: number; readonly stream?: string }
-  | { readonly code: 'nothing-restorable'; readonly why?: string }
-  | { readonly code: 'gap'; readonly stream: string; readonly gap: Gap }
-  | { readonly code: 'hole'; readonly afterTs: number; readonly untilTs: number }
-  | { readonly code: 'unregistered'; readonly dir: string; readonly timeline: string };
+import { type ArchiveFacts, archiveProblems, type Problem, type WindowStatus } from './verdict.ts';
 
 export interface StreamStatus {
   readonly stream: string;
-  /** Inclusive ranges that it owns now. */
+  /** Inclusive ranges that it owns now; `none`: it is retired, and its frontier need not move. */
   readonly partitions: string;
   readonly frontierTs: number | null;
+  /** Clock minus frontier; negative: the frontier is ahead of this machine's clock. Null: nothing archived, or retired. */
+  readonly lagMs: number | null;
   readonly lsn: number;
   readonly runs: number;
   readonly segments: number;
@@ -48,10 +44,18 @@ export interface Status {
   readonly contiguousEnd: number | null;
   readonly maxEnd: number | null;
   readonly limitedBy: string | null;
+  /** Clock minus `contiguousEnd`; negative: see the problem `clock-skew`. */
   readonly lagMs: number | null;
+  /** Newest stretch without a hole; null: nothing is restorable. */
+  readonly window: WindowStatus | null;
+  /** Of this history and, up to the forks, of what it comes from. */
+  readonly holes: readonly Hole[];
   readonly streams: readonly StreamStatus[];
   readonly snapshots: number;
   readonly lastSnapshot: ReturnType<typeof snapshotData> | null;
+  /** Newest result of `pitr verify`, and the newest good one; null: never. */
+  readonly lastVerify: VerifyResult | null;
+  readonly lastGoodVerify: VerifyResult | null;
   /** Who works by a catalog that was read earlier; one that died is here until an agent has found out. */
   readonly leases: readonly LeaseEntry[];
   readonly timelines: readonly {
@@ -68,6 +72,8 @@ export interface StatusOptions {
   readonly timeline?: string;
   readonly dirs: readonly EngineDir[];
   readonly maxLagMs: number;
+  /** How far back instants shall be restorable. */
+  readonly windowMs?: number;
 }
 
 /** Everything that `pitr status` tells, computed from one view of the archive. */
@@ -77,30 +83,41 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
   const wanted = options.timeline ?? dirs[0]?.identity.timeline;
   // a restored engine's history is in the archive only once something of it is archived: until then its parent's is shown
   const isRegistered = wanted === undefined || known.some((t) => t.id === wanted);
-  const view = await ArchiveView.read(archive, isRegistered ? wanted : dirs[0]?.identity.fork?.timeline);
+  const [view, acknowledged, verified, leases] = await Promise.all([
+    ArchiveView.read(archive, isRegistered ? wanted : dirs[0]?.identity.fork?.timeline),
+    readAcknowledged(archive),
+    readVerifyResults(archive),
+    listLeases(archive),
+  ]);
+  // of the moment at which the heads were read: a directory that takes time to answer makes no lag
+  const nowMs = view.readMs;
   const heads = view.heads.get(view.timeline.id) ?? new Map<string, Head>();
   const locals = new Map<string, LocalStatus>();
   for (const { dir, identity } of dirs)
     if (identity.timeline === view.timeline.id)
       locals.set(identity.stream, await readLocalStatus(dir, heads.get(identity.stream)?.sequence ?? 0));
   const streams = view.timeline.streams.map(({ name }) =>
-    streamStatus(view.timeline, name, heads.get(name), locals.get(name)),
+    streamStatus(view.timeline, name, heads.get(name), locals.get(name), nowMs),
   );
-  const { ranges, contiguousEnd, maxEnd, limitedBy } = view.restorable;
-  const nowMs = archive.clock.nowMs();
-  const lagMs = contiguousEnd === undefined ? undefined : nowMs - contiguousEnd;
+  const { ranges, contiguousEnd = null, maxEnd = null, limitedBy = null } = view.restorable;
+  const holes = holesOf(view, acknowledged);
+  const window = windowStatus(view, nowMs, options.windowMs);
+  const lastVerify = verified.history.at(-1) ?? null;
   const problems: Problem[] = [
     ...dirs
       .filter(({ identity }) => !isRegistered || identity.timeline !== view.timeline.id)
       .map(({ dir, identity }) => ({ code: 'unregistered', dir, timeline: identity.timeline }) as const),
-    ...(lagMs === undefined
-      ? [{ code: 'nothing-restorable', ...(limitedBy === undefined ? {} : { why: limitedBy }) } as const]
-      : []),
-    ...(isRegistered && lagMs !== undefined && lagMs > maxLagMs
-      ? [{ code: 'lag', lagMs, maxLagMs, ...(limitedBy === undefined ? {} : { stream: limitedBy }) } as const]
-      : []),
-    ...streams.flatMap((s) => s.gaps.map((gap) => ({ code: 'gap', stream: s.stream, gap }) as const)),
-    ...holesIn(ranges),
+    ...archiveProblems({
+      nowMs,
+      // of a parent that is shown in place of what is not there yet, nobody asks that it goes on
+      maxLagMs: isRegistered ? maxLagMs : Number.POSITIVE_INFINITY,
+      contiguousEnd,
+      limitedBy,
+      owners: ownersOf(view.timeline, streams),
+      holes,
+      window,
+      lastVerify,
+    }),
     ...[...locals].flatMap(([stream, local]) => localProblems(stream, local)),
   ];
   const last = view.snapshots.filter((s) => view.ancestry.some((t) => t.id === s.timeline)).at(-1);
@@ -111,14 +128,18 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
     problems,
     timeline: view.timeline.id,
     ranges,
-    contiguousEnd: contiguousEnd ?? null,
-    maxEnd: maxEnd ?? null,
-    limitedBy: limitedBy ?? null,
-    lagMs: lagMs ?? null,
+    contiguousEnd,
+    maxEnd,
+    limitedBy,
+    lagMs: contiguousEnd === null ? null : nowMs - contiguousEnd,
+    window,
+    holes,
     streams,
     snapshots: view.snapshots.length,
     lastSnapshot: last ? snapshotData(last) : null,
-    leases: await listLeases(archive),
+    lastVerify,
+    lastGoodVerify: verified.newestGood,
+    leases,
     timelines: view.timelines.timelines.map((t) => ({
       id: t.id,
       parent: t.parent?.timeline ?? null,
@@ -130,8 +151,28 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
   };
 };
 
+const windowStatus = (
+  view: ArchiveView,
+  nowMs: number,
+  wantedMs: number | undefined,
+): WindowStatus | null => {
+  const window = windowOf(view.restorable.ranges);
+  if (!window) return null;
+  if (wantedMs === undefined) return { ...window, wantedMs: null, isShort: false };
+  const wantedFromTs = nowMs - wantedMs;
+  const isShort = window.fromTs > wantedFromTs && (historyStart(view) ?? window.fromTs) <= wantedFromTs;
+  return { ...window, wantedMs, isShort };
+};
+
+const ownersOf = ({ ownership }: Timeline, streams: readonly StreamStatus[]): ArchiveFacts['owners'] =>
+  streams.flatMap(({ stream, frontierTs }) => {
+    const since = ownership.filter((o) => o.stream === stream && o.toTs === null).map((o) => o.fromTs);
+    return since.length === 0 ? [] : [{ stream, frontierTs, ownsSinceTs: Math.min(...since) }];
+  });
+
 /** What the directories themselves say while their archive cannot be read. */
 export const readAwayStatus = async (
+  url: string,
   dirs: readonly EngineDir[],
   error: PitrError,
   nowMs: number,
@@ -143,6 +184,7 @@ export const readAwayStatus = async (
         stream: identity.stream,
         partitions: identity.partitions,
         frontierTs: null,
+        lagMs: null,
         lsn,
         runs: 0,
         segments: 0,
@@ -154,24 +196,28 @@ export const readAwayStatus = async (
       };
     }),
   );
-  const [{ identity }] = dirs;
+  const identity = dirs[0]?.identity;
   return {
-    archive: { url: identity.archive?.url ?? '', id: identity.archive?.id ?? '', isReachable: false },
+    archive: { url: identity?.archive?.url ?? url, id: identity?.archive?.id ?? '', isReachable: false },
     nowMs,
     green: false,
     problems: [
       { code: 'archive-away', id: error.id, message: error.message },
       ...streams.flatMap((s) => (s.local ? localProblems(s.stream, s.local) : [])),
     ],
-    timeline: identity.timeline,
+    timeline: identity?.timeline ?? '',
     ranges: [],
     contiguousEnd: null,
     maxEnd: null,
     limitedBy: null,
     lagMs: null,
+    window: null,
+    holes: [],
     streams,
     snapshots: 0,
     lastSnapshot: null,
+    lastVerify: null,
+    lastGoodVerify: null,
     leases: [],
     timelines: [],
   };
@@ -182,15 +228,18 @@ const streamStatus = (
   stream: string,
   head: Head | undefined,
   local: LocalStatus | undefined,
+  nowMs: number,
 ): StreamStatus => {
   const segments = head?.runs.flatMap((r) => r.segments) ?? [];
+  const frontierTs = head?.frontier.ts || null;
   const owned = timeline.ownership
     .filter((o) => o.stream === stream && o.toTs === null)
     .reduce((set, o) => set.union(PartitionSet.parse(o.partitions)), PartitionSet.none);
   return {
     stream,
     partitions: owned.toString(),
-    frontierTs: head?.frontier.ts || null,
+    frontierTs,
+    lagMs: frontierTs === null || owned.size === 0 ? null : nowMs - frontierTs,
     lsn: head?.frontier.lsn ?? 0,
     runs: head?.runs.length ?? 0,
     segments: segments.length,
@@ -201,11 +250,3 @@ const streamStatus = (
     ...(local ? { local } : {}),
   };
 };
-
-/** Between two ranges of one timeline something is missing; between those of two timelines lies a fork. */
-const holesIn = (ranges: readonly RestorableRange[]): Problem[] =>
-  ranges.flatMap((range, i) => {
-    const before = ranges[i - 1];
-    if (before === undefined || before.timeline !== range.timeline) return [];
-    return [{ code: 'hole', afterTs: before.toTs, untilTs: range.fromTs } as const];
-  });

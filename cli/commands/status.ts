@@ -2,8 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isPitrError, isStorageError, type PitrError } from '../../engine/errors.ts';
 import { parseDuration } from '../duration.ts';
 import type { PitrCommand } from '../pitr-command.ts';
-import { openPlaces, readEngineDirs, timelineOfDirs } from '../places.ts';
+import { archiveUrl, openPlaces, readEngineDirs, timelineOfDirs } from '../places.ts';
+import { Screen } from '../render/screen.ts';
 import { renderStatus } from '../render/status.ts';
+import { formatIso } from '../render/units.ts';
 import type { Runner, Session } from '../session.ts';
 import { readAwayStatus, readStatus, type Status } from '../status.ts';
 
@@ -11,7 +13,6 @@ import { readAwayStatus, readStatus, type Status } from '../status.ts';
 const EXIT_NOT_GREEN = 7;
 const MAX_LAG = '10s';
 const WATCH_MS = 2000;
-const CLEAR_SCREEN = '\x1b[H\x1b[2J';
 
 interface StatusFlags {
   readonly maxLag: string;
@@ -19,59 +20,90 @@ interface StatusFlags {
   readonly watch?: boolean;
 }
 
-/** An archive that cannot be read is a status too, when there are directories that say the rest. */
+/**
+ * An archive that cannot be read is a status too, when there are directories that say the rest, and for somebody who watches:
+ * it may come back.
+ */
 const look = async (
   session: Session,
   args: readonly string[],
   maxLagMs: number,
-  named: string | undefined,
+  { timeline: named, watch }: StatusFlags,
 ): Promise<Status> => {
   try {
     const { archive, dirs } = await openPlaces(session, args);
     const timeline = named ?? timelineOfDirs(dirs);
-    return await readStatus(archive, { dirs, maxLagMs, ...(timeline === undefined ? {} : { timeline }) });
+    const { windowMs } = session.config;
+    return await readStatus(archive, { dirs, maxLagMs, windowMs, timeline });
   } catch (error) {
-    if (args.length === 0 || !(isPitrError(error, 'archive-not-found') || isStorageError(error))) throw error;
+    if (!(isPitrError(error, 'archive-not-found') || isStorageError(error))) throw error;
+    if (args.length === 0 && !watch) throw error;
     const dirs = await readEngineDirs(args);
     if (!dirs.every((d) => d.identity.archive)) throw error;
-    return readAwayStatus(dirs, error as PitrError, session.clock.nowMs());
+    const url = archiveUrl(session, dirs, args.length > 0);
+    return readAwayStatus(url, dirs, error as PitrError, session.clock.nowMs());
   }
 };
+
+/** Looks again and again until the process is asked to stop. Returns the exit code of the last look. */
+const watch = async (session: Session, lookOnce: () => Promise<Status>): Promise<number> => {
+  const { stdout } = session.surroundings;
+  const screen = stdout.isTTY && !session.json ? new Screen(stdout) : undefined;
+  // a look at an archive that does not answer takes long, and Ctrl-C must not wait for it
+  const stopped = new Promise<undefined>((resolve) => {
+    session.stop.addEventListener('abort', () => resolve(undefined), { once: true });
+  });
+  let exitCode = 0;
+  try {
+    while (!session.stop.aborted) {
+      const status = await Promise.race([lookOnce(), stopped]);
+      if (status === undefined) break;
+      exitCode = exitCodeOf(status);
+      const shownAt = `${formatIso(status.nowMs)}, every ${WATCH_MS / 1000} s until Ctrl-C`;
+      if (screen) screen.draw(`${shownAt}\n\n${renderStatus(status)}`);
+      else session.emit(status, () => `${renderStatus(status)}\n\n`);
+      await sleep(WATCH_MS, undefined, { signal: session.stop }).catch(() => undefined);
+    }
+  } finally {
+    screen?.end();
+  }
+  return exitCode;
+};
+
+const exitCodeOf = (status: Status): number => (status.green ? 0 : EXIT_NOT_GREEN);
 
 export function registerStatus(program: PitrCommand, runner: Runner): void {
   program
     .command('status')
     .about(
       'what can be restored, and how far behind the archive is',
-      'Shows what can be restored, how far the archive is behind the clock and which stream holds it up; for every ' +
-        'stream its frontier, size and gaps, and, for engine directories named here, the log that waits. Exits with 0 when ' +
-        `all is well, and with ${EXIT_NOT_GREEN} when the archive is further behind than --max-lag or has holes, cannot be ` +
-        'reached, or when a log is at its quota.',
+      'Shows what can be restored, how far the archive is behind the clock and which stream holds it up, the window without ' +
+        'a hole, the holes, the last snapshot and the last verification; for every stream its frontier, size and gaps, and, ' +
+        'for engine directories named here, the log that waits. Exits with 0 when all is well, and with ' +
+        `${EXIT_NOT_GREEN} when a stream is further behind than --max-lag, a hole is not acknowledged or nothing after it can ` +
+        'be restored, the window is shorter than wanted, the last verification failed, the archive cannot be reached, or a ' +
+        'log is at its quota.',
     )
     .argument('[dirs...]', 'engine directories, whose archive is meant')
     .option('--archive <url>', 'the archive')
     .option('--timeline <id>', 'history to show (default: that of the directories, or the newest)')
     .option('--max-lag <duration>', 'how far behind is still well', MAX_LAG)
+    .option('--window <duration>', 'how far back instants shall be restorable without a hole, such as 7d')
     .option('--watch', 'show it again every 2 seconds until interrupted; with --json a line each')
     .examples(
       ['pitr status data', 'the archive of an engine, and its own log'],
       ['pitr status --archive file:/backup/db --watch', 'keep an eye on it'],
-      ['pitr status data --max-lag 1m --json || alert', 'in a check'],
+      ['pitr status data --max-lag 1m --window 7d --json || alert', 'in a check'],
     )
     .action(
       runner.action(
         async (session, args: readonly string[], flags: StatusFlags) => {
           const maxLagMs = parseDuration(flags.maxLag);
-          const { stdout } = session.surroundings;
-          for (;;) {
-            const status = await look(session, args, maxLagMs, flags.timeline);
-            const clear = flags.watch && stdout.isTTY && !session.json ? CLEAR_SCREEN : '';
-            session.emit(status, () => clear + renderStatus(status) + (flags.watch && !clear ? '\n' : ''));
-            const exitCode = status.green ? 0 : EXIT_NOT_GREEN;
-            if (!flags.watch) return exitCode;
-            await sleep(WATCH_MS, undefined, { signal: session.stop }).catch(() => undefined);
-            if (session.stop.aborted) return exitCode;
-          }
+          const lookOnce = (): Promise<Status> => look(session, args, maxLagMs, flags);
+          if (flags.watch) return watch(session, lookOnce);
+          const status = await lookOnce();
+          session.emit(status, () => renderStatus(status));
+          return exitCodeOf(status);
         },
         { heedsStop: true },
       ),
