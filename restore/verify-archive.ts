@@ -141,7 +141,8 @@ const checkContinuity = (
   let next = 1;
   for (const run of runs) {
     const gap = gaps.find((g) => g.lsnStart === next && g.lsnEnd === run.lsnStart);
-    if (gap) add('gap', name, `LSN ${gap.lsnStart}-${gap.lsnEnd - 1} were never archived: ${gap.cause}`, true);
+    if (gap)
+      add('gap', name, `LSN ${gap.lsnStart}-${gap.lsnEnd - 1} were never archived: ${gap.cause}`, true);
     else if (run.lsnStart > next) add('gap', name, `LSN ${next}-${run.lsnStart - 1} are in no run`);
     else if (run.lsnStart < next) add('overlap', name, `LSN ${run.lsnStart}-${next - 1} are in two runs`);
     next = run.lsnEnd;

@@ -218,6 +218,7 @@ const verifyResult = z.object({
   snapshots: count,
   states: z.object({ equal: count, differs: count, notChecked: count }),
   anomalies: z.record(text, count),
+  harmless: z.record(text, count),
 });
 
 export const verifyResultsSchema = z.object({

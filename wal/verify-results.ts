@@ -19,8 +19,10 @@ export interface VerifyResult {
   readonly snapshots: number;
   /** Timelines whose merged state was compared with what the source stated. */
   readonly states: { readonly equal: number; readonly differs: number; readonly notChecked: number };
-  /** How many of each class; classes without any are not in it. */
+  /** How many of each class; classes without any are not in it. None of them: `ok`. */
   readonly anomalies: Readonly<Record<string, number>>;
+  /** What is no damage: gaps that the catalog states, orphans when it was asked for them. */
+  readonly harmless: Readonly<Record<string, number>>;
 }
 
 export interface VerifyResults {

@@ -1,5 +1,5 @@
 import { PitrError } from '../../engine/errors.ts';
-import { type VerifyReport, verifyArchive } from '../../restore/verify-archive.ts';
+import { type Anomaly, type VerifyReport, verifyArchive } from '../../restore/verify-archive.ts';
 import type { Archive } from '../../wal/archive.ts';
 import { recordVerifyResult, type VerifyResult } from '../../wal/verify-results.ts';
 import type { PitrCommand } from '../pitr-command.ts';
@@ -68,7 +68,9 @@ const runVerify = async (
             'state',
             s.result === 'equal'
               ? `timeline ${s.timeline} at ${formatIso(s.ts)} is what the source stated`
-              : `timeline ${s.timeline} not compared: ${s.why}`,
+              : s.result === 'differs'
+                ? `timeline ${s.timeline} at ${formatIso(s.ts)} is NOT what the source stated`
+                : `timeline ${s.timeline} not compared: ${s.why}`,
           ]),
           ['took', formatDuration(report.durationMs)],
         ]),
@@ -113,8 +115,12 @@ const resultOf = (report: VerifyReport, nowMs: number): VerifyResult => {
     versions,
     snapshots,
     states: { equal: count('equal'), differs: count('differs'), notChecked: count('not checked') },
-    anomalies: Object.fromEntries(
-      [...Map.groupBy(anomalies, (a) => a.class)].map(([kind, found]) => [kind, found.length]),
-    ),
+    anomalies: byClass(anomalies.filter((a) => !a.harmless)),
+    harmless: byClass(anomalies.filter((a) => a.harmless)),
   };
 };
+
+const byClass = (anomalies: readonly Anomaly[]): Record<string, number> =>
+  Object.fromEntries(
+    [...Map.groupBy(anomalies, (a) => a.class)].map(([kind, found]) => [kind, found.length]),
+  );
