@@ -209,7 +209,7 @@ export const VERIFY_HISTORY_MAX = 30;
 
 const verifyResult = z.object({
   atMs: count,
-  durationMs: z.number().min(0),
+  durationMs: count,
   ok: z.boolean(),
   version: text,
   segments: count,

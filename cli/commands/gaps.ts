@@ -1,12 +1,16 @@
 import { hostname, userInfo } from 'node:os';
 import { PitrError } from '../../engine/errors.ts';
+import { nodeFiles } from '../../engine/files.ts';
+import type { DroppedRange } from '../../engine/spool.ts';
 import { type Hole, holesOf } from '../../snapshot/holes.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { acknowledge, type GapPlace, readAcknowledged, unacknowledge } from '../../wal/acknowledgements.ts';
 import type { Archive } from '../../wal/archive.ts';
+import { readDropped } from '../../wal/dropped.ts';
+import { logDirOf } from '../../wal/engine.ts';
 import type { PitrCommand } from '../pitr-command.ts';
-import { chooseTimeline, openPlaces } from '../places.ts';
-import { holeData, holeName, renderAcknowledged, renderHoles } from '../render/gaps.ts';
+import { chooseTimeline, type EngineDir, openPlaces } from '../places.ts';
+import { holeData, holeName, type PendingGap, renderAcknowledged, renderHoles } from '../render/gaps.ts';
 import type { Runner, Session } from '../session.ts';
 
 /** Exit code when a hole is not acknowledged. */
@@ -25,6 +29,7 @@ interface Found {
   readonly archive: Archive;
   readonly timeline: string;
   readonly holes: readonly Hole[];
+  readonly pending: readonly PendingGap[];
 }
 
 const find = async (session: Session, args: readonly string[], flags: Flags): Promise<Found> => {
@@ -35,7 +40,21 @@ const find = async (session: Session, args: readonly string[], flags: Flags): Pr
     ArchiveView.read(archive, timeline),
     readAcknowledged(archive),
   ]);
-  return { archive, timeline: view.timeline.id, holes: holesOf(view, acknowledged) };
+  const holes = holesOf(view, acknowledged);
+  return { archive, timeline: view.timeline.id, holes, pending: await pendingOf(places.dirs, holes) };
+};
+
+/** What directories here gave up, and what their agent has yet to tell the archive. */
+const pendingOf = async (dirs: readonly EngineDir[], holes: readonly Hole[]): Promise<PendingGap[]> => {
+  const isListed = (stream: string, { lsnStart, lsnEnd }: DroppedRange): boolean =>
+    holes.some((h) => h.stream === stream && h.gap && h.gap.lsnStart < lsnEnd && h.gap.lsnEnd > lsnStart);
+  const found = await Promise.all(
+    dirs.map(async ({ dir, identity: { stream } }) => {
+      const ranges = await readDropped(logDirOf(dir), nodeFiles);
+      return ranges.flatMap((r) => (isListed(stream, r) ? [] : [{ stream, ...r }]));
+    }),
+  );
+  return found.flat();
 };
 
 type GapHole = GapPlace & { readonly cause: string };
@@ -96,13 +115,13 @@ export function registerGaps(program: PitrCommand, runner: Runner): void {
     )
     .action(
       runner.action(async (session, args: readonly string[], flags: Flags) => {
-        const { archive, timeline, holes } = await find(session, args, flags);
-        const open = holes.filter((h) => !h.acknowledged).length;
+        const { archive, timeline, holes, pending } = await find(session, args, flags);
+        const notAcknowledged = holes.filter((h) => !h.acknowledged).length;
         session.emit(
-          { archive: archive.url, timeline, notAcknowledged: open, holes: holes.map(holeData) },
-          () => renderHoles(holes, session.clock.nowMs()),
+          { archive: archive.url, timeline, notAcknowledged, holes: holes.map(holeData), pending },
+          () => renderHoles(holes, pending, session.clock.nowMs()),
         );
-        return open === 0 ? 0 : EXIT_NOT_ACKNOWLEDGED;
+        return notAcknowledged + pending.length === 0 ? 0 : EXIT_NOT_ACKNOWLEDGED;
       }),
     );
 

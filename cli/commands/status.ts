@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isPitrError, isStorageError, type PitrError } from '../../engine/errors.ts';
+import { isPitrError, isStorageError, PitrError } from '../../engine/errors.ts';
 import { parseDuration } from '../duration.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { archiveUrl, openPlaces, readEngineDirs, timelineOfDirs } from '../places.ts';
@@ -45,7 +45,10 @@ const look = async (
   }
 };
 
-/** Looks again and again until the process is asked to stop. Returns the exit code of the last look. */
+/**
+ * Looks again and again until the process is asked to stop. Returns the exit code of the last look.
+ * @throws interrupted when there was none yet
+ */
 const watch = async (session: Session, lookOnce: () => Promise<Status>): Promise<number> => {
   const { stdout } = session.surroundings;
   const screen = stdout.isTTY && !session.json ? new Screen(stdout) : undefined;
@@ -53,7 +56,7 @@ const watch = async (session: Session, lookOnce: () => Promise<Status>): Promise
   const stopped = new Promise<undefined>((resolve) => {
     session.stop.addEventListener('abort', () => resolve(undefined), { once: true });
   });
-  let exitCode = 0;
+  let exitCode: number | undefined;
   try {
     while (!session.stop.aborted) {
       const status = await Promise.race([lookOnce(), stopped]);
@@ -67,6 +70,7 @@ const watch = async (session: Session, lookOnce: () => Promise<Status>): Promise
   } finally {
     screen?.end();
   }
+  if (exitCode === undefined) throw new PitrError('interrupted', { what: 'pitr status' });
   return exitCode;
 };
 

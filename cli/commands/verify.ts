@@ -107,7 +107,7 @@ const resultOf = (report: VerifyReport, nowMs: number): VerifyResult => {
     states.filter((s) => s.result === result).length;
   return {
     atMs: nowMs,
-    durationMs,
+    durationMs: Math.round(durationMs),
     ok: anomalies.every((a) => a.harmless),
     version,
     segments,

@@ -1,3 +1,4 @@
+import type { DroppedRange } from '../../engine/spool.ts';
 import type { Hole } from '../../snapshot/holes.ts';
 import type { Acknowledgement } from '../../wal/acknowledgements.ts';
 import { renderFields, renderTable } from './table.ts';
@@ -37,10 +38,28 @@ export const lsnRange = ({ lsnStart, lsnEnd }: { lsnStart: number; lsnEnd: numbe
 export const holeName = ({ stream, gap }: Hole): string =>
   stream === null || gap === null ? '-' : `${stream}/${gap.lsnStart}`;
 
+/** Log that a directory here gave up, and that the archive does not know yet: it cannot be acknowledged before. */
+export type PendingGap = DroppedRange & { readonly stream: string };
+
 /** One line a hole, and below that what there is to say of each. */
-export const renderHoles = (holes: readonly Hole[], nowMs: number): string => {
-  if (holes.length === 0) return 'No holes.';
-  const table = renderTable(
+export const renderHoles = (
+  holes: readonly Hole[],
+  pending: readonly PendingGap[],
+  nowMs: number,
+): string => {
+  const blocks = [
+    ...(holes.length > 0 ? [holeTable(holes, nowMs), ...holes.map((h) => detailsOf(h, nowMs))] : []),
+    ...pending.map((p) =>
+      renderFields([
+        ['To come', `stream ${p.stream} gave up ${lsnRange(p)}; the archive does not know it yet`],
+      ]),
+    ),
+  ];
+  return blocks.length === 0 ? 'No holes.' : blocks.join('\n\n');
+};
+
+const holeTable = (holes: readonly Hole[], nowMs: number): string =>
+  renderTable(
     [
       { title: 'HOLE' },
       { title: 'POSITIONS', align: 'right' },
@@ -58,8 +77,6 @@ export const renderHoles = (holes: readonly Hole[], nowMs: number): string => {
       stateOf(h),
     ]),
   );
-  return [table, ...holes.map((h) => detailsOf(h, nowMs))].join('\n\n');
-};
 
 const stateOf = ({ again, acknowledged }: Hole): string =>
   [...(again ? [] : ['open']), acknowledged ? 'acknowledged' : 'not acknowledged'].join(', ');
