@@ -60,7 +60,7 @@ Examples:
   $ pitr get shop/users/42 --archive file:/backup/db --at mark:before-deploy
 
 Times:  latest, -10m, 2026-11-21T10:00:00Z, epoch ms, mark:NAME, lsn:STREAM/N
-Exit:   0 done, 2 bad usage, 7 not green, or unacknowledged gaps, others: cli/README.md
+Exit:   0 done, 2 bad usage, 7 not green, others: cli/README.md
 Bucket: --archive s3://BUCKET/PREFIX and --s3-… settings: docs/archive.md
 Config: flags, then PITR_… variables, then ${CONFIG_FILE}, then defaults`;
 
