@@ -1,4 +1,4 @@
-import type { PitrError } from '../engine/errors.ts';
+import { isPitrError, type PitrError } from '../engine/errors.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { type Hole, historyStart, holesOf, windowOf } from '../snapshot/holes.ts';
 import type { RestorableRange } from '../snapshot/ranges.ts';
@@ -85,8 +85,8 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
   const isRegistered = wanted === undefined || known.some((t) => t.id === wanted);
   const [view, acknowledged, verified, leases] = await Promise.all([
     ArchiveView.read(archive, isRegistered ? wanted : dirs[0]?.identity.fork?.timeline),
-    readAcknowledged(archive),
-    readVerifyResults(archive),
+    unlessDamaged(readAcknowledged(archive)),
+    unlessDamaged(readVerifyResults(archive)),
     listLeases(archive),
   ]);
   // of the moment at which the heads were read: a directory that takes time to answer makes no lag
@@ -100,9 +100,9 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
     streamStatus(view.timeline, name, heads.get(name), locals.get(name), nowMs),
   );
   const { ranges, contiguousEnd = null, maxEnd = null, limitedBy = null } = view.restorable;
-  const holes = holesOf(view, acknowledged);
+  const holes = holesOf(view, acknowledged.value ?? []);
   const window = windowStatus(view, nowMs, options.windowMs);
-  const lastVerify = verified.history.at(-1) ?? null;
+  const lastVerify = verified.value?.history.at(-1) ?? null;
   const problems: Problem[] = [
     ...dirs
       .filter(({ identity }) => !isRegistered || identity.timeline !== view.timeline.id)
@@ -118,6 +118,9 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
       window,
       lastVerify,
     }),
+    ...[acknowledged, verified].flatMap(({ message }) =>
+      message === undefined ? [] : [{ code: 'unreadable', message } as const],
+    ),
     ...[...locals].flatMap(([stream, local]) => localProblems(stream, local)),
   ];
   const last = view.snapshots.filter((s) => view.ancestry.some((t) => t.id === s.timeline)).at(-1);
@@ -138,7 +141,7 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
     snapshots: view.snapshots.length,
     lastSnapshot: last ? snapshotData(last) : null,
     lastVerify,
-    lastGoodVerify: verified.newestGood,
+    lastGoodVerify: verified.value?.newestGood ?? null,
     leases,
     timelines: view.timelines.timelines.map((t) => ({
       id: t.id,
@@ -149,6 +152,18 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
       streams: t.streams.map((s) => s.name),
     })),
   };
+};
+
+/** An object that only says something of the archive: what can be restored is shown without it. */
+const unlessDamaged = async <T>(
+  reading: Promise<T>,
+): Promise<{ readonly value?: T; readonly message?: string }> => {
+  try {
+    return { value: await reading };
+  } catch (error) {
+    if (!isPitrError(error, 'object-corrupt')) throw error;
+    return { message: error.message };
+  }
 };
 
 const windowStatus = (

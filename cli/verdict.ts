@@ -24,6 +24,8 @@ export type Problem =
   | { readonly code: 'hole'; readonly afterTs: number; readonly untilTs: number; readonly cause: string }
   | { readonly code: 'window'; readonly fromTs: number; readonly wantedMs: number }
   | { readonly code: 'verify-failed'; readonly result: VerifyResult }
+  /** What people or checks said of the archive cannot be read: it counts as not said. */
+  | { readonly code: 'unreadable'; readonly message: string }
   | { readonly code: 'unregistered'; readonly dir: string; readonly timeline: string };
 
 /** A frontier this far ahead of our clock is no rounding any more: one of the two clocks is wrong. */

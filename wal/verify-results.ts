@@ -1,3 +1,4 @@
+import { isPitrError } from '../engine/errors.ts';
 import type { Archive } from './archive.ts';
 import { VERIFY_HISTORY_MAX } from './schema.ts';
 
@@ -41,11 +42,21 @@ export const readVerifyResults = async (archive: Archive): Promise<VerifyResults
     history: [],
   };
 
-/** Adds a result; the oldest beyond the bound go. @throws object-corrupt, and what a store refuses with */
+/**
+ * Adds a result; the oldest beyond the bound go. What cannot be read any more is replaced: it was evidence, and newer is here.
+ * @throws what a store refuses with
+ */
 export const recordVerifyResult = async (archive: Archive, result: VerifyResult): Promise<void> => {
-  await archive.updateDocument<VerifyResults>('verify-results', RESULTS_OBJECT, (before) => ({
+  const next = (before: VerifyResults | undefined): VerifyResults => ({
     archive: archive.id,
     newestGood: result.ok ? result : (before?.newestGood ?? null),
     history: [...(before?.history ?? []), result].slice(-VERIFY_HISTORY_MAX),
-  }));
+  });
+  try {
+    await archive.updateDocument<VerifyResults>('verify-results', RESULTS_OBJECT, next);
+  } catch (error) {
+    if (!isPitrError(error, 'object-corrupt')) throw error;
+    const damaged = await archive.store.readSwap(RESULTS_OBJECT);
+    await archive.swapDocument('verify-results', RESULTS_OBJECT, damaged?.tag, next(undefined));
+  }
 };

@@ -63,7 +63,7 @@ const watch = async (session: Session, lookOnce: () => Promise<Status>): Promise
       if (status === undefined) break;
       exitCode = exitCodeOf(status);
       const shownAt = `${formatIso(status.nowMs)}, every ${WATCH_MS / 1000} s until Ctrl-C`;
-      if (screen) screen.draw(`${shownAt}\n\n${renderStatus(status)}`);
+      if (screen) screen.draw(`${shownAt}\n\n${renderStatus(status, 'first')}`);
       else session.emit(status, () => `${renderStatus(status)}\n\n`);
       await sleep(WATCH_MS, undefined, { signal: session.stop }).catch(() => undefined);
     }

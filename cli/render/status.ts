@@ -7,7 +7,8 @@ import { shortPartitions } from './partitions.ts';
 import { renderFields, renderTable, renderTree, type TreeNode } from './table.ts';
 import { formatAge, formatBytes, formatCount, formatDuration, formatInstant, formatIso } from './units.ts';
 
-export const renderStatus = (s: Status): string => {
+/** `where`: the verdict. Who watches a small terminal sees the first lines only. */
+export const renderStatus = (s: Status, where: 'last' | 'first' = 'last'): string => {
   const blocks = [
     renderFields([
       ['Restorable', restorableInWords(s)],
@@ -29,9 +30,9 @@ export const renderStatus = (s: Status): string => {
     ...(s.streams.length > 0 ? [streamTable(s)] : []),
     ...localLines(s),
     ...(s.timelines.length > 1 ? [`Timelines:\n${timelineTree(s)}`] : []),
-    verdict(s),
   ];
-  return blocks.join('\n\n');
+  const all = where === 'last' ? [...blocks, verdict(s)] : [verdict(s), ...blocks];
+  return all.join('\n\n');
 };
 
 const lagInWords = ({ lagMs, limitedBy, streams }: Status): string | undefined => {
@@ -101,7 +102,9 @@ const anomaliesInWords = ({ anomalies }: VerifyResult): string =>
     .map(([kind, n]) => `${formatCount(n)} ${kind}`)
     .join(', ');
 
-const streamTable = ({ streams, nowMs }: Status): string => {
+/** What only the archive knows is left out when it does not answer. */
+const streamTable = ({ streams, nowMs, archive }: Status): string => {
+  const known = (text: string): string => (archive.isReachable ? text : '?');
   const hasLocal = streams.some((s) => s.local);
   return renderTable(
     [
@@ -118,12 +121,12 @@ const streamTable = ({ streams, nowMs }: Status): string => {
     streams.map((s) => [
       s.stream,
       shortPartitions(s.partitions),
-      s.frontierTs === null ? 'never' : formatAge(nowMs - s.frontierTs),
+      known(s.frontierTs === null ? 'never' : formatAge(nowMs - s.frontierTs)),
       formatCount(s.lsn),
-      formatCount(s.runs),
-      formatBytes(s.bytes),
-      s.writeAmplification === null ? '-' : `${s.writeAmplification.toFixed(1)}×`,
-      formatCount(s.gaps.length),
+      known(formatCount(s.runs)),
+      known(formatBytes(s.bytes)),
+      known(s.writeAmplification === null ? '-' : `${s.writeAmplification.toFixed(1)}×`),
+      known(formatCount(s.gaps.length)),
       ...(hasLocal ? [s.local ? formatBytes(s.local.waitingBytes) : '-'] : []),
     ]),
   );
@@ -231,6 +234,8 @@ const problemInWords = (p: Problem, nowMs: number): string => {
       );
     case 'verify-failed':
       return `the last pitr verify, ${formatAge(nowMs - p.result.atMs)}, found damage: ${anomaliesInWords(p.result)}`;
+    case 'unreadable':
+      return `what was said of the archive is damaged and does not count: ${p.message}`;
     case 'unregistered':
       return `${p.dir} writes timeline ${p.timeline}, of which nothing is archived: start pitr agent ${p.dir}`;
     default:

@@ -216,4 +216,16 @@ test('of verifications the newest and the newest good one are kept, and a histor
   assert.ok(codesOf(await look(archive)).includes('verify-failed'));
   await recordVerifyResult(archive, { ...result, atMs: 41, ok: true, anomalies: {} });
   assert.ok(!codesOf(await look(archive)).includes('verify-failed'));
+
+  // damage of what is only said of the archive hides nothing of it, and a later verification replaces it
+  const { bytes, tag } = (await archive.store.readSwap('verify/results'))!;
+  bytes[bytes.length - 10] ^= 1;
+  await archive.store.swap('verify/results', tag, bytes);
+  const damaged = await look(archive);
+  assert.ok(codesOf(damaged).includes('unreadable') && damaged.lastVerify === null);
+  await recordVerifyResult(archive, { ...result, atMs: 42, ok: true, anomalies: {} });
+  assert.deepEqual(
+    (await readVerifyResults(archive)).history.map((r) => r.atMs),
+    [42],
+  );
 });
