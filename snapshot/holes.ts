@@ -21,11 +21,13 @@ export interface Hole {
   readonly acknowledged: Acknowledgement | null;
 }
 
-/** What the catalog calls a cause, and what people call it. */
 const CAUSES: Readonly<Record<string, string>> = {
   'dropped: quota': 'dropped by quota',
   'log files are missing': 'log files missing',
 };
+
+/** What people call what the catalog has as the cause of a gap. */
+export const causeInWords = ({ cause }: Gap): string => CAUSES[cause] ?? cause;
 
 /**
  * The holes of a timeline and, up to the forks, of its ancestors, oldest first: every recorded gap, and what lies between two
@@ -34,7 +36,7 @@ const CAUSES: Readonly<Record<string, string>> = {
 export const holesOf = (view: ArchiveView, acknowledged: readonly Acknowledgement[]): Hole[] => {
   const { ranges } = view.restorable;
   const gaps = gapsOf(view).map(({ timeline, stream, gap }): Hole => {
-    const { lsnStart, lsnEnd, afterTs, untilTs, cause } = gap;
+    const { lsnStart, lsnEnd, afterTs, untilTs } = gap;
     const place = { timeline, stream, lsnStart, lsnEnd };
     return {
       timeline,
@@ -42,7 +44,7 @@ export const holesOf = (view: ArchiveView, acknowledged: readonly Acknowledgemen
       gap,
       afterTs,
       untilTs,
-      cause: CAUSES[cause] ?? cause,
+      cause: causeInWords(gap),
       again: againAfter(ranges, untilTs),
       acknowledged: acknowledged.find((a) => isSameGap(a, place)) ?? null,
     };

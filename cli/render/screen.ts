@@ -29,12 +29,13 @@ export class Screen {
   /** What does not fit is cut: a line that wraps, or one too many, would move everything. */
   draw(text: string): void {
     const { columns = 80, rows = 24 } = this.#stream;
-    const lines = text.split('\n').map((line) => shorten(line, columns));
+    const lines = text.split('\n');
     const cut = lines.length - (rows - 1);
     const shown = cut > 0 ? [...lines.slice(0, rows - 2), `… ${cut + 1} more lines`] : lines;
     const begin = this.#isDrawn ? HOME : `${HIDE_CURSOR}${CLEAR}${HOME}`;
     this.#isDrawn = true;
-    this.#stream.write(`${begin}${shown.map((l) => `${l}${CLEAR_LINE_END}\n`).join('')}${CLEAR_BELOW}`);
+    const drawn = shown.map((line) => `${shorten(line, columns)}${CLEAR_LINE_END}\n`);
+    this.#stream.write(`${begin}${drawn.join('')}${CLEAR_BELOW}`);
   }
 
   /** Leaves the last frame where it is, and gives the cursor back. */

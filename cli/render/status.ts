@@ -1,3 +1,4 @@
+import { causeInWords } from '../../snapshot/holes.ts';
 import type { VerifyResult } from '../../wal/verify-results.ts';
 import type { LocalStatus } from '../local-status.ts';
 import type { Status, StreamStatus } from '../status.ts';
@@ -221,7 +222,7 @@ const problemInWords = (p: Problem, nowMs: number): string => {
         ? 'nothing is restorable yet: is an agent running?'
         : `nothing is restorable yet because of ${p.why}: is an agent running?`;
     case 'gap': {
-      const what = `stream ${p.stream} lacks ${lsnRange(p.gap)}: ${p.gap.cause}`;
+      const what = `stream ${p.stream} lacks ${lsnRange(p.gap)}: ${causeInWords(p.gap)}`;
       if (!p.isAnchored) return `${what}; nothing after it is restorable until a base copy is taken`;
       return `${what}; if that is known: pitr gaps ack ${p.stream}/${p.gap.lsnStart} --reason TEXT`;
     }
