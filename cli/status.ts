@@ -3,17 +3,19 @@ import { PartitionSet } from '../engine/partition.ts';
 import { type Hole, historyStart, holesOf, windowOf } from '../snapshot/holes.ts';
 import type { RestorableRange } from '../snapshot/ranges.ts';
 import { ArchiveView } from '../snapshot/view.ts';
-import { readAcknowledged } from '../wal/acknowledgements.ts';
+import { type Acknowledgement, readAcknowledged } from '../wal/acknowledgements.ts';
 import type { Archive } from '../wal/archive.ts';
 import { readArchived } from '../wal/archived.ts';
 import { type Gap, type Head, writeAmplification } from '../wal/catalog.ts';
 import { type LeaseEntry, listLeases } from '../wal/lease.ts';
 import type { Timeline } from '../wal/timeline.ts';
-import { readVerifyResults, type VerifyResult } from '../wal/verify-results.ts';
+import { readVerifyResults, type VerifyResult, type VerifyResults } from '../wal/verify-results.ts';
 import { type LocalStatus, localProblems, readLocalStatus } from './local-status.ts';
 import type { EngineDir } from './places.ts';
 import { snapshotData } from './render/snapshots.ts';
 import { type ArchiveFacts, archiveProblems, type Problem, type WindowStatus } from './verdict.ts';
+
+export type { Problem } from './verdict.ts';
 
 export interface StreamStatus {
   readonly stream: string;
@@ -76,9 +78,32 @@ export interface StatusOptions {
   readonly windowMs?: number;
 }
 
+/** What of a status only the archive knows, read once. */
+export interface StatusFacts {
+  readonly view: ArchiveView;
+  /** The timeline that was asked for is in the archive; else the view is of its parent. */
+  readonly isRegistered: boolean;
+  readonly leases: readonly LeaseEntry[];
+  readonly acknowledged: Said<readonly Acknowledgement[]>;
+  readonly verified: Said<VerifyResults>;
+  /** When the heads had been read, ms: what takes time after that makes no lag. */
+  readonly readMs: number;
+}
+
+/** What somebody said of an archive, or why it cannot be read. */
+interface Said<T> {
+  readonly value?: T;
+  readonly damage?: string;
+}
+
 /** Everything that `pitr status` tells, computed from one view of the archive. */
 export const readStatus = async (archive: Archive, options: StatusOptions): Promise<Status> => {
-  const { dirs, maxLagMs } = options;
+  const facts = await readStatusFacts(archive, options);
+  return statusOf(facts, await readLocals(facts.view, options.dirs), options, facts.readMs);
+};
+
+export const readStatusFacts = async (archive: Archive, options: StatusOptions): Promise<StatusFacts> => {
+  const { dirs } = options;
   const { timelines: known } = await archive.timelines();
   const wanted = options.timeline ?? dirs[0]?.identity.timeline;
   // a restored engine's history is in the archive only once something of it is archived: until then its parent's is shown
@@ -89,19 +114,41 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
     unlessDamaged(readVerifyResults(archive)),
     listLeases(archive),
   ]);
-  // of the moment at which the heads were read: a directory that takes time to answer makes no lag
-  const nowMs = view.readMs;
-  const heads = view.heads.get(view.timeline.id) ?? new Map<string, Head>();
+  return { view, isRegistered, leases, acknowledged, verified, readMs: view.readMs };
+};
+
+/** What the directories of the view's timeline say, by their streams. */
+export const readLocals = async (
+  view: ArchiveView,
+  dirs: readonly EngineDir[],
+): Promise<Map<string, LocalStatus>> => {
+  const heads = headsOf(view);
   const locals = new Map<string, LocalStatus>();
   for (const { dir, identity } of dirs)
     if (identity.timeline === view.timeline.id)
       locals.set(identity.stream, await readLocalStatus(dir, heads.get(identity.stream)?.sequence ?? 0));
+  return locals;
+};
+
+const headsOf = ({ heads, timeline }: ArchiveView): ReadonlyMap<string, Head> =>
+  heads.get(timeline.id) ?? new Map();
+
+/** The status at `nowMs`; default now. */
+export const statusOf = (
+  facts: StatusFacts,
+  locals: ReadonlyMap<string, LocalStatus>,
+  { dirs, maxLagMs, windowMs }: StatusOptions,
+  nowMs: number = facts.view.archive.clock.nowMs(),
+): Status => {
+  const { view, isRegistered, leases, acknowledged, verified } = facts;
+  const { archive } = view;
+  const heads = headsOf(view);
   const streams = view.timeline.streams.map(({ name }) =>
     streamStatus(view.timeline, name, heads.get(name), locals.get(name), nowMs),
   );
   const { ranges, contiguousEnd = null, maxEnd = null, limitedBy = null } = view.restorable;
   const holes = holesOf(view, acknowledged.value ?? []);
-  const window = windowStatus(view, nowMs, options.windowMs);
+  const window = windowStatus(view, nowMs, windowMs);
   const lastVerify = verified.value?.history.at(-1) ?? null;
   const problems: Problem[] = [
     ...dirs
@@ -118,8 +165,8 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
       window,
       lastVerify,
     }),
-    ...[acknowledged, verified].flatMap(({ message }) =>
-      message === undefined ? [] : [{ code: 'unreadable', message } as const],
+    ...[acknowledged, verified].flatMap(({ damage }) =>
+      damage === undefined ? [] : [{ code: 'unreadable', message: damage } as const],
     ),
     ...[...locals].flatMap(([stream, local]) => localProblems(stream, local)),
   ];
@@ -155,14 +202,12 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
 };
 
 /** An object that only says something of the archive: what can be restored is shown without it. */
-const unlessDamaged = async <T>(
-  reading: Promise<T>,
-): Promise<{ readonly value?: T; readonly message?: string }> => {
+const unlessDamaged = async <T>(reading: Promise<T>): Promise<Said<T>> => {
   try {
     return { value: await reading };
   } catch (error) {
     if (!isPitrError(error, 'object-corrupt')) throw error;
-    return { message: error.message };
+    return { damage: error.message };
   }
 };
 
@@ -187,10 +232,10 @@ const ownersOf = ({ ownership }: Timeline, streams: readonly StreamStatus[]): Ar
 
 /** What the directories themselves say while their archive cannot be read. */
 export const readAwayStatus = async (
-  url: string,
   dirs: readonly EngineDir[],
   error: PitrError,
   nowMs: number,
+  url = '',
 ): Promise<Status> => {
   const streams = await Promise.all(
     dirs.map(async ({ dir, identity }): Promise<StreamStatus> => {

@@ -26,6 +26,9 @@ interface Check {
 }
 
 const RACERS = 20;
+/** Folder of the probes of all doctors. */
+const PROBES = 'doctor';
+const probeFolder = (): string => `${PROBES}/${randomBytes(8).toString('hex')}`;
 
 export const registerDoctor = (program: PitrCommand, runner: Runner): void => {
   program
@@ -36,7 +39,7 @@ export const registerDoctor = (program: PitrCommand, runner: Runner): void => {
         "has them open, and whether the archive's storage keeps its promises (create once, compare and swap, ranged reads). " +
         'A bucket is asked in more detail: listings, uploads in parts, deletions, clock, lifecycle rules, object lock; the ' +
         'last two are compared with the wanted window. ' +
-        'Probe objects go into a folder of their own and are removed. Exit code 1 when a check fails.',
+        `Probe objects go below ${PROBES}/ and are removed. Exit code 1 when a check fails.`,
     )
     .argument('[dir...]', 'engine directories')
     .option('--archive <url>', 'the archive, or where one shall be')
@@ -101,7 +104,7 @@ const check = async (what: string, run: () => Promise<string> | string): Promise
 
 /** A store removes no folders, so what the probes leave empty is removed here. */
 const directoryChecks = async (url: string): Promise<Check[]> => {
-  const folder = `doctor-${randomBytes(8).toString('hex')}`;
+  const folder = probeFolder();
   const created = `${folder}/create`;
   const swapped = `${folder}/swap`;
   try {
@@ -110,14 +113,15 @@ const directoryChecks = async (url: string): Promise<Check[]> => {
       await check('compare and swap', () => probeSwap(url, swapped)),
     ];
   } finally {
-    for (const name of [swapped, folder]) await fs.rmdir(join(directoryOf(url), name)).catch(() => undefined);
+    // not empty: somebody else asks at this moment
+    for (const name of [swapped, folder, PROBES])
+      await fs.rmdir(join(directoryOf(url), name)).catch(() => undefined);
   }
 };
 
 const providerChecks = async (url: string, windowMs: number | undefined): Promise<Check[]> => {
   try {
-    const folder = `doctor/${randomBytes(8).toString('hex')}`;
-    const findings = await probeS3(url, folder, systemTiming, windowMs);
+    const findings = await probeS3(url, probeFolder(), systemTiming, windowMs);
     return findings.map((finding) => ({ ...finding, ok: finding.result !== 'failed' }));
   } catch (error) {
     if (!(error instanceof PitrError)) throw error;

@@ -41,7 +41,7 @@ const look = async (
     const dirs = await readEngineDirs(args);
     if (!dirs.every((d) => d.identity.archive)) throw error;
     const url = archiveUrl(session, dirs, args.length > 0);
-    return readAwayStatus(url, dirs, error as PitrError, session.clock.nowMs());
+    return readAwayStatus(dirs, error as PitrError, session.clock.nowMs(), url);
   }
 };
 
