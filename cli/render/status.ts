@@ -43,14 +43,15 @@ const lagInWords = ({ lagMs, limitedBy, streams }: Status): string | undefined =
   return `${formatDuration(Math.max(0, lagMs))}${limit}`;
 };
 
-const windowInWords = ({ window }: Status): string | undefined => {
+const windowInWords = ({ window, problems }: Status): string | undefined => {
   if (!window) return undefined;
-  const { fromTs, toTs, wantedMs, isShort } = window;
+  const { fromTs, toTs, wantedMs } = window;
   const has = `${formatDuration(toTs - fromTs)} without a hole, since ${formatIso(fromTs)}`;
   if (wantedMs === null) return has;
   const isFull = toTs - fromTs >= wantedMs;
+  const isMissed = problems.some((p) => p.code === 'window');
   const wanted = `wanted ${formatDuration(wantedMs)}`;
-  return `${has}\n${wanted}${isShort ? ', which is missed' : isFull ? '' : ', which it grows to'}`;
+  return `${has}\n${wanted}${isMissed ? ', which is missed' : isFull ? '' : ', which it grows to'}`;
 };
 
 const holesInWords = ({ holes, archive }: Status): string | undefined => {

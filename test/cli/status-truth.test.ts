@@ -10,6 +10,7 @@ import { handover } from '../../restore/handover.ts';
 import { restoreEngine } from '../../restore/restore.ts';
 import { verifyArchive } from '../../restore/verify-archive.ts';
 import { anchorIfNeeded } from '../../snapshot/anchor.ts';
+import { createBase } from '../../snapshot/create.ts';
 import { acknowledge, readAcknowledged, unacknowledge } from '../../wal/acknowledgements.ts';
 import { Archive } from '../../wal/archive.ts';
 import { readVerifyResults, recordVerifyResult } from '../../wal/verify-results.ts';
@@ -177,6 +178,49 @@ test('A12 S4: a gap keeps status from being green until it is anchored and ackno
     [true, 1, anchored.timeline],
   );
   assert.equal(forked.window?.fromTs, base?.endTs, 'the window goes on over the fork');
+});
+
+test('S4: a time in which nobody owned some partitions is a hole of its own, with its cause', async (t) => {
+  const bench = await Bench.open(t);
+  const a = await bench.engine('a');
+  const ship = await bench.archiver('a');
+  const archive = await bench.archive();
+  const move = async (): Promise<{ lsn: number; ts: number }> => {
+    bench.clock.step(1000);
+    await a.put(key(1), { n: 1 });
+    const sealed = await a.sealApplied();
+    await ship.archivePending();
+    return sealed;
+  };
+  const { ts: leftTs } = await move();
+  bench.clock.step(5000);
+  const takenTs = bench.clock.nowMs();
+  await archive.updateTimelines((all) => ({
+    ...all,
+    timelines: all.timelines.map((timeline) => ({
+      ...timeline,
+      ownership: timeline.ownership.flatMap((o) => [
+        { ...o, partitions: '0-2047' },
+        { ...o, partitions: '2048-4095', toTs: leftTs },
+        { ...o, partitions: '2048-4095', epoch: 2, fromTs: takenTs },
+      ]),
+    })),
+  }));
+  await move();
+  const open = await look(archive);
+  assert.deepEqual(
+    open.holes.map((h) => [h.stream, h.gap, h.afterTs, h.cause, h.again]),
+    [[null, null, leftTs, 'partitions without owner', null]],
+  );
+  assert.deepEqual(codesOf(open), ['hole']);
+  const base = await createBase(archive, bench.path('a'), await move());
+  await move();
+  const over = await look(archive);
+  assert.deepEqual(
+    over.holes.map((h) => [h.afterTs, h.untilTs, h.again?.anchor]),
+    [[leftTs, base.endTs, base.id]],
+  );
+  assert.deepEqual(codesOf(over), ['hole'], 'no gap of a log, so nothing to acknowledge');
 });
 
 test('acknowledging needs a reason, of a length that can be kept', async (t) => {
