@@ -77,6 +77,9 @@ export class AgentMetrics {
   succeeded(kind: OwnJob, labels: Partial<StreamLabels>): void {
     const key = [kind, labels.timeline, labels.stream].join('/');
     this.#successes.set(key, { kind, labels, ms: this.#clock.nowMs() });
+    // it decides what is restorable, and is rare
+    if (kind === 'base_copy')
+      for (const watched of this.#timelines) if (watched.id === labels.timeline) watched.lookAgain();
   }
 
   /** Everything as text. Who asks while that is being made gets the same. */

@@ -37,6 +37,12 @@ export class ArchiveWatch {
     return this.#failure;
   }
 
+  /** Looks now: something has changed that was made here. A look that is on its way may have been too early for it. */
+  lookAgain(): void {
+    if (this.#looking) void this.#looking.then(() => this.#look());
+    else this.#look();
+  }
+
   /** A look that is on its way ends by itself. */
   close(): void {
     clearInterval(this.#timer);

@@ -47,6 +47,10 @@ export class WatchedTimeline {
     return this.#watch.facts?.readMs;
   }
 
+  lookAgain(): void {
+    this.#watch.lookAgain();
+  }
+
   async status(nowMs: number): Promise<AgentStatus> {
     const { facts, failure } = this.#watch;
     if (!facts) {
