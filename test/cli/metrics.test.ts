@@ -389,6 +389,42 @@ test('whatever a stream is called, the text can be read and has that name', asyn
   assert.equal(valueIn(f, 'pitr_archived_bytes_total', { kind: 'merge', stream }), 3);
 });
 
+test('the reader of this test refuses what Prometheus refuses', () => {
+  const head = '# HELP a_total b\n# TYPE a_total counter\n';
+  const read = parsePrometheus(`${head}a_total{x="1\\"",y="\\\\\\n"} 1e3\na_total 2\n`);
+  assert.deepEqual(read.get('a_total')!.samples[0], {
+    name: 'a_total',
+    labels: { x: '1"', y: '\\\n' },
+    value: 1000,
+  });
+  for (const bad of [
+    'a_total 1',
+    'a_total 1\na_total 1\n',
+    'a_total{x="1"} 1\na_total{x="1"} 1\n',
+    'a_total{x="1",x="2"} 1\n',
+    'a_total{x="""} 1\n',
+    'a_total{x="\\d"} 1\n',
+    'a_total{x="1" 1\n',
+    'a_total -1\n',
+    'a_total one\n',
+    'a_total  1\n',
+    'b_total 1\n',
+    head,
+  ])
+    assert.throws(() => parsePrometheus(head + bad), assert.AssertionError, bad);
+  const histogram = '# HELP h b\n# TYPE h histogram\n';
+  const buckets = (...counts: number[]) =>
+    ['1', '2', '+Inf'].map((le, i) => `h_bucket{le="${le}"} ${counts[i]}\n`).join('');
+  parsePrometheus(`${histogram}${buckets(1, 1, 2)}h_sum 3\nh_count 2\n`);
+  for (const bad of [
+    `${buckets(2, 1, 2)}h_sum 3\nh_count 2\n`,
+    `${buckets(1, 1, 2)}h_sum 3\nh_count 3\n`,
+    `${buckets(1, 1, 2)}h_count 2\n`,
+    'h_bucket{le="1"} 1\nh_sum 1\nh_count 1\n',
+  ])
+    assert.throws(() => parsePrometheus(histogram + bad), assert.AssertionError, bad);
+});
+
 test('docs/metrics.md has every metric with its type and its labels', async () => {
   const text = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8');
   const documented = [...text.matchAll(/^\| `(pitr_\w+)` +\| (\w+) +\| ([^|]*?) +\|/gm)].map(
