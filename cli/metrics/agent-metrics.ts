@@ -79,7 +79,7 @@ export class AgentMetrics {
     this.#successes.set(key, { kind, labels, ms: this.#clock.nowMs() });
     // it decides what is restorable, and is rare
     if (kind === 'base_copy')
-      for (const watched of this.#timelines) if (watched.id === labels.timeline) watched.lookAgain();
+      for (const watched of this.#timelines) if (watched.id === labels.timeline) void watched.lookAgain();
   }
 
   /** Everything as text. Who asks while that is being made gets the same. */

@@ -23,8 +23,8 @@ export class ArchiveWatch {
     this.#archive = archive;
     this.#options = options;
     this.#onError = onError;
-    this.#timer = setInterval(() => this.#look(), LOOK_MS);
-    this.#look();
+    this.#timer = setInterval(() => void this.#look(), LOOK_MS);
+    void this.#look();
   }
 
   /** As of the last look that succeeded; undefined before the first. */
@@ -37,10 +37,10 @@ export class ArchiveWatch {
     return this.#failure;
   }
 
-  /** Looks now: something has changed that was made here. A look that is on its way may have been too early for it. */
-  lookAgain(): void {
-    if (this.#looking) void this.#looking.then(() => this.#look());
-    else this.#look();
+  /** Looks now: something has changed here. A look that is on its way may have been too early for it. Never rejects. */
+  async lookAgain(): Promise<void> {
+    await this.#looking;
+    await this.#look();
   }
 
   /** A look that is on its way ends by itself. */
@@ -49,10 +49,11 @@ export class ArchiveWatch {
   }
 
   /** One at a time: an archive that is slow is not asked more often than it answers. */
-  #look(): void {
+  #look(): Promise<void> {
     this.#looking ??= this.#lookOnce().finally(() => {
       this.#looking = undefined;
     });
+    return this.#looking;
   }
 
   async #lookOnce(): Promise<void> {

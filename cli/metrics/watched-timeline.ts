@@ -47,8 +47,8 @@ export class WatchedTimeline {
     return this.#watch.facts?.readMs;
   }
 
-  lookAgain(): void {
-    this.#watch.lookAgain();
+  lookAgain(): Promise<void> {
+    return this.#watch.lookAgain();
   }
 
   async status(nowMs: number): Promise<AgentStatus> {

@@ -121,6 +121,8 @@ describe('an agent that archives into a bucket', () => {
       '64',
       '--s3-tries',
       '2',
+      '--metrics-max-lag',
+      '1m',
     ];
     agent = startPitr(['agent', 'data', '--metrics-port', '0', ...settings], run);
     outcome = outcomeOf(agent);
@@ -173,7 +175,7 @@ describe('an agent that archives into a bucket', () => {
     const inFlight = value('pitr_archive_tries_in_flight')!;
     const arrived = provider.gate.messages.length;
     assert.ok(
-      tries >= asked - 4 && tries <= arrived,
+      tries + inFlight >= asked - 4 && tries <= arrived,
       `${asked} <= ${tries} <= ${arrived}, ${inFlight} in flight`,
     );
     const created = f
@@ -186,7 +188,7 @@ describe('an agent that archives into a bucket', () => {
 
     const health = await fetch(url.replace('metrics', 'healthz'));
     assert.equal(health.status, 503);
-    assert.match(await health.text(), /^not green\nstream main lacks LSN 1 to /);
+    assert.match(await health.text(), /^not green\n(.*\n)*stream main lacks LSN 1 to /);
   });
 
   test('a burst of errors is counted by kind, and so are retries; nothing is lost', async () => {
@@ -254,7 +256,6 @@ describe('the two pages', () => {
   const options = {
     host: '127.0.0.1',
     port: 0,
-    clientMs: 300,
     answerMs: 100,
     onError: (e: unknown) => errors.push(e),
   };
@@ -307,19 +308,22 @@ describe('the two pages', () => {
   });
 
   test('a client that does not go on is let go of', async () => {
-    const ended = (text: string) =>
+    const ended = (to: MetricsServer, text: string) =>
       new Promise<string>((resolve, reject) => {
         let got = '';
-        const socket = connect(server.port, server.host, () => socket.write(text));
+        const socket = connect(to.port, to.host, () => socket.write(text));
         socket.on('data', (more) => {
           got += more;
         });
         socket.on('error', reject).on('close', () => resolve(got));
       });
-    assert.doesNotMatch(await ended(''), /200/);
-    assert.match(await ended('GET /metrics HTTP/1.1\r\nhost: x\r\n'), /^HTTP\/1.1 408|^$/);
-    assert.match(await ended(`GET /metrics HTTP/1.1\r\nx: ${'y'.repeat(9000)}\r\n\r\n`), /^HTTP\/1.1 431/);
-    assert.match(await ended('nonsense\r\n\r\n'), /^HTTP\/1.1 400/);
+    const hasty = await MetricsServer.listen(told, { ...options, clientMs: 200 });
+    const begun = ['', 'GET /metrics HTTP/1.1\r\nhost: x\r\n'].map((text) => ended(hasty, text));
+    for (const got of await Promise.all(begun)) assert.match(got, /^HTTP\/1.1 408|^$/);
+    await hasty.close();
+    const long = `GET /metrics HTTP/1.1\r\nx: ${'y'.repeat(9000)}\r\n\r\n`;
+    assert.match(await ended(server, long), /^HTTP\/1.1 431/);
+    assert.match(await ended(server, 'nonsense\r\n\r\n'), /^HTTP\/1.1 400/);
   });
 
   test('a port that is taken is refused before the agent takes a stream', async () => {
