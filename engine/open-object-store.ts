@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { DirectoryStore } from './directory-store.ts';
 import { PitrError } from './errors.ts';
 import type { ObjectStore } from './object-store.ts';
-import { ObservedStore } from './observed-store.ts';
+import { observedStore } from './observed-store.ts';
 import { isS3Url, withoutTuning } from './s3-options.ts';
 import { S3Store } from './s3-store.ts';
 import type { StoreObserver } from './store-observer.ts';
@@ -18,7 +18,7 @@ export function openObjectStore(url: string, observe?: StoreObserver): ObjectSto
   const store = isS3Url(url)
     ? new S3Store({ url, ...(observe ? { observe } : {}) })
     : new DirectoryStore({ dir: directoryOf(url), url });
-  return observe ? new ObservedStore(store, observe) : store;
+  return observe ? observedStore(store, observe) : store;
 }
 
 function directoryOf(url: string): string {

@@ -50,7 +50,7 @@ const GONE_ETAG = '"replaced"';
 export interface S3StoreOptions {
   readonly url: string;
   readonly timing?: Timing;
-  /** Told of tries, retries and waits; of the requests themselves ObservedStore tells. */
+  /** Told of tries, retries and waits; of the requests themselves observed-store.ts tells. */
   readonly observe?: StoreObserver;
   /** 16 hex digits, never the same twice. */
   readonly nonce?: () => string;

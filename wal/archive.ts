@@ -3,7 +3,7 @@ import type { ZodType } from 'zod';
 import { type Clock, systemClock } from '../engine/clock.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
-import { ObservedStore } from '../engine/observed-store.ts';
+import { observedStore } from '../engine/observed-store.ts';
 import { openObjectStore } from '../engine/open-object-store.ts';
 import type { StoreObserver } from '../engine/store-observer.ts';
 import type { Head } from './catalog.ts';
@@ -274,7 +274,7 @@ export class Archive {
 
 const storeOf = (url: string | ObjectStore, observe: StoreObserver | undefined): ObjectStore => {
   if (typeof url === 'string') return openObjectStore(url, observe);
-  return observe ? new ObservedStore(url, observe) : url;
+  return observe ? observedStore(url, observe) : url;
 };
 
 /** Name of a segment object: everything that identifies it, and a fresh attempt id, so that it is never written twice. */

@@ -4,10 +4,10 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { DirectoryStore } from '../../engine/directory-store.ts';
+import { types } from 'node:util';
 import { PitrError } from '../../engine/errors.ts';
 import type { ObjectStore } from '../../engine/object-store.ts';
-import { ObservedStore } from '../../engine/observed-store.ts';
+import { observedStore } from '../../engine/observed-store.ts';
 import { openObjectStore } from '../../engine/open-object-store.ts';
 import { RequestPacer } from '../../engine/request-pacer.ts';
 import { S3Failure } from '../../engine/s3-failure.ts';
@@ -19,6 +19,8 @@ import type { Timing } from '../../engine/timing.ts';
 import { Archiver } from '../../wal/archiver.ts';
 import { Engine } from '../../wal/engine.ts';
 import { bytesOf, objectStoreConformance, rejectsWith } from './object-store-conformance.ts';
+
+const { isProxy } = types;
 
 const scratch = async () => {
   const dir = await mkdtemp(join(tmpdir(), 'pitr-observed-'));
@@ -39,12 +41,26 @@ objectStoreConformance(
   { increments: 5, swaps: 20 },
 );
 
-test('a store that nobody observes is the store itself', () => {
-  assert.ok(openObjectStore('file:/tmp/x') instanceof DirectoryStore);
-  assert.ok(openObjectStore('s3://bucket/x') instanceof S3Store);
+test('a store that nobody observes is the store itself, and one that somebody does has all that it has', () => {
+  const plain = openObjectStore('s3://bucket/x');
+  assert.ok(plain instanceof S3Store && !isProxy(plain));
+  assert.ok(!isProxy(openObjectStore('file:/tmp/x')));
   const observed = openObjectStore('s3://bucket/x', () => undefined);
-  assert.ok(observed instanceof ObservedStore);
-  assert.equal(observed.url, 's3://bucket/x');
+  assert.ok(isProxy(observed) && observed instanceof S3Store);
+  assert.deepEqual([observed.url, observed.options.bucket], ['s3://bucket/x', 'bucket']);
+  class Odd extends S3Store {
+    readonly #own = 1;
+    get more(): number {
+      return this.#own;
+    }
+    evenMore(): number {
+      return this.#own + 1;
+    }
+  }
+  const odd = observedStore(new Odd({ url: 's3://bucket/x' }), () => undefined);
+  assert.ok(odd instanceof Odd);
+  const { evenMore } = odd;
+  assert.deepEqual([odd.more, evenMore()], [1, 2]);
 });
 
 test('each request is told once, with its time, its bytes and the id of its error', async () => {
@@ -64,7 +80,7 @@ test('each request is told once, with its time, its bytes and the id of its erro
       return typeof method === 'function' ? method.bind(store) : method;
     },
   });
-  const store = new ObservedStore(
+  const store = observedStore(
     stubborn,
     (event) => told.push(event),
     () => nowMs,
