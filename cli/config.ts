@@ -23,6 +23,8 @@ const SEAL_MS_MAX = 3_600_000;
 /** A writer that waits longer than a day is taken for one that hangs. */
 const BLOCK_MS_MAX = 86_400_000;
 const WAIT_SECONDS_MAX = 86_400;
+const PORT_MAX = 65_535;
+const LAG_MS_MAX = 7 * 86_400_000;
 const WINDOW_MS_MIN = 1000;
 const WINDOW_MS_MAX = 100 * 366 * 86_400_000;
 
@@ -128,6 +130,11 @@ const schema = z
       minFree: byteSize().default(SPOOL_DEFAULTS.minFreeBytes),
     }),
     compact: z.object({ fanout: int(2, 64).default(8) }),
+    metrics: z.object({
+      port: int(0, PORT_MAX).optional(),
+      host: text.default('127.0.0.1'),
+      maxLag: durationMs(1, LAG_MS_MAX).prefault('10s'),
+    }),
     workers: int(1, WORKERS_MAX).default(() => Math.min(WORKERS_MAX, availableParallelism())),
     ttl: oneOf(['remaining', 'absolute', 'never']).default('remaining'),
     log: z.object({
@@ -177,6 +184,9 @@ export const SETTINGS = {
   'spool.spillQuota': { env: 'PITR_SPILL_QUOTA', flag: 'spillQuota' },
   'spool.blockTimeout': { env: 'PITR_BLOCK_TIMEOUT', flag: 'blockTimeout' },
   'spool.minFree': { env: 'PITR_MIN_FREE', flag: 'minFree' },
+  'metrics.port': { env: 'PITR_METRICS_PORT', flag: 'metricsPort' },
+  'metrics.host': { env: 'PITR_METRICS_HOST', flag: 'metricsHost' },
+  'metrics.maxLag': { env: 'PITR_METRICS_MAX_LAG', flag: 'metricsMaxLag' },
   'compact.fanout': { env: 'PITR_COMPACT_FANOUT', flag: 'compactFanout' },
   workers: { env: 'PITR_WORKERS', flag: 'workers' },
   ttl: { env: 'PITR_TTL', flag: 'ttl' },

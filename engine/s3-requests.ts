@@ -10,6 +10,7 @@ import { PitrError } from './errors.ts';
 import { RequestPacer } from './request-pacer.ts';
 import { failureOf, S3Failure } from './s3-failure.ts';
 import type { S3Options } from './s3-options.ts';
+import type { StoreObserver } from './store-observer.ts';
 import type { Timing } from './timing.ts';
 
 const CONNECT_MS_MAX = 5000;
@@ -53,12 +54,14 @@ export class S3Requests {
   readonly #options: S3Options;
   readonly #timing: Timing;
   readonly #pacer: RequestPacer;
+  readonly #observe: StoreObserver | undefined;
   #aws: Promise<Aws> | undefined;
 
-  constructor(options: S3Options, timing: Timing) {
+  constructor(options: S3Options, timing: Timing, observe?: StoreObserver) {
     this.#options = options;
     this.#timing = timing;
-    this.#pacer = new RequestPacer(options, timing);
+    this.#pacer = new RequestPacer(options, timing, observe);
+    this.#observe = observe;
   }
 
   /** @throws S3Failure of the last try, and whatever `settle` throws */
@@ -71,18 +74,25 @@ export class S3Requests {
         if (settled !== undefined) return settled;
       } else if (!failure.isPassing) throw failure;
       if (tries >= this.#options.triesMax) throw failure;
-      await this.#timing.pause(this.#backoffMs(failure, tries));
+      const pauseMs = this.#backoffMs(failure, tries);
+      this.#observe?.({ kind: 'retry', cause: failure.kind });
+      this.#observe?.({ kind: 'wait', reason: 'retry', ms: pauseMs });
+      await this.#timing.pause(pauseMs);
     }
   }
 
   async #try<T>(request: Request<T>): Promise<{ result: T } | S3Failure> {
     const aws = await this.#load();
     try {
-      return { result: await this.#pacer.run(() => this.#attempt(aws, request)) };
+      const result = await this.#pacer.run(() => this.#attempt(aws, request));
+      this.#observe?.({ kind: 'try', failure: null });
+      return { result };
     } catch (cause) {
       // ours are answers, not failures of the way to them; and a mistake in a program does not pass
       if (cause instanceof PitrError || isMistake(cause)) throw cause;
-      return failureOf(cause);
+      const failure = failureOf(cause);
+      this.#observe?.({ kind: 'try', failure: failure.kind });
+      return failure;
     }
   }
 

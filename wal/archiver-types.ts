@@ -2,6 +2,7 @@
 import type { Clock } from '../engine/clock.ts';
 import type { Machine } from '../engine/machine.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
+import type { StoreObserver } from '../engine/store-observer.ts';
 import type { Gap } from './catalog.ts';
 import type { CompactionOptions } from './compaction.ts';
 
@@ -11,6 +12,8 @@ export interface ArchiverOptions extends CompactionOptions, Machine {
   readonly store?: ObjectStore;
   /** How this process reaches the archive; default: as the engine directory has it. */
   readonly url?: string;
+  /** Told of every request to the archive, those of merging threads included. */
+  readonly observe?: StoreObserver;
   /** How long what a merge replaced stays at least, ms. Default two minutes; what leases hold stays longer. */
   readonly retireMs?: number;
   /** Told about everything that happens; never throws. */

@@ -63,6 +63,7 @@ export class Archiver {
   #failures = 0;
   #restUntilMs = 0;
   readonly #outage: Outage;
+  readonly #succeededMs: { ship?: number; compaction?: number } = {};
 
   private constructor(
     dir: string,
@@ -86,7 +87,11 @@ export class Archiver {
       {
         archive,
         // a store that was passed in is known to this thread only
-        pool: new MergePool(archive, options.store ? Number.POSITIVE_INFINITY : options.threadBytes),
+        pool: new MergePool(
+          archive,
+          options.store ? Number.POSITIVE_INFINITY : options.threadBytes,
+          options.observe,
+        ),
         head: () => this.head,
         publish: (inputs, merged, objects) =>
           this.#enqueue(() => this.#publishMerged(inputs, merged, objects)),
@@ -120,7 +125,11 @@ export class Archiver {
     if (!lock) throw new PitrError('agent-busy', { stream: identity.stream, dir });
     try {
       const clock = options.clock ?? systemClock;
-      const archive = await Archive.open(options.store ?? options.url ?? identity.archive.url, { clock });
+      const { observe } = options;
+      const archive = await Archive.open(options.store ?? options.url ?? identity.archive.url, {
+        clock,
+        ...(observe ? { observe } : {}),
+      });
       if (archive.id !== identity.archive.id)
         throw new PitrError('archive-mismatch', {
           what: dir,
@@ -149,6 +158,11 @@ export class Archiver {
   /** Why and since when rounds fail; undefined while all is well. */
   get outage(): OutageReport | undefined {
     return this.#outage.report;
+  }
+
+  /** When a round last ended without a failure, and when compaction last had nothing left to merge, ms; absent: not yet. */
+  get succeededMs(): { readonly ship?: number; readonly compaction?: number } {
+    return this.#succeededMs;
   }
 
   /** Watches the directory and archives what is sealed there until {@link close}. */
@@ -201,6 +215,7 @@ export class Archiver {
       throw error;
     });
     await this.#enqueue(() => this.#deleteRetired());
+    this.#succeededMs.compaction = this.#clock.nowMs();
     return merges;
   }
 
@@ -342,7 +357,10 @@ export class Archiver {
       throw error;
     }
     if (failure) await this.#outage.failed(failure, true);
-    else await this.#outage.ended();
+    else {
+      this.#succeededMs.ship = this.#clock.nowMs();
+      await this.#outage.ended();
+    }
     return failure;
   }
 

@@ -3,12 +3,17 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { PitrError } from '../engine/errors.ts';
 import { Archive } from './archive.ts';
 import { runMergeJob } from './merge-job.ts';
-import type { FromMergeWorker, ToMergeWorker } from './merge-pool.ts';
+import type { FromMergeWorker, MergeWorkerData, ToMergeWorker } from './merge-pool.ts';
 
 const port = parentPort;
 if (port) {
-  const { url } = workerData as { url: string };
-  const archive = Archive.open(url);
+  const { url, observed } = workerData as MergeWorkerData;
+  const archive = Archive.open(
+    url,
+    observed
+      ? { observe: (event) => port.postMessage({ kind: 'stored', event } satisfies FromMergeWorker) }
+      : {},
+  );
   archive.catch(() => undefined);
   let acknowledged: ((error: PitrError | undefined) => void) | undefined;
   const say = (message: FromMergeWorker): void => port.postMessage(message);

@@ -1,6 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isPitrError, isStorageError, PitrError } from '../../engine/errors.ts';
 import { parseDuration } from '../duration.ts';
+import { STATUS_METRICS } from '../metrics/metric-table.ts';
+import { Metrics } from '../metrics/metrics.ts';
+import { tellBuild } from '../metrics/process-metrics.ts';
+import { tellStatus } from '../metrics/status-metrics.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { archiveUrl, openPlaces, readEngineDirs, timelineOfDirs } from '../places.ts';
 import { Screen } from '../render/screen.ts';
@@ -18,6 +22,7 @@ interface StatusFlags {
   readonly maxLag: string;
   readonly timeline?: string;
   readonly watch?: boolean;
+  readonly metrics?: boolean;
 }
 
 /**
@@ -76,6 +81,34 @@ const watch = async (session: Session, lookOnce: () => Promise<Status>): Promise
 
 const exitCodeOf = (status: Status): number => (status.green ? 0 : EXIT_NOT_GREEN);
 
+/** The status as Prometheus text; also of an archive that cannot be read and of which no directory says anything. */
+const tellOnce = async (
+  session: Session,
+  read: () => Promise<Status>,
+  { watch: isWatched }: StatusFlags,
+): Promise<number> => {
+  if (isWatched || session.json)
+    throw new PitrError('usage', {
+      what: `--metrics is a form of its own, not with ${isWatched ? '--watch' : '--json'}`,
+      hint: 'a collector asks again by itself; pitr agent --metrics-port answers it',
+    });
+  const metrics = await Metrics.create(STATUS_METRICS);
+  tellBuild(metrics);
+  let failure: unknown;
+  const status = await read().catch((error) => {
+    failure = error;
+    return undefined;
+  });
+  if (status) tellStatus(metrics, status);
+  else if (isPitrError(failure, 'archive-not-found') || isStorageError(failure))
+    metrics.set('pitr_up', {}, false);
+  else throw failure;
+  const text = await metrics.text();
+  session.emit({}, () => text);
+  if (!status) throw failure;
+  return exitCodeOf(status);
+};
+
 export function registerStatus(program: PitrCommand, runner: Runner): void {
   program
     .command('status')
@@ -93,17 +126,20 @@ export function registerStatus(program: PitrCommand, runner: Runner): void {
     .option('--timeline <id>', 'history to show (default: that of the directories, or the newest)')
     .option('--max-lag <duration>', 'how far behind is still well', MAX_LAG)
     .option('--window <duration>', 'how far back instants shall be restorable without a hole, such as 7d')
+    .option('--metrics', 'as text for Prometheus: docs/metrics.md')
     .option('--watch', 'show it again every 2 seconds until interrupted; with --json a line each')
     .examples(
       ['pitr status data', 'the archive of an engine, and its own log'],
       ['pitr status --archive file:/backup/db --watch', 'keep an eye on it'],
       ['pitr status data --max-lag 1m --window 7d --json || alert', 'in a check'],
+      ['pitr status data --metrics', "for the textfile collector of Prometheus' node exporter"],
     )
     .action(
       runner.action(
         async (session, args: readonly string[], flags: StatusFlags) => {
           const maxLagMs = parseDuration(flags.maxLag);
           const lookOnce = (): Promise<Status> => look(session, args, maxLagMs, flags);
+          if (flags.metrics) return tellOnce(session, lookOnce, flags);
           if (flags.watch) return watch(session, lookOnce);
           const status = await lookOnce();
           session.emit(status, () => renderStatus(status));
