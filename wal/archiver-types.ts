@@ -4,6 +4,7 @@ import type { Machine } from '../engine/machine.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
 import type { Gap } from './catalog.ts';
 import type { CompactionOptions } from './compaction.ts';
+import type { ShipLimits } from './shipment.ts';
 
 export interface ArchiverOptions extends CompactionOptions, Machine {
   readonly clock?: Clock;
@@ -13,6 +14,8 @@ export interface ArchiverOptions extends CompactionOptions, Machine {
   readonly url?: string;
   /** How long what a merge replaced stays at least, ms. Default two minutes; what leases hold stays longer. */
   readonly retireMs?: number;
+  /** Bounds on what is on its way into the archive at a time. */
+  readonly ship?: Partial<ShipLimits>;
   /** Told about everything that happens; never throws. */
   readonly onEvent?: (event: ArchiverEvent) => void;
 }

@@ -16,6 +16,7 @@ import { LOG_DIR } from './local-log.ts';
 import { MergePool } from './merge-pool.ts';
 import { assertSameEngine, Outage, type OutageReport } from './outage.ts';
 import type { Run } from './segment.ts';
+import { SHIP_LIMITS } from './shipment.ts';
 import { Shipper } from './shipper.ts';
 import { withEngine } from './timeline.ts';
 
@@ -80,7 +81,15 @@ export class Archiver {
     this.#files = options.files ?? nodeFiles;
     this.#clock = options.clock ?? systemClock;
     this.#held = held;
-    this.#shipper = new Shipper(dir, identity, archive, held, this.#files, (event) => this.#emit(event));
+    this.#shipper = new Shipper({
+      dir,
+      identity,
+      archive,
+      held,
+      files: this.#files,
+      limits: { ...SHIP_LIMITS, ...options.ship },
+      emit: (event) => this.#emit(event),
+    });
     this.#leases = new LeaseWatch(archive, this.#clock);
     this.#compaction = new Compaction(
       {

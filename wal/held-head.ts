@@ -5,12 +5,17 @@ import type { EngineIdentity } from '../engine/identity.ts';
 import type { Archive } from './archive.ts';
 import { emptyHead, type Head, namesOf, type Retired } from './catalog.ts';
 
+/** For how long a publication proves that the archive is there, ms by a clock that only goes forward. */
+const PROOF_MS = 10_000;
+
 /** A stream's catalog head as its archiver holds it: the one place that changes it. Calls must not overlap. */
 export class HeldHead {
   readonly #archive: Archive;
   readonly #clock: Clock;
   #head: Head;
   #tag: string;
+  /** When the catalog last took a head of ours; undefined: something failed since. */
+  #provedMs: number | undefined = performance.now();
 
   private constructor(archive: Archive, clock: Clock, head: Head, tag: string) {
     this.#archive = archive;
@@ -44,6 +49,21 @@ export class HeldHead {
   }
 
   /**
+   * That the archive is where it was, before anything is written there: the catalog took a head of ours a moment ago, or it is
+   * looked at. True: it was looked at. @throws archive-not-found, archive-mismatch
+   */
+  async assertHere(): Promise<boolean> {
+    if (this.#provedMs !== undefined && performance.now() - this.#provedMs < PROOF_MS) return false;
+    await this.#archive.assertHere();
+    return true;
+  }
+
+  /** Something about the archive failed: what was last seen of it proves nothing any more. */
+  doubt(): void {
+    this.#provedMs = undefined;
+  }
+
+  /**
    * Publishes `next`, which was made from `from`.
    * @throws internal when another head was published since `from`, or the frontier would fall (A2); fenced; cas-conflict
    */
@@ -61,7 +81,9 @@ export class HeldHead {
     try {
       this.#tag = await this.#archive.swapHead(this.#tag, head);
       this.#head = head;
+      this.#provedMs = performance.now();
     } catch (error) {
+      this.doubt();
       // a head of our claim is our own: an earlier swap had its effect although all its answers were lost
       const now = isPitrError(error, 'cas-conflict')
         ? await this.#archive.head(head.timeline, head.stream)
