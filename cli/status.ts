@@ -67,18 +67,28 @@ export interface Status {
 export interface StatusOptions {
   readonly timeline?: string;
   readonly dirs: readonly EngineDir[];
-  readonly maxLagMs: number;
+  /** How far behind is still well; left out: {@link usualLagMs}. */
+  readonly maxLagMs?: number;
 }
+
+const LAG_MS = 10_000;
+/** Times that an archiver may ship late before that is a sign. */
+const LATE_MAX = 3;
+
+/** How old the frontier may be when nobody has said it: what an archiver lets wait is no delay. */
+export const usualLagMs = (heads: Iterable<Head>): number =>
+  Math.max(LAG_MS, ...Iterator.from(heads).map((h) => LATE_MAX * (h.sealMs ?? 0)));
 
 /** Everything that `pitr status` tells, computed from one view of the archive. */
 export const readStatus = async (archive: Archive, options: StatusOptions): Promise<Status> => {
-  const { dirs, maxLagMs } = options;
+  const { dirs } = options;
   const { timelines: known } = await archive.timelines();
   const wanted = options.timeline ?? dirs[0]?.identity.timeline;
   // a restored engine's history is in the archive only once something of it is archived: until then its parent's is shown
   const isRegistered = wanted === undefined || known.some((t) => t.id === wanted);
   const view = await ArchiveView.read(archive, isRegistered ? wanted : dirs[0]?.identity.fork?.timeline);
   const heads = view.heads.get(view.timeline.id) ?? new Map<string, Head>();
+  const maxLagMs = options.maxLagMs ?? usualLagMs(heads.values());
   const locals = new Map<string, LocalStatus>();
   for (const { dir, identity } of dirs)
     if (identity.timeline === view.timeline.id)

@@ -14,6 +14,8 @@ export interface ArchiverOptions extends CompactionOptions, Machine {
   readonly url?: string;
   /** How long what a merge replaced stays at least, ms. Default two minutes; what leases hold stays longer. */
   readonly retireMs?: number;
+  /** How often what is sealed is shipped at most, ms; stated in the head. Default: as it is there, or 1 s. */
+  readonly sealMs?: number;
   /** Bounds on what is on its way into the archive at a time. */
   readonly ship?: Partial<ShipLimits>;
   /** Told about everything that happens; never throws. */

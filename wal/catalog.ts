@@ -91,6 +91,8 @@ export interface Head {
   readonly retired: readonly Retired[];
   /** Since the stream's beginning: what seals wrote, and what merges wrote again. */
   readonly written: { readonly seals: Written; readonly merges: Written };
+  /** How often its archiver ships at most, ms. Missing: written by an older release. */
+  readonly sealMs?: number;
   readonly updatedMs: number;
 }
 

@@ -8,6 +8,11 @@ import { emptyHead, type Head, namesOf, type Retired } from './catalog.ts';
 /** For how long a publication proves that the archive is there, ms by a clock that only goes forward. */
 const PROOF_MS = 10_000;
 
+export interface HeldHeadOptions {
+  /** Of the archiver; left out: what the head says. */
+  readonly sealMs?: number | undefined;
+}
+
 /** A stream's catalog head as its archiver holds it: the one place that changes it. Calls must not overlap. */
 export class HeldHead {
   readonly #archive: Archive;
@@ -25,16 +30,22 @@ export class HeldHead {
   }
 
   /** Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing. @throws stream-taken */
-  static async claim(archive: Archive, identity: EngineIdentity, clock: Clock): Promise<HeldHead> {
+  static async claim(
+    archive: Archive,
+    identity: EngineIdentity,
+    clock: Clock,
+    options: HeldHeadOptions = {},
+  ): Promise<HeldHead> {
     const { engineId, stream, timeline } = identity;
     // two that claim at once would otherwise write the same bytes, and each would take the other's head for its own
     const claim = randomBytes(8).toString('hex');
     for (;;) {
       const found = await archive.head(timeline, stream);
       if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
-      const head = found
-        ? { ...found.value, generation: found.value.generation + 1, claim }
-        : { ...emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 1 }), claim };
+      const before =
+        found?.value ?? emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 0 });
+      const said = options.sealMs === undefined ? {} : { sealMs: options.sealMs };
+      const head: Head = { ...before, generation: before.generation + 1, claim, ...said };
       try {
         return new HeldHead(archive, clock, head, await archive.swapHead(found?.tag, head));
       } catch (error) {

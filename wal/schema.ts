@@ -151,6 +151,7 @@ export const headSchema = z.object({
   marks: z.array(z.object({ name: text, ...at })),
   retired: z.array(z.object({ names: z.array(name), sinceMs: count, leases: z.array(name).nullable() })),
   written: z.object({ seals: written, merges: written }),
+  sealMs: count.optional(),
   updatedMs: count,
 });
 

@@ -31,11 +31,16 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
     )
     .option('--snapshot-kind <kind>', 'full or incremental (default: incremental)')
     .option('--snapshot-label <label>', "start of the snapshots' labels; the time follows")
+    .option(
+      '--seal <duration>',
+      'ship at most this often, so that there are fewer requests; what a lost machine may lose (default: 1s)',
+    )
     .option('--compact-fanout <n>', 'how many runs of one level become one of the next (default: 8)')
     .option('--once', 'archive what there is now, then stop')
     .examples(
       ['pitr agent data', 'archive one engine'],
       ['pitr agent shard-a shard-b --snapshot-cron "0 * * * *"', 'two streams, a snapshot every hour'],
+      ['pitr agent data --seal 10s', 'a tenth of the requests; see pitr chain --cost'],
       ['pitr agent data --once --json', 'ship what is waiting and say what it was'],
     )
     .action(runner.action(runAgent, { heedsStop: true }));
@@ -43,7 +48,7 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
 
 const runAgent = async (session: Session, args: string[], options: { once?: boolean }): Promise<number> => {
   const dirs = await requireEngineDirs(session, args);
-  const { log, config } = session;
+  const { log } = session;
   let versions = 0;
   let failures = 0;
   const onEvent = (event: ArchiverEvent): void => {
@@ -59,8 +64,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
   };
   try {
     for (const { dir } of dirs) await keepSpoolSettings(session, dir);
-    for (const { dir } of dirs)
-      archivers.push(await openArchiver(session, resolve(dir), config.compact.fanout, onEvent));
+    for (const { dir } of dirs) archivers.push(await openArchiver(session, resolve(dir), onEvent));
     if (options.once) {
       for (const archiver of archivers) {
         await archiver.round();
@@ -115,12 +119,13 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
 const openArchiver = async (
   session: Session,
   dir: string,
-  fanout: number,
   onEvent: (event: ArchiverEvent) => void,
 ): Promise<Archiver> => {
+  const { sealMs, compact } = session.config;
   const archiver: Archiver = await Archiver.open(dir, {
     ...(await archiveOptionsOf(session, dir)),
-    fanout,
+    fanout: compact.fanout,
+    sealMs,
     onEvent,
     borders: () => fullCopyEnds(archiver.archive, archiver.identity.timeline),
   });
