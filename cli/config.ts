@@ -32,6 +32,14 @@ const int = (min: number, max: number) => {
   return z.preprocess(fromText, z.int({ error }).min(min, { error }).max(max, { error }));
 };
 
+/** In any currency. */
+const price = (usual: number) => {
+  const error = 'must be a number from 0 on';
+  const fromText = (value: unknown) =>
+    typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+  return z.preprocess(fromText, z.number({ error }).min(0, { error })).prefault(usual);
+};
+
 const oneOf = <const T extends readonly string[]>(values: T) =>
   z.enum(values, { error: `must be one of ${values.join(', ')}` });
 
@@ -126,6 +134,8 @@ const schema = z
       minFree: byteSize().default(SPOOL_DEFAULTS.minFreeBytes),
     }),
     compact: z.object({ fanout: int(2, 64).default(8) }),
+    // an example: docs/archive.md says whose
+    prices: z.object({ put: price(0.005), get: price(0.0004), gb: price(0.023) }),
     workers: int(1, WORKERS_MAX).default(() => Math.min(WORKERS_MAX, availableParallelism())),
     ttl: oneOf(['remaining', 'absolute', 'never']).default('remaining'),
     log: z.object({
@@ -171,6 +181,9 @@ export const SETTINGS = {
   'spool.blockTimeout': { env: 'PITR_BLOCK_TIMEOUT', flag: 'blockTimeout' },
   'spool.minFree': { env: 'PITR_MIN_FREE', flag: 'minFree' },
   'compact.fanout': { env: 'PITR_COMPACT_FANOUT', flag: 'compactFanout' },
+  'prices.put': { env: 'PITR_PRICE_PUT', flag: 'pricePut' },
+  'prices.get': { env: 'PITR_PRICE_GET', flag: 'priceGet' },
+  'prices.gb': { env: 'PITR_PRICE_GB', flag: 'priceGb' },
   workers: { env: 'PITR_WORKERS', flag: 'workers' },
   ttl: { env: 'PITR_TTL', flag: 'ttl' },
   'log.level': { env: 'PITR_LOG_LEVEL', flag: 'logLevel' },

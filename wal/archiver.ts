@@ -5,6 +5,8 @@ import { type HeldLock, kernelLocks, writerLockPath } from '../engine/directory-
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles } from '../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
+import { openObjectStore } from '../engine/open-object-store.ts';
+import { countedStore } from '../engine/request-tally.ts';
 import { Archive } from './archive.ts';
 import type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts';
 import { type Head, replaceRuns, withWritten } from './catalog.ts';
@@ -136,7 +138,8 @@ export class Archiver {
     if (!lock) throw new PitrError('agent-busy', { stream: identity.stream, dir });
     try {
       const clock = options.clock ?? systemClock;
-      const archive = await Archive.open(options.store ?? options.url ?? identity.archive.url, { clock });
+      const store = countedStore(options.store ?? openObjectStore(options.url ?? identity.archive.url));
+      const archive = await Archive.open(store, { clock });
       if (archive.id !== identity.archive.id)
         throw new PitrError('archive-mismatch', {
           what: dir,
@@ -144,7 +147,10 @@ export class Archiver {
           expected: archive.id,
         });
       await archive.updateTimelines((all) => withEngine(all, identity, clock.nowMs()));
-      const held = await HeldHead.claim(archive, identity, clock, { sealMs: options.sealMs });
+      const held = await HeldHead.claim(archive, identity, clock, {
+        sealMs: options.sealMs,
+        tally: store.tally,
+      });
       return new Archiver(dir, identity, archive, lock, options, held);
     } catch (error) {
       lock.release();

@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import type { Clock } from '../engine/clock.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { EngineIdentity } from '../engine/identity.ts';
+import { RequestTally } from '../engine/request-tally.ts';
 import type { Archive } from './archive.ts';
+import { AskedCounter } from './asked.ts';
 import { emptyHead, type Head, namesOf, type Retired } from './catalog.ts';
 
 /** For how long a publication proves that the archive is there, ms by a clock that only goes forward. */
@@ -11,19 +13,23 @@ const PROOF_MS = 10_000;
 export interface HeldHeadOptions {
   /** Of the archiver; left out: what the head says. */
   readonly sealMs?: number | undefined;
+  /** What this archiver asks of the store; left out: it is not counted. */
+  readonly tally?: RequestTally;
 }
 
 /** A stream's catalog head as its archiver holds it: the one place that changes it. Calls must not overlap. */
 export class HeldHead {
   readonly #archive: Archive;
   readonly #clock: Clock;
+  readonly #asked: AskedCounter;
   #head: Head;
   #tag: string;
   /** When the catalog last took a head of ours; undefined: something failed since. */
   #provedMs: number | undefined = performance.now();
 
-  private constructor(archive: Archive, clock: Clock, head: Head, tag: string) {
+  private constructor(archive: Archive, clock: Clock, asked: AskedCounter, head: Head, tag: string) {
     this.#archive = archive;
+    this.#asked = asked;
     this.#clock = clock;
     this.#head = head;
     this.#tag = tag;
@@ -45,9 +51,16 @@ export class HeldHead {
       const before =
         found?.value ?? emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 0 });
       const said = options.sealMs === undefined ? {} : { sealMs: options.sealMs };
-      const head: Head = { ...before, generation: before.generation + 1, claim, ...said };
+      const asked = new AskedCounter(before.asked, options.tally ?? new RequestTally(), clock.nowMs());
+      const head: Head = {
+        ...before,
+        ...said,
+        generation: before.generation + 1,
+        claim,
+        asked: asked.at(clock.nowMs()),
+      };
       try {
-        return new HeldHead(archive, clock, head, await archive.swapHead(found?.tag, head));
+        return new HeldHead(archive, clock, asked, head, await archive.swapHead(found?.tag, head));
       } catch (error) {
         if (!isPitrError(error, 'cas-conflict') && !isPitrError(error, 'fenced')) throw error;
       }
@@ -88,7 +101,8 @@ export class HeldHead {
       next.sequence < from.sequence
     )
       throw refuse('would lower the frontier');
-    const head = { ...next, updatedMs: this.#clock.nowMs() };
+    const nowMs = this.#clock.nowMs();
+    const head = { ...next, asked: this.#asked.at(nowMs), updatedMs: nowMs };
     try {
       this.#tag = await this.#archive.swapHead(this.#tag, head);
       this.#head = head;

@@ -1,5 +1,6 @@
 import type { Worker } from 'node:worker_threads';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
+import type { RequestCounts } from '../engine/request-tally.ts';
 import { startThread } from '../engine/thread.ts';
 import type { Archive } from './archive.ts';
 import { type MergeHooks, type MergeJob, type MergeOutcome, runMergeJob } from './merge-job.ts';
@@ -13,6 +14,8 @@ export type ToMergeWorker =
   | { readonly kind: 'noted'; readonly error?: { readonly id: ErrorId; readonly facts: Facts } };
 
 export type FromMergeWorker =
+  /** What was asked of the store since the last word of this. */
+  | { readonly kind: 'asked'; readonly counts: RequestCounts }
   | { readonly kind: 'writing'; readonly name: string }
   | { readonly kind: 'wrote'; readonly part: MergedPart; readonly next: MergePosition }
   | { readonly kind: 'done'; readonly outcome: MergeOutcome }
@@ -73,6 +76,9 @@ export class MergePool {
         this.#stop = reject;
         this.#hear = (message) => {
           switch (message.kind) {
+            case 'asked':
+              this.#archive.store.tally?.add(message.counts);
+              return;
             case 'writing':
               void noted(hooks.writing(message.name));
               return;
