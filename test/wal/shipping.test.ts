@@ -95,10 +95,13 @@ describe('catching up', () => {
       const seen = watch(store);
       const archiver = await Archiver.open(dir, { store, ship });
       store.calls.length = 0;
+      let created = 0;
       store.hook = async (call, name, when) => {
-        if (when !== 'before') return;
-        // a swap takes as long as many creations
-        for (let i = 0; i < (call === 'swap' ? 400 : isSegment(name) ? 40 : 0); i++) await breathe();
+        if (call === 'create' && when === 'after') created++;
+        if (when === 'after') return;
+        // none of the first four ends before the fourth has begun, and no swap before all objects are there
+        if (isSegment(name) && created === 0) while (created === 0 && seen.creating < 4) await breathe();
+        if (call === 'swap') while (created < FILES) await breathe();
       };
       assert.equal(await archiver.archivePending(), FILES);
       const head = await headOf(store, dir);
@@ -106,7 +109,8 @@ describe('catching up', () => {
       assert.deepEqual(await lsnsOf(store, head), dense(FILES));
       assert.equal(seen.creatingMax, 4);
       assert.equal(store.countOf('create'), FILES);
-      assert.ok(store.countOf('swap') <= FILES / 2, `${store.countOf('swap')} swaps for ${FILES} segments`);
+      // for the first, for what became durable meanwhile, and for the last if it was a moment late
+      assert.ok(store.countOf('swap') <= 3, `${store.countOf('swap')} swaps`);
       assert.deepEqual(await readArchived(dir), { lsn: FILES, sequence: head.sequence });
       expectAscending(store);
       await archiver.close();
@@ -116,11 +120,7 @@ describe('catching up', () => {
   inScratch('never more bytes than allowed are on their way; a larger segment goes alone', async (dir) => {
     const store = await prepare(dir);
     const seen = watch(store);
-    const slow = async (): Promise<void> => {
-      for (let i = 0; i < 5; i++) await breathe();
-    };
     const first = await Archiver.open(dir, { store, ship: { ...ship, createBytes: 1 } });
-    store.hook = slow;
     await first.archivePending();
     await first.close();
     assert.equal(seen.creatingMax, 1);
@@ -131,6 +131,11 @@ describe('catching up', () => {
     // three fit
     const createBytes = Math.floor(bytes * 3.5);
     const second = await Archiver.open(dir, { store, ship: { ...ship, createBytes } });
+    let created = 0;
+    store.hook = async (call, name, when) => {
+      if (call === 'create' && when === 'after') created++;
+      else if (isSegment(name)) while (created === 0 && seen.creating < 3) await breathe();
+    };
     await second.archivePending();
     await second.close();
     assert.equal(seen.creatingMax, 3);
