@@ -8,6 +8,8 @@ const DAY_MS = 86_400_000;
 const MONTH_DAYS = 30;
 /** As providers bill it. */
 const GB = 2 ** 30;
+/** What a shorter time would say of a day says nothing. */
+const MEASURED_MS_MIN = 60_000;
 /** Intervals that the model is shown for, ms. */
 export const MODEL_SEAL_MS: readonly number[] = [1000, 10_000, 60_000, 300_000];
 /** The engine seals its log this often unless it is told otherwise, ms. */
@@ -33,7 +35,7 @@ export interface StreamCost {
   readonly timeline: string;
   readonly stream: string;
   readonly sealMs: number | null;
-  /** For how long it was measured; null: nothing was counted yet. */
+  /** For how long it was measured; null: not for {@link MEASURED_MS_MIN} yet. */
   readonly measuredMs: number | null;
   /** Of its agents, as measured. */
   readonly perDay: RequestCounts;
@@ -70,8 +72,10 @@ export interface CostOptions {
 export const costOf = (chain: Chain, { prices, nowMs, fanout = FANOUT }: CostOptions): Cost => {
   const streams = chain.timelines.flatMap((t) =>
     t.streams.map(({ stream, sealMs, asked }): StreamCost => {
-      if (!asked) return { timeline: t.id, stream, sealMs, measuredMs: null, perDay: NO_REQUESTS };
-      const { counts, ms } = recentlyAsked(asked, nowMs);
+      const recent = asked && recentlyAsked(asked, nowMs);
+      if (!recent || recent.ms < MEASURED_MS_MIN)
+        return { timeline: t.id, stream, sealMs, measuredMs: null, perDay: NO_REQUESTS };
+      const { counts, ms } = recent;
       return { timeline: t.id, stream, sealMs, measuredMs: ms, perDay: scaled(counts, DAY_MS / ms) };
     }),
   );

@@ -11,7 +11,7 @@ export const renderCost = (cost: Cost): string => {
   const parts = [
     `archive ${cost.url} (${cost.archive})`,
     measured.length === 0
-      ? 'No agent has counted its requests yet.'
+      ? 'No agent has counted its requests for a minute yet.'
       : `What its agents asked for, as a day:\n${measuredTable(measured)}`,
     renderFields([
       ['Prices', `PUT ${prices.put} and GET ${prices.get} a thousand, ${prices.gb} a GB and month`],

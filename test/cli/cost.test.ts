@@ -189,6 +189,8 @@ describe('cost', () => {
     assert.ok(Math.abs(second.perMonth.total / ten.perMonth.total - 10) < 1e-3);
     assert.deepEqual([ten.sealMs, ten.rpoMs], [10_000, 11_000]);
     assertNarrow(renderCost({ ...cost, url: 'file:/archive' }));
+    const early = costOf(await inspectChain(archive), { prices: PRICES, nowMs: asked.sinceMs + 59_000 });
+    assert.equal(early.streams[0].measuredMs, null);
     // an agent that has stopped asks for less and less
     const later = costOf(await inspectChain(archive), { prices: PRICES, nowMs: nowMs + 3 * 3_600_000 });
     near(later.perDay.puts, cost.perDay.puts / 4);
