@@ -218,8 +218,8 @@ inScratch(
     await rename(at, join(dir, 'unmounted'));
     for (const isMountPoint of [false, true]) {
       if (isMountPoint) await mkdir(at);
-      await rejectsWith('io', () => store.create('s/b', bytesOf('b')));
-      await rejectsWith('io', () => store.swap('h/head', tag, bytesOf('2')));
+      await rejectsWith('io', store.create('s/b', bytesOf('b')));
+      await rejectsWith('io', store.swap('h/head', tag, bytesOf('2')));
       assert.deepEqual(await readdir(dir), isMountPoint ? ['archive', 'unmounted'] : ['unmounted']);
     }
     assert.deepEqual(await readdir(at), []);
