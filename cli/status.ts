@@ -67,8 +67,17 @@ export interface Status {
 export interface StatusOptions {
   readonly timeline?: string;
   readonly dirs: readonly EngineDir[];
-  readonly maxLagMs: number;
+  /** How far behind is still well; left out: {@link usualLagMs}. */
+  readonly maxLagMs?: number;
 }
+
+const LAG_MS = 10_000;
+/** Times that an archiver may ship late before that is a sign. */
+const LATE_MAX = 3;
+
+/** How old the frontier may be when nobody has said it: what an archiver lets wait is no delay. */
+export const usualLagMs = (heads: Iterable<Head>): number =>
+  Math.max(LAG_MS, ...Iterator.from(heads).map((h) => LATE_MAX * (h.sealMs ?? 0)));
 
 /** What of a status only the archive knows, read once. */
 export interface StatusFacts {
@@ -117,11 +126,13 @@ const headsOf = ({ heads, timeline }: ArchiveView): ReadonlyMap<string, Head> =>
 export const statusOf = (
   { view, isRegistered, leases }: StatusFacts,
   locals: ReadonlyMap<string, LocalStatus>,
-  { dirs, maxLagMs }: StatusOptions,
+  options: StatusOptions,
   nowMs: number = view.archive.clock.nowMs(),
 ): Status => {
   const { archive } = view;
+  const { dirs } = options;
   const heads = headsOf(view);
+  const maxLagMs = options.maxLagMs ?? usualLagMs(heads.values());
   const streams = view.timeline.streams.map(({ name }) =>
     streamStatus(view.timeline, name, heads.get(name), locals.get(name)),
   );

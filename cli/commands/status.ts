@@ -13,12 +13,11 @@ import { readAwayStatus, readStatus, type Status } from '../status.ts';
 
 /** Exit code of a status that was read and is not green. */
 const EXIT_NOT_GREEN = 7;
-const MAX_LAG = '10s';
 const WATCH_MS = 2000;
 const CLEAR_SCREEN = '\x1b[H\x1b[2J';
 
 interface StatusFlags {
-  readonly maxLag: string;
+  readonly maxLag?: string;
   readonly timeline?: string;
   readonly watch?: boolean;
   readonly metrics?: boolean;
@@ -28,13 +27,17 @@ interface StatusFlags {
 const look = async (
   session: Session,
   args: readonly string[],
-  maxLagMs: number,
+  maxLagMs: number | undefined,
   named: string | undefined,
 ): Promise<Status> => {
   try {
     const { archive, dirs } = await openPlaces(session, args);
     const timeline = named ?? timelineOfDirs(dirs);
-    return await readStatus(archive, { dirs, maxLagMs, ...(timeline === undefined ? {} : { timeline }) });
+    return await readStatus(archive, {
+      dirs,
+      ...(maxLagMs === undefined ? {} : { maxLagMs }),
+      ...(timeline === undefined ? {} : { timeline }),
+    });
   } catch (error) {
     if (args.length === 0 || !(isPitrError(error, 'archive-not-found') || isStorageError(error))) throw error;
     const dirs = await readEngineDirs(args);
@@ -84,7 +87,10 @@ export function registerStatus(program: PitrCommand, runner: Runner): void {
     .argument('[dirs...]', 'engine directories, whose archive is meant')
     .option('--archive <url>', 'the archive')
     .option('--timeline <id>', 'history to show (default: that of the directories, or the newest)')
-    .option('--max-lag <duration>', 'how far behind is still well', MAX_LAG)
+    .option(
+      '--max-lag <duration>',
+      "how far behind is still well (default: 10s, or thrice the agents' --seal)",
+    )
     .option('--metrics', 'as text for Prometheus: docs/metrics.md')
     .option('--watch', 'show it again every 2 seconds until interrupted; with --json a line each')
     .examples(
@@ -96,7 +102,7 @@ export function registerStatus(program: PitrCommand, runner: Runner): void {
     .action(
       runner.action(
         async (session, args: readonly string[], flags: StatusFlags) => {
-          const maxLagMs = parseDuration(flags.maxLag);
+          const maxLagMs = flags.maxLag === undefined ? undefined : parseDuration(flags.maxLag);
           const { stdout } = session.surroundings;
           if (flags.metrics)
             return tellOnce(session, () => look(session, args, maxLagMs, flags.timeline), flags);
