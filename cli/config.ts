@@ -36,6 +36,14 @@ const int = (min: number, max: number) => {
   return z.preprocess(fromText, z.int({ error }).min(min, { error }).max(max, { error }));
 };
 
+/** In any currency. */
+const price = (usual: number) => {
+  const error = 'must be a number from 0 on';
+  const fromText = (value: unknown) =>
+    typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+  return z.preprocess(fromText, z.number({ error }).min(0, { error })).prefault(usual);
+};
+
 const oneOf = <const T extends readonly string[]>(values: T) =>
   z.enum(values, { error: `must be one of ${values.join(', ')}` });
 
@@ -133,8 +141,10 @@ const schema = z
     metrics: z.object({
       port: int(0, PORT_MAX).optional(),
       host: text.default('127.0.0.1'),
-      maxLag: durationMs(1, LAG_MS_MAX).prefault('10s'),
+      maxLag: durationMs(1, LAG_MS_MAX).optional(),
     }),
+    // an example: docs/archive.md says whose
+    prices: z.object({ put: price(0.005), get: price(0.0004), gb: price(0.023) }),
     workers: int(1, WORKERS_MAX).default(() => Math.min(WORKERS_MAX, availableParallelism())),
     ttl: oneOf(['remaining', 'absolute', 'never']).default('remaining'),
     log: z.object({
@@ -188,6 +198,9 @@ export const SETTINGS = {
   'metrics.host': { env: 'PITR_METRICS_HOST', flag: 'metricsHost' },
   'metrics.maxLag': { env: 'PITR_METRICS_MAX_LAG', flag: 'metricsMaxLag' },
   'compact.fanout': { env: 'PITR_COMPACT_FANOUT', flag: 'compactFanout' },
+  'prices.put': { env: 'PITR_PRICE_PUT', flag: 'pricePut' },
+  'prices.get': { env: 'PITR_PRICE_GET', flag: 'priceGet' },
+  'prices.gb': { env: 'PITR_PRICE_GB', flag: 'priceGb' },
   workers: { env: 'PITR_WORKERS', flag: 'workers' },
   ttl: { env: 'PITR_TTL', flag: 'ttl' },
   'log.level': { env: 'PITR_LOG_LEVEL', flag: 'logLevel' },

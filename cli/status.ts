@@ -73,10 +73,19 @@ export interface Status {
 export interface StatusOptions {
   readonly timeline?: string;
   readonly dirs: readonly EngineDir[];
-  readonly maxLagMs: number;
+  /** How far behind is still well; left out: {@link usualLagMs}. */
+  readonly maxLagMs?: number;
   /** How far back instants shall be restorable. */
   readonly windowMs?: number;
 }
+
+const LAG_MS = 10_000;
+/** Times that an archiver may ship late before that is a sign. */
+const LATE_MAX = 3;
+
+/** How old the frontier may be when nobody has said it: what an archiver lets wait is no delay. */
+export const usualLagMs = (heads: Iterable<Head>): number =>
+  Math.max(LAG_MS, ...Iterator.from(heads).map((h) => LATE_MAX * (h.sealMs ?? 0)));
 
 /** What of a status only the archive knows, read once. */
 export interface StatusFacts {
@@ -137,11 +146,12 @@ const headsOf = ({ heads, timeline }: ArchiveView): ReadonlyMap<string, Head> =>
 export const statusOf = (
   facts: StatusFacts,
   locals: ReadonlyMap<string, LocalStatus>,
-  { dirs, maxLagMs, windowMs }: StatusOptions,
+  options: StatusOptions,
   nowMs: number = facts.view.archive.clock.nowMs(),
 ): Status => {
   const { view, isRegistered, leases, acknowledged, verified } = facts;
   const { archive } = view;
+  const { dirs, maxLagMs, windowMs } = options;
   const heads = headsOf(view);
   const streams = view.timeline.streams.map(({ name }) =>
     streamStatus(view.timeline, name, heads.get(name), locals.get(name), nowMs),
@@ -156,11 +166,14 @@ export const statusOf = (
       .map(({ dir, identity }) => ({ code: 'unregistered', dir, timeline: identity.timeline }) as const),
     ...archiveProblems({
       nowMs,
-      // of a parent that is shown in place of what is not there yet, nobody asks that it goes on
-      maxLagMs: isRegistered ? maxLagMs : Number.POSITIVE_INFINITY,
       contiguousEnd,
       limitedBy,
-      owners: ownersOf(view.timeline, streams),
+      owners: ownersOf(view.timeline, streams, (stream) =>
+        // of a parent that is shown in place of what is not there yet, nobody asks that it goes on
+        isRegistered
+          ? (maxLagMs ?? usualLagMs(heads.values().filter((h) => h.stream === stream)))
+          : Number.POSITIVE_INFINITY,
+      ),
       holes,
       window,
       lastVerify,
@@ -224,10 +237,15 @@ const windowStatus = (
   return { ...window, wantedMs, isShort };
 };
 
-const ownersOf = ({ ownership }: Timeline, streams: readonly StreamStatus[]): ArchiveFacts['owners'] =>
+const ownersOf = (
+  { ownership }: Timeline,
+  streams: readonly StreamStatus[],
+  maxLagMsOf: (stream: string) => number,
+): ArchiveFacts['owners'] =>
   streams.flatMap(({ stream, frontierTs }) => {
     const since = ownership.filter((o) => o.stream === stream && o.toTs === null).map((o) => o.fromTs);
-    return since.length === 0 ? [] : [{ stream, frontierTs, ownsSinceTs: Math.min(...since) }];
+    const ownsSinceTs = Math.min(...since);
+    return since.length === 0 ? [] : [{ stream, frontierTs, ownsSinceTs, maxLagMs: maxLagMsOf(stream) }];
   });
 
 /** What the directories themselves say while their archive cannot be read. */

@@ -34,7 +34,6 @@ export const SKEW_MS_MAX = 1000;
 /** What a verdict needs to know of an archive; instants in ms by this machine's clock. */
 export interface ArchiveFacts {
   readonly nowMs: number;
-  readonly maxLagMs: number;
   readonly contiguousEnd: number | null;
   readonly limitedBy: string | null;
   /** Streams that own partitions now. A retired one, which owns none, has nothing to move. */
@@ -42,6 +41,7 @@ export interface ArchiveFacts {
     readonly stream: string;
     readonly frontierTs: number | null;
     readonly ownsSinceTs: number;
+    readonly maxLagMs: number;
   }[];
   readonly holes: readonly Hole[];
   readonly window: WindowStatus | null;
@@ -76,8 +76,8 @@ export const archiveProblems = (facts: ArchiveFacts): Problem[] => [
 ];
 
 const restorableProblems = (facts: ArchiveFacts): Problem[] => {
-  const { nowMs, maxLagMs, contiguousEnd, limitedBy, owners } = facts;
-  const late = owners.flatMap(({ stream, frontierTs, ownsSinceTs }): Problem[] => {
+  const { nowMs, contiguousEnd, limitedBy, owners } = facts;
+  const late = owners.flatMap(({ stream, frontierTs, ownsSinceTs, maxLagMs }): Problem[] => {
     // one that never archived anything is already why nothing is restorable
     if (frontierTs === null && contiguousEnd === null) return [];
     const lagMs = nowMs - (frontierTs ?? ownsSinceTs);
@@ -86,6 +86,8 @@ const restorableProblems = (facts: ArchiveFacts): Problem[] => {
   if (contiguousEnd === null)
     return [{ code: 'nothing-restorable', ...(limitedBy === null ? {} : { why: limitedBy }) }, ...late];
   const lagMs = nowMs - contiguousEnd;
+  // as far as the slowest of them may be behind; nobody who owns anything will move it any further
+  const maxLagMs = Math.max(0, ...owners.map((o) => o.maxLagMs));
   return late.length === 0 && lagMs > maxLagMs ? [{ code: 'lag', lagMs, maxLagMs }] : late;
 };
 

@@ -16,6 +16,7 @@ import { randomBytes } from 'node:crypto';
 import { PitrError } from './errors.ts';
 import { checkFolder, checkName, checkRange, isObjectName, RESERVED_FOLDER } from './object-name.ts';
 import type { ObjectStore } from './object-store.ts';
+import type { RequestTally } from './request-tally.ts';
 import { errorOf, S3Failure } from './s3-failure.ts';
 import {
   type ByteRange,
@@ -79,6 +80,10 @@ export class S3Store implements ObjectStore {
     this.requests = new S3Requests(this.options, timing, observe);
     this.#nonce = nonce;
     this.#prefix = this.options.prefix === '' ? '' : `${this.options.prefix}/`;
+  }
+
+  get tally(): RequestTally {
+    return this.requests.tally;
   }
 
   async create(name: string, bytes: Uint8Array): Promise<void> {

@@ -272,7 +272,7 @@ export class Archive {
   }
 }
 
-const storeOf = (url: string | ObjectStore, observe: StoreObserver | undefined): ObjectStore => {
+export const storeOf = (url: string | ObjectStore, observe: StoreObserver | undefined): ObjectStore => {
   if (typeof url === 'string') return openObjectStore(url, observe);
   return observe ? observedStore(url, observe) : url;
 };

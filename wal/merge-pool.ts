@@ -1,5 +1,6 @@
 import type { Worker } from 'node:worker_threads';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
+import type { RequestCounts } from '../engine/request-tally.ts';
 import { RemoteObserver, type StoreEvent, type StoreObserver } from '../engine/store-observer.ts';
 import { startThread } from '../engine/thread.ts';
 import type { Archive } from './archive.ts';
@@ -22,6 +23,8 @@ export interface MergeWorkerData {
 export type FromMergeWorker = { readonly kind: 'stored'; readonly event: StoreEvent } | FromMergeJob;
 
 type FromMergeJob =
+  /** What was asked of the store since the last word of this. */
+  | { readonly kind: 'asked'; readonly counts: RequestCounts }
   | { readonly kind: 'writing'; readonly name: string }
   | { readonly kind: 'wrote'; readonly part: MergedPart; readonly next: MergePosition }
   | { readonly kind: 'done'; readonly outcome: MergeOutcome }
@@ -84,6 +87,9 @@ export class MergePool {
         this.#stop = reject;
         this.#hear = (message) => {
           switch (message.kind) {
+            case 'asked':
+              this.#archive.store.tally?.add(message.counts);
+              return;
             case 'writing':
               void noted(hooks.writing(message.name));
               return;

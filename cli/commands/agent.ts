@@ -34,12 +34,17 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
     )
     .option('--snapshot-kind <kind>', 'full or incremental (default: incremental)')
     .option('--snapshot-label <label>', "start of the snapshots' labels; the time follows")
+    .option(
+      '--seal <duration>',
+      'ship at most this often, so that there are fewer requests; what a lost machine may lose (default: 1s)',
+    )
     .option('--compact-fanout <n>', 'how many runs of one level become one of the next (default: 8)')
     .option('--once', 'archive what there is now, then stop')
     .examples(
       ['pitr agent data', 'archive one engine'],
       ['pitr agent shard-a shard-b --snapshot-cron "0 * * * *"', 'two streams, a snapshot every hour'],
       ['pitr agent data --metrics-port 9464', 'and http://127.0.0.1:9464/metrics tells how it goes'],
+      ['pitr agent data --seal 10s', 'a tenth of the requests; see pitr chain --cost'],
       ['pitr agent data --once --json', 'ship what is waiting and say what it was'],
     )
     .action(runner.action(runAgent, { heedsStop: true }));
@@ -47,7 +52,7 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
 
 const runAgent = async (session: Session, args: string[], options: { once?: boolean }): Promise<number> => {
   const dirs = await requireEngineDirs(session, args);
-  const { log, config } = session;
+  const { log } = session;
   let versions = 0;
   let failures = 0;
   const onEvent = (event: ArchiverEvent, timeline: string): void => {
@@ -68,9 +73,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
   try {
     for (const { dir } of dirs) await keepSpoolSettings(session, dir);
     for (const { dir } of dirs)
-      archivers.push(
-        await openArchiver(session, resolve(dir), config.compact.fanout, onEvent, served?.metrics),
-      );
+      archivers.push(await openArchiver(session, resolve(dir), onEvent, served?.metrics));
     if (options.once) {
       for (const archiver of archivers) {
         await archiver.round();
@@ -127,13 +130,14 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
 const openArchiver = async (
   session: Session,
   dir: string,
-  fanout: number,
   onEvent: (event: ArchiverEvent, timeline: string) => void,
   metrics: AgentMetrics | undefined,
 ): Promise<Archiver> => {
+  const { sealMs, compact } = session.config;
   const archiver: Archiver = await Archiver.open(dir, {
     ...(await archiveOptionsOf(session, dir)),
-    fanout,
+    fanout: compact.fanout,
+    sealMs,
     ...(metrics ? { observe: metrics.observe } : {}),
     onEvent: (event) => onEvent(event, archiver.identity.timeline),
     borders: () => fullCopyEnds(archiver.archive, archiver.identity.timeline),

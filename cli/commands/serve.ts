@@ -47,7 +47,7 @@ export const registerServe = (program: PitrCommand, runner: Runner): void => {
     .option('--namespace <name...>', 'namespaces that it has (default: test)')
     .option('--archive <url>', 'where the history goes, for example file:/backup/db')
     .option('--stream <name>', 'name of a new engine in the archive (default: main)')
-    .option('--seal <duration>', 'how often what was written becomes visible to the archive (default: 1s)')
+    .option('--seal <duration>', 'how often what was written is sealed, and archived at most (default: 1s)')
     .option('--nodes <n>', 'nodes, on ports that follow each other (default: 1)')
     .option('--cluster-name <name>', 'name of the cluster (default: pitr)')
     .option('--tls-cert <file>', 'certificate, PEM: clients must use TLS')
@@ -157,10 +157,13 @@ const startAgent = (session: Session, dir: string): AgentProcess => {
   const metrics =
     port === undefined
       ? []
-      : ['--metrics-port', `${port}`, '--metrics-host', host, '--metrics-max-lag', `${maxLag}ms`];
+      : [
+          ...['--metrics-port', `${port}`, '--metrics-host', host],
+          ...(maxLag === undefined ? [] : ['--metrics-max-lag', `${maxLag}ms`]),
+        ];
   return new AgentProcess({
     dir: resolve(cwd, dir),
-    args: ['--log-level', level, '--log-format', format, ...metrics],
+    args: ['--log-level', level, '--log-format', format, '--seal', `${session.config.sealMs}ms`, ...metrics],
     cwd,
     env,
     finalCodes: [ERRORS.fenced.exit],

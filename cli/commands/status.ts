@@ -15,11 +15,10 @@ import { readAwayStatus, readStatus, type Status } from '../status.ts';
 
 /** Exit code of a status that was read and is not green. */
 const EXIT_NOT_GREEN = 7;
-const MAX_LAG = '10s';
 const WATCH_MS = 2000;
 
 interface StatusFlags {
-  readonly maxLag: string;
+  readonly maxLag?: string;
   readonly timeline?: string;
   readonly watch?: boolean;
   readonly metrics?: boolean;
@@ -32,7 +31,7 @@ interface StatusFlags {
 const look = async (
   session: Session,
   args: readonly string[],
-  maxLagMs: number,
+  maxLagMs: number | undefined,
   { timeline: named, watch }: StatusFlags,
 ): Promise<Status> => {
   try {
@@ -124,7 +123,10 @@ export function registerStatus(program: PitrCommand, runner: Runner): void {
     .argument('[dirs...]', 'engine directories, whose archive is meant')
     .option('--archive <url>', 'the archive')
     .option('--timeline <id>', 'history to show (default: that of the directories, or the newest)')
-    .option('--max-lag <duration>', 'how far behind is still well', MAX_LAG)
+    .option(
+      '--max-lag <duration>',
+      "how far behind is still well (default: 10s, or thrice the agents' --seal)",
+    )
     .option('--window <duration>', 'how far back instants shall be restorable without a hole, such as 7d')
     .option('--metrics', 'as text for Prometheus: docs/metrics.md')
     .option('--watch', 'show it again every 2 seconds until interrupted; with --json a line each')
@@ -137,7 +139,7 @@ export function registerStatus(program: PitrCommand, runner: Runner): void {
     .action(
       runner.action(
         async (session, args: readonly string[], flags: StatusFlags) => {
-          const maxLagMs = parseDuration(flags.maxLag);
+          const maxLagMs = flags.maxLag === undefined ? undefined : parseDuration(flags.maxLag);
           const lookOnce = (): Promise<Status> => look(session, args, maxLagMs, flags);
           if (flags.metrics) return tellOnce(session, lookOnce, flags);
           if (flags.watch) return watch(session, lookOnce);

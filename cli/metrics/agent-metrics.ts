@@ -32,21 +32,21 @@ interface Success {
 export class AgentMetrics {
   readonly #metrics: Metrics;
   readonly #clock: Clock;
-  readonly #maxLagMs: number;
+  readonly #maxLagMs: number | undefined;
   readonly #successes = new Map<string, Success>();
   #timelines: readonly WatchedTimeline[] = [];
   #telling: Promise<string> | undefined;
   /** To be told of every request to the archive. */
   readonly observe: StoreObserver;
 
-  private constructor(metrics: Metrics, clock: Clock, maxLagMs: number) {
+  private constructor(metrics: Metrics, clock: Clock, maxLagMs: number | undefined) {
     this.#metrics = metrics;
     this.#clock = clock;
     this.#maxLagMs = maxLagMs;
     this.observe = storeMetrics(metrics);
   }
 
-  static async create({ clock, maxLagMs }: { clock: Clock; maxLagMs: number }): Promise<AgentMetrics> {
+  static async create(clock: Clock, maxLagMs: number | undefined): Promise<AgentMetrics> {
     return new AgentMetrics(await Metrics.create(), clock, maxLagMs);
   }
 

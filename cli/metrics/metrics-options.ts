@@ -12,7 +12,7 @@ export const withMetricsOptions = (command: PitrCommand): PitrCommand =>
       'tell Prometheus here, at /metrics, and monitors at /healthz; 0: any port',
     )
     .option('--metrics-host <host>', 'address for that (default: 127.0.0.1)')
-    .option('--metrics-max-lag <duration>', 'how far behind is still well for /healthz (default: 10s)');
+    .option('--metrics-max-lag <duration>', 'how far behind is still well for /healthz (default: as status)');
 
 /** An agent's metrics, and where they can be read. */
 export interface ServedMetrics {
@@ -24,7 +24,7 @@ export interface ServedMetrics {
 export const serveMetrics = async ({ config, clock, log }: Session): Promise<ServedMetrics | undefined> => {
   const { port, host, maxLag } = config.metrics;
   if (port === undefined) return undefined;
-  const metrics = await AgentMetrics.create({ clock, maxLagMs: maxLag });
+  const metrics = await AgentMetrics.create(clock, maxLag);
   const onError = (error: unknown): void =>
     log.error({ error: String((error as Error).message ?? error) }, 'metrics failed');
   const server = await MetricsServer.listen(metrics, { host, port, onError });

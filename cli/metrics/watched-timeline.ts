@@ -1,7 +1,7 @@
 import { PitrError } from '../../engine/errors.ts';
 import type { Archiver } from '../../wal/archiver.ts';
 import type { EngineDir } from '../places.ts';
-import { type Problem, readAwayStatus, readLocals, type Status, statusOf } from '../status.ts';
+import { type Problem, readAwayStatus, readLocals, type Status, statusOf, usualLagMs } from '../status.ts';
 import { ArchiveWatch } from './archive-watch.ts';
 
 /** What an agent knows of one of its timelines without asking the archive. */
@@ -13,7 +13,8 @@ export interface AgentStatus {
 }
 
 export interface WatchedOptions {
-  readonly maxLagMs: number;
+  /** Left out: as `pitr status` has it. */
+  readonly maxLagMs: number | undefined;
   readonly onError: (error: PitrError) => void;
 }
 
@@ -24,14 +25,14 @@ export interface WatchedOptions {
 export class WatchedTimeline {
   readonly archivers: readonly Archiver[];
   readonly #dirs: readonly EngineDir[];
-  readonly #maxLagMs: number;
+  readonly #lag: { readonly maxLagMs?: number };
   readonly #watch: ArchiveWatch;
 
   constructor(archivers: readonly Archiver[], { maxLagMs, onError }: WatchedOptions) {
     this.archivers = archivers;
     this.#dirs = archivers.map(({ dir, identity }) => ({ dir, identity }));
-    this.#maxLagMs = maxLagMs;
-    this.#watch = new ArchiveWatch(archivers[0]!.archive, { dirs: this.#dirs, maxLagMs }, onError);
+    this.#lag = maxLagMs === undefined ? {} : { maxLagMs };
+    this.#watch = new ArchiveWatch(archivers[0]!.archive, { dirs: this.#dirs, ...this.#lag }, onError);
   }
 
   get id(): string {
@@ -57,7 +58,7 @@ export class WatchedTimeline {
       const away = await readAwayStatus(this.#dirs, failure ?? notLooked(this.archivers[0]!), nowMs);
       return { verdict: away, figures: away };
     }
-    const options = { dirs: this.#dirs, maxLagMs: this.#maxLagMs };
+    const options = { dirs: this.#dirs, ...this.#lag };
     const view = facts.view.withHeads(this.archivers.map((a) => a.head));
     const locals = await readLocals(view, this.#dirs);
     const figures = statusOf({ ...facts, view }, locals, options, nowMs);
@@ -77,7 +78,7 @@ export class WatchedTimeline {
   /** Own streams that are behind now, unless that was seen in the archive already. */
   #behind({ problems, streams }: Status, nowMs: number): Problem[] {
     if (problems.some((p) => p.code === 'lag')) return [];
-    const maxLagMs = this.#maxLagMs;
+    const maxLagMs = this.#lag.maxLagMs ?? usualLagMs(this.archivers.map((a) => a.head));
     return this.archivers.flatMap(({ identity: { stream }, head }) => {
       const lagMs = nowMs - head.frontier.ts;
       const owns = streams.some((s) => s.stream === stream && s.partitions !== 'none');

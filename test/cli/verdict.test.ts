@@ -35,16 +35,16 @@ const verified: VerifyResult = {
   anomalies: {},
   harmless: {},
 };
-const owner = (stream: string, lagMs: number | null, ownsForMs = 10 * HOUR) => ({
+const owner = (stream: string, lagMs: number | null, ownsForMs = 10 * HOUR, maxLagMs = 10_000) => ({
   stream,
   frontierTs: lagMs === null ? null : NOW - lagMs,
   ownsSinceTs: NOW - ownsForMs,
+  maxLagMs,
 });
 
 /** Two streams that keep up, a window since ten hours, no hole. */
 const WELL: ArchiveFacts = {
   nowMs: NOW,
-  maxLagMs: 10_000,
   contiguousEnd: NOW - 1400,
   limitedBy: 'a',
   owners: [owner('a', 1400), owner('b', 300)],
@@ -61,6 +61,11 @@ const ROWS: readonly (readonly [what: string, facts: Partial<ArchiveFacts>, code
     'every frontier stands still',
     { owners: [owner('a', 10_001), owner('b', 11_000)], contiguousEnd: NOW - 11_000 },
     ['lag a', 'lag b'],
+  ],
+  [
+    'each stream has a bound of its own: one ships by the minute',
+    { owners: [owner('a', 90_000, HOUR, 180_000), owner('b', 11_000)], contiguousEnd: NOW - 90_000 },
+    ['lag b'],
   ],
   ['one of two frontiers stands still', { owners: [owner('a', HOUR), owner('b', 300)] }, ['lag a']],
   [
