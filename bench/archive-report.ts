@@ -1,0 +1,1 @@
+export const renderArchive = (f: object): string => JSON.stringify(f, null, 1);
