@@ -6,7 +6,7 @@ import type { Archive } from '../wal/archive.ts';
 import { readArchived } from '../wal/archived.ts';
 import { type Gap, type Head, writeAmplification } from '../wal/catalog.ts';
 import { type LeaseEntry, listLeases } from '../wal/lease.ts';
-import type { Timeline } from '../wal/timeline.ts';
+import type { Timeline, Timelines } from '../wal/timeline.ts';
 import { type LocalProblem, type LocalStatus, localProblems, readLocalStatus } from './local-status.ts';
 import type { EngineDir } from './places.ts';
 import { snapshotData } from './render/snapshots.ts';
@@ -73,11 +73,15 @@ export interface StatusOptions {
 /** Everything that `pitr status` tells, computed from one view of the archive. */
 export const readStatus = async (archive: Archive, options: StatusOptions): Promise<Status> => {
   const { dirs, maxLagMs } = options;
-  const { timelines: known } = await archive.timelines();
   const wanted = options.timeline ?? dirs[0]?.identity.timeline;
   // a restored engine's history is in the archive only once something of it is archived: until then its parent's is shown
-  const isRegistered = wanted === undefined || known.some((t) => t.id === wanted);
-  const view = await ArchiveView.read(archive, isRegistered ? wanted : dirs[0]?.identity.fork?.timeline);
+  const isKnown = ({ timelines }: Timelines): boolean =>
+    wanted === undefined || timelines.some((t) => t.id === wanted);
+  const [view, leases] = await Promise.all([
+    ArchiveView.read(archive, (all) => (isKnown(all) ? wanted : dirs[0]?.identity.fork?.timeline)),
+    listLeases(archive),
+  ]);
+  const isRegistered = isKnown(view.timelines);
   const heads = view.heads.get(view.timeline.id) ?? new Map<string, Head>();
   const locals = new Map<string, LocalStatus>();
   for (const { dir, identity } of dirs)
@@ -118,7 +122,7 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
     streams,
     snapshots: view.snapshots.length,
     lastSnapshot: last ? snapshotData(last) : null,
-    leases: await listLeases(archive),
+    leases,
     timelines: view.timelines.timelines.map((t) => ({
       id: t.id,
       parent: t.parent?.timeline ?? null,

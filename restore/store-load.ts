@@ -106,9 +106,9 @@ const pagesFor = async ({ state, selection }: RestorePlan, archive: Archive): Pr
   if (isRenaming(selection)) return 0;
   let versions = 0;
   let bytes = 0;
-  for (const ref of state.runs.flatMap((r) => r.segments)) {
-    // planning has opened it
-    const { properties } = await archive.reader(ref);
+  // planning has opened most of them
+  const readers = await Promise.all(state.runs.flatMap((r) => r.segments.map((ref) => archive.reader(ref))));
+  for (const { properties } of readers) {
     for (const c of properties.counts) {
       versions += c.versions - c.deletes;
       bytes += c.imageBytes + (c.versions - c.deletes) * (HEADER_BYTES + Buffer.byteLength(c.set));
