@@ -3,7 +3,7 @@
  * directory, with 0, 50 and 200 ms added to each request, how many requests that makes, and how much memory.
  *
  *     npm run bench -- archive [--records 1000000] [--changes 500000] [--rate 20000] [--seconds 30] [--runs 3] [--quick]
- *                              [--dir DIR] [--json]
+ *                              [--dir DIR] [--json | --markdown]
  *
  * The bucket is bench/bucket/, a stand-in in a process of its own on the same processors. `--quick`: a tenth of the data, 10 s.
  */
@@ -11,7 +11,7 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Machine, machineOf } from '../cli/bench/machine.ts';
-import { renderArchive } from './archive-report.ts';
+import { renderArchive, renderArchiveMarkdown } from './archive-report.ts';
 import { benchDirectory, say, wholeNumber } from './arguments.ts';
 import { BenchBucket } from './bucket/bench-bucket.ts';
 import { type LagFigures, lagOf } from './lag.ts';
@@ -115,6 +115,7 @@ export const benchArchive = async (args: string[]): Promise<void> => {
       quick: { type: 'boolean', default: false },
       dir: { type: 'string' },
       json: { type: 'boolean', default: false },
+      markdown: { type: 'boolean', default: false },
     },
   });
   const size = values.quick
@@ -128,5 +129,6 @@ export const benchArchive = async (args: string[]): Promise<void> => {
     seconds: wholeNumber('--seconds', values.seconds ?? size.seconds),
     runs: wholeNumber('--runs', values.runs ?? size.runs),
   });
-  process.stdout.write(`${values.json ? JSON.stringify(figures) : renderArchive(figures)}\n`);
+  if (values.json) process.stdout.write(`${JSON.stringify(figures)}\n`);
+  else process.stdout.write(`${values.markdown ? renderArchiveMarkdown(figures) : renderArchive(figures)}\n`);
 };

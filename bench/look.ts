@@ -7,7 +7,7 @@ import { resolveTarget } from '../restore/target.ts';
 import { inspectChain } from '../snapshot/chain.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import { Archive } from '../wal/archive.ts';
-import type { BenchBucket } from './bucket/bench-bucket.ts';
+import { type BenchBucket, BucketAt } from './bucket/bench-bucket.ts';
 import { requestsOf } from './bucket/traffic.ts';
 import { COPY } from './store-restore.ts';
 
@@ -38,32 +38,39 @@ const DO: Readonly<Record<Look, (url: string) => Promise<unknown>>> = {
   },
 };
 
-export const lookJob = jobOf(import.meta.url, 'look');
-export const look = async ({
-  url,
-  what,
+/** Seconds and requests of each look. */
+type Looked = Readonly<Record<Look, { readonly seconds: number; readonly requests: number }>>;
+
+export const looksJob = jobOf(import.meta.url, 'looks');
+export const looks = async ({
+  endpoint,
+  latencyMs,
 }: {
-  readonly url: string;
-  readonly what: Look;
-}): Promise<{ seconds: number }> => {
-  // the SDK is loaded and connected, the code has run
-  await DO[what](url);
-  const { seconds } = await timed(() => DO[what](url));
-  return { seconds };
+  readonly endpoint: string;
+  readonly latencyMs: number;
+}): Promise<Looked> => {
+  const bucket = new BucketAt(endpoint);
+  const url = bucket.url(COPY);
+  const looked = {} as Record<Look, Looked[Look]>;
+  for (const what of LOOKS) {
+    await bucket.begin(0);
+    // the SDK is loaded and connected, the code has run
+    await DO[what](url);
+    await bucket.begin(latencyMs);
+    const { seconds } = await timed(() => DO[what](url));
+    looked[what] = { seconds, requests: requestsOf(await bucket.figures()) };
+  }
+  return looked;
 };
 
 /** Looks at the copy of the archive that restores have left in the bucket. */
-export const looksOf = async (bucket: BenchBucket): Promise<LookFigures> => {
+export const looksOf = async ({ endpoint }: BenchBucket): Promise<LookFigures> => {
+  const run = async (latencyMs: number) => (await isolated<Looked>(looksJob, { endpoint, latencyMs })).value;
+  const [near, far] = [await run(0), await run(LATENCY_MS)];
   const figures = {} as Record<Look, LookFigure>;
   for (const what of LOOKS) {
-    const run = async (latencyMs: number) => {
-      await bucket.begin(latencyMs);
-      const { value } = await isolated<{ seconds: number }>(lookJob, { url: bucket.url(COPY), what });
-      return { seconds: value.seconds, requests: requestsOf(await bucket.figures()) / 2 };
-    };
-    const near = await run(0);
-    const far = await run(LATENCY_MS);
-    figures[what] = { ...far, roundTrips: Math.round(((far.seconds - near.seconds) * 1000) / LATENCY_MS) };
+    const waitedMs = (far[what].seconds - near[what].seconds) * 1000;
+    figures[what] = { ...far[what], roundTrips: Math.round(waitedMs / LATENCY_MS) };
   }
   return figures;
 };

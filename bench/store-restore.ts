@@ -28,7 +28,7 @@ interface Args {
 
 /**
  * The archive in the directory is merged as an agent would have, and copied to the bucket object by object: restores from all
- * stores read the same bytes. The last restore of each is compared with the workload.
+ * stores read the same bytes. The last restore is compared with the workload.
  */
 export const restoresOf = async (
   bucket: BenchBucket,
@@ -42,8 +42,6 @@ export const restoresOf = async (
     await bucket.begin(latencyMs);
     const figures = await restoreRuns(runs, { dir, into, archive, target: 'latest', verify: true }, true);
     const traffic = await bucket.figures();
-    await isolated(compareJob, { dir: into, records, seed: SEED, steps: [{ changes, batchSize: BATCH }] });
-    await rm(into, { recursive: true });
     return {
       ...figures,
       requests: requestsOf(traffic) / runs,
@@ -51,11 +49,14 @@ export const restoresOf = async (
       serverCpuSeconds: traffic.cpuSeconds / runs,
     };
   };
-  return {
+  const all = {
     directory: await restored(archiveUrl(dir), 0),
     ms0: await restored(bucket.url(COPY), 0),
     ms50: await restored(bucket.url(COPY), 50),
   };
+  await isolated(compareJob, { dir: into, records, seed: SEED, steps: [{ changes, batchSize: BATCH }] });
+  await rm(into, { recursive: true });
+  return all;
 };
 
 /** Values of swappable objects are numbered in a directory. */

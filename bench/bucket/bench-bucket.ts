@@ -9,28 +9,17 @@ const useOwnCredentials = (): void => {
   delete process.env.AWS_PROFILE;
 };
 
-/** The server of {@link serveBucketJob} as a benchmark has it. */
-export class BenchBucket {
-  readonly #job: RunningJob<unknown>;
-  readonly #endpoint: string;
+/** The server of {@link serveBucketJob} as every process of a benchmark reaches it. */
+export class BucketAt {
+  readonly endpoint: string;
   #cpuSeconds = 0;
 
-  private constructor(job: RunningJob<unknown>, endpoint: string) {
-    this.#job = job;
-    this.#endpoint = endpoint;
-  }
-
-  /** Starts it. Sets the credentials of this process and of those that it starts. */
-  static async start(): Promise<BenchBucket> {
-    useOwnCredentials();
-    const port = await freePort();
-    const job = startJob(serveBucketJob, { port });
-    await job.ready;
-    return new BenchBucket(job, `http://127.0.0.1:${port}`);
+  constructor(endpoint: string) {
+    this.endpoint = endpoint;
   }
 
   url(prefix: string): string {
-    return `s3://bench/${prefix}?endpoint=${this.#endpoint}`;
+    return `s3://bench/${prefix}?endpoint=${this.endpoint}`;
   }
 
   /** From now on each request is answered so much later, and counted from 0. */
@@ -54,12 +43,31 @@ export class BenchBucket {
     await this.#control('empty');
   }
 
+  async #control<T>(what: string): Promise<T> {
+    return (await (await fetch(`${this.endpoint}${CONTROL}${what}`)).json()) as T;
+  }
+}
+
+/** The server in a process that this one has started. */
+export class BenchBucket extends BucketAt {
+  readonly #job: RunningJob<unknown>;
+
+  private constructor(job: RunningJob<unknown>, endpoint: string) {
+    super(endpoint);
+    this.#job = job;
+  }
+
+  /** Sets the credentials of this process and of those that it starts. */
+  static async start(): Promise<BenchBucket> {
+    useOwnCredentials();
+    const port = await freePort();
+    const job = startJob(serveBucketJob, { port });
+    await job.ready;
+    return new BenchBucket(job, `http://127.0.0.1:${port}`);
+  }
+
   async stop(): Promise<void> {
     this.#job.stop();
     await this.#job.result;
-  }
-
-  async #control<T>(what: string): Promise<T> {
-    return (await (await fetch(`${this.#endpoint}${CONTROL}${what}`)).json()) as T;
   }
 }
