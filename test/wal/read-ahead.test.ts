@@ -11,7 +11,7 @@ import { ARCHIVE, compareRows, encodeSegment, type Row, rowOf } from './segment-
 
 const IMAGE_BYTES = 60_000;
 const MIB = 1024 * 1024;
-/** What wal/merge.ts promises for all runs together, and for each run two fetches; blocks are not cut. */
+/** G6: for all runs together, and for each run two fetches; blocks are not cut. */
 const AHEAD_BYTES = 8 * MIB;
 const RUN_BYTES = 2 * MIB + 600_000;
 
@@ -142,7 +142,7 @@ describe('reading ahead', () => {
     assert.deepEqual(await rows, EXPECTED.map(idOf));
   });
 
-  test('what is on its way or waits to be merged stays within the bound', async () => {
+  test('G6: what is on its way or waits to be merged stays within the bound', async () => {
     const { store, runs } = await opened();
     let merged = 0;
     let most = 0;
