@@ -73,7 +73,7 @@ export const lagOf = async (bucket: BenchBucket, args: LagArgs): Promise<LagFigu
       publishedPerSecond: heads.length / (seconds + warmUpSeconds),
       requestsPerSecond: requests / (seconds + warmUpSeconds),
       requestsPerGB: requests / ((written * logBytesPerChange) / 1e9),
-      traffic: { requests: traffic.requests, sentMB: traffic.sentMB, receivedMB: traffic.receivedMB },
+      traffic,
     };
   } finally {
     agent.kill();

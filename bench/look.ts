@@ -19,7 +19,7 @@ export interface LookFigure {
   /** At 50 ms a request, the archive opened anew; without the start of the process. */
   readonly seconds: number;
   readonly requests: number;
-  /** Requests that had to wait for the answer of another one: what the latency of one is multiplied by. */
+  /** Requests that waited for the answer of another one: what the latency is multiplied by. */
   readonly roundTrips: number;
 }
 export type LookFigures = Readonly<Record<Look, LookFigure>>;
@@ -38,39 +38,23 @@ const DO: Readonly<Record<Look, (url: string) => Promise<unknown>>> = {
   },
 };
 
-/** Seconds and requests of each look. */
-type Looked = Readonly<Record<Look, { readonly seconds: number; readonly requests: number }>>;
-
 export const looksJob = jobOf(import.meta.url, 'looks');
-export const looks = async ({
-  endpoint,
-  latencyMs,
-}: {
-  readonly endpoint: string;
-  readonly latencyMs: number;
-}): Promise<Looked> => {
+export const looks = async ({ endpoint }: { readonly endpoint: string }): Promise<LookFigures> => {
   const bucket = new BucketAt(endpoint);
   const url = bucket.url(COPY);
-  const looked = {} as Record<Look, Looked[Look]>;
+  const figures = {} as Record<Look, LookFigure>;
   for (const what of LOOKS) {
     await bucket.begin(0);
     // the SDK is loaded and connected, the code has run
     await DO[what](url);
-    await bucket.begin(latencyMs);
+    await bucket.begin(LATENCY_MS);
     const { seconds } = await timed(() => DO[what](url));
-    looked[what] = { seconds, requests: requestsOf(await bucket.figures()) };
-  }
-  return looked;
-};
-
-/** Looks at the copy of the archive that restores have left in the bucket. */
-export const looksOf = async ({ endpoint }: BenchBucket): Promise<LookFigures> => {
-  const run = async (latencyMs: number) => (await isolated<Looked>(looksJob, { endpoint, latencyMs })).value;
-  const [near, far] = [await run(0), await run(LATENCY_MS)];
-  const figures = {} as Record<Look, LookFigure>;
-  for (const what of LOOKS) {
-    const waitedMs = (far[what].seconds - near[what].seconds) * 1000;
-    figures[what] = { ...far[what], roundTrips: Math.round(waitedMs / LATENCY_MS) };
+    const traffic = await bucket.figures();
+    figures[what] = { seconds, requests: requestsOf(traffic), roundTrips: traffic.waves };
   }
   return figures;
 };
+
+/** Looks at the copy of the archive that restores have left in the bucket. */
+export const looksOf = async ({ endpoint }: BenchBucket): Promise<LookFigures> =>
+  (await isolated<LookFigures>(looksJob, { endpoint })).value;

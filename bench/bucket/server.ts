@@ -31,14 +31,17 @@ class Server {
   readonly #bucket = new Bucket();
   #traffic = emptyTraffic();
   #latencyMs = 0;
+  #onTheirWay = 0;
   #heads: HeadWritten[] = [];
 
   readonly answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const body = await bodyOf(request);
     const url = new URL(request.url ?? '/', 'http://x');
     if (url.pathname.startsWith(CONTROL)) return this.#control(url, response);
+    if (this.#onTheirWay++ === 0) this.#traffic.waves++;
     // before the effect: a late request is not there yet
     if (this.#latencyMs > 0) await sleep(this.#latencyMs);
+    this.#onTheirWay--;
     // path style: /bucket/key
     const [, key = ''] = /^\/[^/]+\/?(.*)$/.exec(decodeURIComponent(url.pathname)) ?? [];
     const { kind, send, bytes } = this.#handle(request, url.searchParams, key, body);

@@ -5,12 +5,15 @@ export type Kind = (typeof KINDS)[number];
 /** What went through a server. `upload`: beginnings and ends of uploads in parts; the parts are `put`. */
 export interface Traffic {
   readonly requests: Record<Kind, number>;
+  /** How often it was asked while no request was on its way: what waits for each other, when nothing overlaps. */
+  waves: number;
   sentMB: number;
   receivedMB: number;
 }
 
 export const emptyTraffic = (): Traffic => ({
   requests: { put: 0, upload: 0, get: 0, head: 0, list: 0, delete: 0 },
+  waves: 0,
   sentMB: 0,
   receivedMB: 0,
 });

@@ -62,8 +62,8 @@ describe('npm run bench -- archive, tiny', () => {
     assert.deepEqual([ms0.records, ms50.records], [directory.records, directory.records]);
     assert.deepEqual([ms0.versions, ms50.versions], [3000, 3000]);
     assert.deepEqual([directory.requests, figures.upload.directory.requests], [0, 0]);
-    // latency adds no requests
-    assert.equal(ms0.requests, ms50.requests);
+    // latency adds no requests; a restore of over 30 s renews its lease
+    assert.ok(Math.abs(ms0.requests - ms50.requests) <= 4, `${ms0.requests} and ${ms50.requests}`);
   });
 
   test('counts what goes through the bucket', () => {
