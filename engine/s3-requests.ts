@@ -23,6 +23,27 @@ const RETRY_AFTER_MS_MAX = 60_000;
 
 type Sdk = typeof import('@aws-sdk/client-s3');
 
+/** A request as the SDK has made and signed it. */
+export interface HttpRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query: Readonly<Record<string, unknown>>;
+  readonly headers: Record<string, string>;
+  readonly body?: unknown;
+}
+
+/** `body`: a stream. Names of headers in lower case. */
+export interface HttpAnswer {
+  readonly statusCode: number;
+  readonly headers: Record<string, string>;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** Carries the SDK's requests to a server and brings its answers. Default: the SDK's own, over HTTP. */
+export type Transport = {
+  handle(request: HttpRequest, options?: { abortSignal?: AbortSignal }): Promise<{ response: HttpAnswer }>;
+};
+
 /** The SDK and a client of it, loaded. */
 export interface Aws {
   readonly sdk: Sdk;
@@ -53,11 +74,13 @@ export class S3Requests {
   readonly #options: S3Options;
   readonly #timing: Timing;
   readonly #pacer: RequestPacer;
+  readonly #transport: Transport | undefined;
   #aws: Promise<Aws> | undefined;
 
-  constructor(options: S3Options, timing: Timing) {
+  constructor(options: S3Options, timing: Timing, transport?: Transport) {
     this.#options = options;
     this.#timing = timing;
+    this.#transport = transport;
     this.#pacer = new RequestPacer(options, timing);
   }
 
@@ -119,7 +142,7 @@ export class S3Requests {
   }
 
   #load(): Promise<Aws> {
-    this.#aws ??= load(this.#options);
+    this.#aws ??= load(this.#options, this.#transport);
     return this.#aws;
   }
 }
@@ -170,7 +193,7 @@ class Deadline {
   }
 }
 
-async function load(options: S3Options): Promise<Aws> {
+async function load(options: S3Options, transport: Transport | undefined): Promise<Aws> {
   const sdk = await import('@aws-sdk/client-s3');
   const { endpoint, region, profile, pathStyle, requestsMax, timeoutMs } = options;
   const agent = { keepAlive: true, maxSockets: requestsMax };
@@ -184,7 +207,7 @@ async function load(options: S3Options): Promise<Aws> {
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     expectContinueHeader: false,
-    requestHandler: {
+    requestHandler: transport ?? {
       connectionTimeout: Math.min(CONNECT_MS_MAX, timeoutMs),
       httpAgent: agent,
       httpsAgent: agent,
@@ -193,11 +216,6 @@ async function load(options: S3Options): Promise<Aws> {
   const client = new sdk.S3Client(config);
   addContentMd5(client);
   return { sdk, client };
-}
-
-interface HttpRequest {
-  readonly headers: Record<string, string>;
-  readonly body?: unknown;
 }
 
 type Sending = { input: ServiceInputTypes; request: unknown };

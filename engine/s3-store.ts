@@ -33,7 +33,7 @@ import {
   storageOf,
 } from './s3-objects.ts';
 import { parseS3Url, type S3Options } from './s3-options.ts';
-import { S3Requests } from './s3-requests.ts';
+import { S3Requests, type Transport } from './s3-requests.ts';
 import { uploadParts } from './s3-upload.ts';
 import { isFull, openEnvelope, parseTag, sealEnvelope, tagOf } from './swap-envelope.ts';
 import { systemTiming, type Timing } from './timing.ts';
@@ -51,6 +51,7 @@ export interface S3StoreOptions {
   readonly timing?: Timing;
   /** 16 hex digits, never the same twice. */
   readonly nonce?: () => string;
+  readonly transport?: Transport;
 }
 
 export class S3Store implements ObjectStore {
@@ -65,10 +66,15 @@ export class S3Store implements ObjectStore {
   /** Servers differ in how they want to see an ETag in a condition: as they gave it, or without its quotes. */
   #wantsBareEtags = false;
 
-  constructor({ url, timing = systemTiming, nonce = () => randomBytes(8).toString('hex') }: S3StoreOptions) {
+  constructor({
+    url,
+    timing = systemTiming,
+    nonce = () => randomBytes(8).toString('hex'),
+    transport,
+  }: S3StoreOptions) {
     this.url = url;
     this.options = parseS3Url(url);
-    this.requests = new S3Requests(this.options, timing);
+    this.requests = new S3Requests(this.options, timing, transport);
     this.#nonce = nonce;
     this.#prefix = this.options.prefix === '' ? '' : `${this.options.prefix}/`;
   }

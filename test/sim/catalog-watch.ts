@@ -1,7 +1,7 @@
 /** Looks at every catalog head in the moment in which it is published, by its text alone: A1, A2, A3, A4, A5. */
-import type { Bucket } from './bucket.ts';
 import type { History } from './history.ts';
 import { Violation } from './scheduler.ts';
+import type { Service } from './service.ts';
 
 /** What the judge reads of a head: written down here once more. */
 interface HeadText {
@@ -22,13 +22,13 @@ interface HeadText {
 const headOf = (bytes: Buffer): HeadText => JSON.parse(bytes.toString('utf8', bytes.indexOf(10) + 1));
 
 export class CatalogWatch {
-  readonly #bucket: Bucket;
+  readonly #bucket: Service;
   readonly #history: History;
   readonly #newest = new Map<string, HeadText>();
   heads = 0;
 
   /** `fail` is told what is wrong: who publishes must not hear of it. */
-  constructor(bucket: Bucket, history: History, fail: (error: unknown) => void) {
+  constructor(bucket: Service, history: History, fail: (error: unknown) => void) {
     this.#bucket = bucket;
     this.#history = history;
     bucket.onSwap = (name, bytes) => {
@@ -62,7 +62,7 @@ export class CatalogWatch {
         throw bad(`A1: a run of ${run.lsnStart}..${run.lsnEnd} where ${next} is due`);
       next = run.lsnEnd;
       for (const { name: object, bytes } of run.segments)
-        if (this.#bucket.objects.get(object)?.length !== bytes)
+        if (this.#bucket.bytesOf(object)?.length !== bytes)
           throw bad(`A4: it lists ${object}, which is not there`);
     }
     if (next !== head.frontier.lsn + 1)
@@ -76,6 +76,6 @@ export class CatalogWatch {
     for (const head of this.#newest.values())
       for (const run of head.runs)
         for (const { name } of run.segments)
-          if (!this.#bucket.objects.has(name)) throw new Violation(`A6: ${name} is listed and was deleted`);
+          if (this.#bucket.bytesOf(name) === undefined) throw new Violation(`A6: ${name} is listed and was deleted`);
   }
 }

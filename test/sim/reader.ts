@@ -81,7 +81,7 @@ export class Look {
     const mark = history.marks.filter((m) => inside(m.ts)).at(rng.int(-3, -1));
     if (mark) await this.#restore(archive, `mark:${mark.name}`, mark.ts);
     await this.#refused(archive, String(fromTs - 1 - rng.int(0, 1000)), 'target-nodata');
-    await this.#refused(archive, String(history.contiguousEnd + 3_600_000), 'target-future');
+    await this.#refused(archive, String(Math.max(history.contiguousEnd, this.#nowMs()) + 3_600_000), 'target-future');
   }
 
   async #restore(archive: Archive, target: string, ts: number): Promise<void> {
@@ -111,18 +111,24 @@ export class Look {
   }
 }
 
+/** A lease lasts this long without being renewed. */
+const LEASE_MS = 2 * 60 * 1000;
+
+/** What a merge replaced goes when no lease keeps it: a lease that could not be written, or was not renewed in time. */
+const mayLoseLease = (world: World, process: Process, startedMs: number, troubles: number): ErrorId[] =>
+  process.troubles > troubles || world.scheduler.nowMs - startedMs > LEASE_MS ? ['lease-lost'] : [];
+
 export const readerMain = async (world: World, process: Process, readings: Readings): Promise<void> => {
   const rng = world.fork();
   const look = new Look(world, rng, readings, () => process.nowMs());
   while (!world.stopping) {
     await process.sleep(rng.int(50, 2_000));
+    const { troubles } = process;
     const started = world.scheduler.nowMs;
     try {
       await look.at(world.bucket.clientOf(process), rng.int(1, 3));
     } catch (error) {
-      // what a merge replaced is deleted after a while: a restore that takes longer is refused
-      const isLong = world.scheduler.nowMs - started > world.retireMs - world.skewMsMax;
-      world.tolerate(error, process, isLong ? ['object-not-found'] : []);
+      world.tolerate(error, process, mayLoseLease(world, process, started, troubles), troubles);
     }
   }
 };
@@ -131,6 +137,7 @@ export const snapshotterMain = async (world: World, process: Process): Promise<v
   const rng = world.fork();
   while (!world.stopping) {
     await process.sleep(rng.int(200, 4_000));
+    const { troubles } = process;
     const started = world.scheduler.nowMs;
     try {
       const clock = world.clockOf(process);
@@ -138,12 +145,8 @@ export const snapshotterMain = async (world: World, process: Process): Promise<v
       await createSnapshot(archive, { kind: rng.pick(['full', 'incremental', 'synthetic'] as const) });
       world.snapshots++;
     } catch (error) {
-      const isLong = world.scheduler.nowMs - started > world.retireMs - world.skewMsMax;
-      world.tolerate(error, process, [
-        'nothing-restorable',
-        'target-nodata',
-        ...(isLong ? (['object-not-found'] as const) : []),
-      ]);
+      const ids = mayLoseLease(world, process, started, troubles);
+      world.tolerate(error, process, ['nothing-restorable', 'target-nodata', ...ids], troubles);
     }
   }
 };

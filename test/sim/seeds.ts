@@ -7,7 +7,19 @@ import { type SimulationResult, simulate } from './simulation.ts';
 const SEEDS = 240;
 /** Seeds of one test, so that the list of tests can be read. */
 const GROUP = 20;
-const FAULTS: readonly Fault[] = ['before', 'after', 'late', 'twice', 'again', 'torn', 'dropped', 'damaged'];
+const FAULTS: readonly Fault[] = [
+  'before',
+  'after',
+  'late',
+  'twice',
+  'again',
+  'torn',
+  'dropped',
+  'damaged',
+  'throttled',
+  'cut',
+  'asleep',
+];
 
 /**
  * The seeds of `part` out of `parts`, so that files can share the work. PITR_SIM_SEEDS=n: the first n; PITR_SIM_SEED=k: that one

@@ -3,7 +3,8 @@ import { Rng } from '../model/rng.ts';
 import { agentMain } from './agent.ts';
 import { Look, Readings, readerMain, snapshotterMain } from './reader.ts';
 import { ownRuntime, runIn } from './runtime.ts';
-import { type Fault, type Process, Violation } from './scheduler.ts';
+import { warmS3 } from './s3-network.ts';
+import { CALM, type Fault, type Process, Violation, type Weather } from './scheduler.ts';
 import { type Host, type Mutant, type Node, World } from './world.ts';
 import { WriterProcess } from './writer.ts';
 
@@ -37,10 +38,22 @@ export interface SimulationResult {
 /** Steps that a run may take to catch up once the faults have ended. */
 const CATCH_UP_STEPS = 30_000;
 const LINES_SHOWN = 60;
+const HOUR_MS = 3_600_000;
+
+/** What requests to the archive have to go through. The last are those of a bad day. */
+const WEATHERS: readonly Omit<Weather, 'local'>[] = [
+  { errors: 0, throttled: 0, damaged: 0, asleep: 0 },
+  { errors: 0.05, throttled: 0, damaged: 0.02, asleep: 0.002 },
+  { errors: 0.1, throttled: 0.05, damaged: 0.05, asleep: 0.005 },
+  { errors: 0.3, throttled: 0, damaged: 0.1, asleep: 0 },
+  { errors: 0.25, throttled: 0.3, damaged: 0.01, asleep: 0.002 },
+  { errors: 0.25, throttled: 0.3, damaged: 0.01, asleep: 0.02 },
+];
 
 /** @throws Violation that says what is wrong, the last steps, and how to repeat it */
 export const simulate = async (seed: number, options: SimulationOptions = {}): Promise<SimulationResult> => {
   ownRuntime();
+  await warmS3(new Rng(0));
   const world = new World(seed, options.mutant ?? {}, options.echo ?? false);
   try {
     return await run(world, options);
@@ -69,7 +82,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
 
   const cast = new Cast(world);
   const counts = { kills: 0, powerCuts: 0 };
-  scheduler.faultRates = { local: rng.pick([0, 0.003, 0.02, 0.1]), remote: rng.pick([0, 0.05, 0.1, 0.3]) };
+  scheduler.weather = { ...rng.pick(WEATHERS), local: rng.pick([0, 0.003, 0.02, 0.1]) };
   scheduler.chaos = () => chaos(world, cast, counts);
   scheduler.idle = () => {
     cast.startAll();
@@ -81,10 +94,10 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
 
   // the faults end: everything that was asked for comes to an end, and the archive has it all
   scheduler.note('the faults end');
-  scheduler.faultRates = { local: 0, remote: 0 };
+  scheduler.weather = CALM;
   scheduler.chaos = () => undefined;
   scheduler.idle = () => false;
-  for (const { processes } of world.hosts) for (const p of processes) p.pausedUntilMs = 0;
+  wakeAll(world);
   cast.startAll();
   const settleMs = scheduler.nowMs + 1_500;
   await scheduler.run(() => scheduler.nowMs > settleMs, CATCH_UP_STEPS);
@@ -104,7 +117,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
   scheduler.note(`rot of ${world.bucket.rot()}`);
   await runIn(judge, () => look.at(world.bucket.direct(), 6)).catch((error) => {
     judge.damaged++;
-    world.tolerate(error, judge, []);
+    world.tolerate(error, judge, [], 0);
   });
   scheduler.note('end');
   return {
@@ -186,9 +199,22 @@ class Cast {
   }
 }
 
+/** Whoever sleeps has slept as long as it was to. */
+const wakeAll = (world: World): void => {
+  const { scheduler } = world;
+  const untilMs = world.hosts.flatMap((h) => [...h.processes].map((p) => p.pausedUntilMs));
+  const nowMs = Math.max(scheduler.nowMs, ...untilMs);
+  // whoever waited for an answer has waited too long
+  if (nowMs > scheduler.nowMs) for (const h of world.hosts) for (const p of h.processes) p.troubles++;
+  scheduler.nowMs = nowMs;
+};
+
 const chaos = (world: World, cast: Cast, counts: { kills: number; powerCuts: number }): void => {
   const { rng, scheduler } = world;
   for (const role of cast.roles) if (!role.process?.alive && rng.chance(0.02)) cast.start(role);
+  const isLong = (p: Process): boolean => p.pausedUntilMs > scheduler.nowMs + HOUR_MS / 2;
+  // what the others do while one sleeps for hours takes steps, not hours
+  if (world.hosts.some((h) => [...h.processes].some(isLong)) && rng.chance(0.02)) wakeAll(world);
   if (!rng.chance(0.012)) return;
   switch (rng.weighted({ kill: 4, power: 2, pause: 3, clock: 2, thief: 2 })) {
     case 'kill': {
@@ -205,8 +231,7 @@ const chaos = (world: World, cast: Cast, counts: { kills: number; powerCuts: num
     case 'pause': {
       const host = rng.pick(world.hosts.filter((h) => h.processes.size > 0));
       const process = rng.pick([...host.processes]);
-      process.pausedUntilMs = scheduler.nowMs + rng.int(10, 5_000);
-      scheduler.note(`pause ${process.name}`);
+      scheduler.nap(process, rng.chance(0.2) ? rng.int(1, 4) * HOUR_MS : rng.int(10, 5_000));
       return;
     }
     case 'clock': {

@@ -12,10 +12,15 @@ import { Bucket, type BucketMutant } from './bucket.ts';
 import { CatalogWatch } from './catalog-watch.ts';
 import { Disk, type DiskMutant } from './disk.ts';
 import { History } from './history.ts';
+import { S3Network, type S3Mutant } from './s3-network.ts';
 import { isInjected, Process, Scheduler, Violation } from './scheduler.ts';
+import type { Service } from './service.ts';
 import { emptyStore, SimStore } from './store.ts';
 
-export type Mutant = DiskMutant & BucketMutant;
+export type Mutant = DiskMutant & BucketMutant & S3Mutant & { readonly service?: Service['kind'] };
+
+/** Of the seeds, how many have their archive on S3. */
+const S3_SHARE = 0.4;
 
 /** A machine: a disk, a clock, and power. */
 export interface Host {
@@ -36,12 +41,15 @@ export interface Node {
 /** How a damaged answer is refused. */
 const CORRUPT: ReadonlySet<string> = new Set<ErrorId>(['object-corrupt', 'format-version', 'log-corrupt']);
 
+/** What is said of an archive that cannot be reached. */
+const AWAY: ReadonlySet<string> = new Set<ErrorId>(['archive-away', 'archive-throttled']);
+
 const START_MS = 1_750_000_000_000;
 
 export class World {
   readonly rng: Rng;
   readonly scheduler: Scheduler;
-  readonly bucket: Bucket;
+  readonly bucket: Service;
   readonly history = new History();
   readonly watch: CatalogWatch;
   readonly nodes: Node[] = [];
@@ -66,8 +74,13 @@ export class World {
     this.#mutant = mutant;
     this.rng = new Rng(seed);
     this.scheduler = new Scheduler(this.rng, START_MS, echo);
-    this.bucket = new Bucket(this.rng, this.rng.chance(0.5), mutant);
-    this.watch = new CatalogWatch(this.bucket, this.history, (error) => this.scheduler.fail(error));
+    const isS3 = this.rng.chance(S3_SHARE);
+    const fail = (error: unknown): void => this.scheduler.fail(error);
+    this.bucket =
+      (mutant.service ?? (isS3 ? 's3' : 'plain')) === 's3'
+        ? new S3Network(this.rng, mutant, fail)
+        : new Bucket(this.rng, this.rng.chance(0.5), mutant);
+    this.watch = new CatalogWatch(this.bucket, this.history, fail);
     this.fanout = this.rng.int(2, 4);
     this.retireMs = this.rng.pick([2_000, 20_000]);
     this.writers = this.rng.int(1, 3);
@@ -146,17 +159,28 @@ export class World {
 
   /**
    * Accepts an error that faults explain: one that the simulation made or that follows from one; anything else is a finding.
+   * `ids`: what may also be, without a fault. `troubles`: of the process, when it began what has failed.
    */
-  tolerate(error: unknown, process: Process, ids: readonly ErrorId[]): void {
+  tolerate(error: unknown, process: Process, ids: readonly ErrorId[], troubles: number): void {
     if (error instanceof Violation) throw error;
     const id = error instanceof PitrError ? error.id : undefined;
     this.scheduler.note(`${process.name}: ${id ?? error}`);
-    if (isInjected(error)) return;
-    // a request that arrived twice: the first one made the object
-    if (id === 'object-exists' && this.scheduler.faults.has('twice')) return;
-    if (id !== undefined && CORRUPT.has(id) && process.damaged > 0) return;
-    if (id !== undefined && ids.includes(id)) return;
-    throw new Violation(`${process.name}: ${id ?? ''} ${(error as Error)?.stack ?? error}`, { cause: error });
+    const { kind, tries } = this.bucket;
+    const had = process.troubles - troubles;
+    const isExplained = ((): boolean => {
+      if (id !== undefined && ids.includes(id)) return true;
+      // who asks a real server tries again before it gives up
+      if (id !== undefined && AWAY.has(id)) return had >= tries;
+      if (id !== undefined && CORRUPT.has(id) && process.damaged > 0) return true;
+      // a request that arrived twice: the first one made the object, and a plain store cannot tell
+      if (id === 'object-exists' && kind === 'plain') return this.scheduler.faults.has('twice');
+      return isInjected(error);
+    })();
+    if (!isExplained)
+      throw new Violation(
+        `${process.name}: ${id ?? ''} after ${had} troubles: ${(error as Error)?.stack ?? error}`,
+        { cause: error },
+      );
   }
 
   kill(host: Host, process: Process): void {
