@@ -56,3 +56,13 @@ export const agentMain = async (
     await process.sleep(rng.int(100, 2_000));
   }
 };
+
+/** One on another host, which works in the same directory and comes and goes: it takes the stream, and loses it again. */
+export const standbyMain = async (world: World, node: Node, process: Process): Promise<void> => {
+  const rng = world.fork();
+  node.host.guests.add(process);
+  while (!world.stopping) {
+    await process.sleep(rng.int(300, 6_000));
+    await agentMain(world, node, process, { thief: true });
+  }
+};

@@ -29,6 +29,7 @@ interface SwapValue {
 export class Bucket implements Service {
   readonly kind = 'plain';
   readonly tries = 1;
+  readonly bounds = { inFlightMax: 0, triesMax: 0 };
   readonly objects = new Map<string, Buffer>();
   readonly swaps = new Map<string, SwapValue>();
   onSwap: Service['onSwap'] = () => undefined;

@@ -3,6 +3,7 @@ import { type ErrorId, isPitrError } from '../../engine/errors.ts';
 import type { ObjectStore } from '../../engine/object-store.ts';
 import { restoreJsonLines } from '../../restore/restore.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
+import { deleteSnapshot, listSnapshots } from '../../snapshot/snapshots.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { Archive } from '../../wal/archive.ts';
 import type { Rng } from '../model/rng.ts';
@@ -28,9 +29,26 @@ const stateOf = (chunks: readonly Buffer[]): Map<string, Seen> => {
 /** What was read at an instant, as text: read again, it must be the same (F1). */
 export class Readings {
   readonly #at = new Map<number, string>();
+  #fromTs = Number.POSITIVE_INFINITY;
+  #toTs = 0;
 
   get instants(): number[] {
     return [...this.#at.keys()];
+  }
+
+  /** What an archive says can be restored stays so: nobody removes history here. */
+  promised(fromTs: number, toTs: number): void {
+    if (fromTs > this.#fromTs || toTs < this.#toTs)
+      throw new Violation(
+        `S4: restorable was ${this.#fromTs}..${this.#toTs}, and now only ${fromTs}..${toTs} is`,
+      );
+    this.#fromTs = fromTs;
+    this.#toTs = toTs;
+  }
+
+  /** First and last instant that was ever said to be restorable. */
+  get ends(): number[] {
+    return this.#toTs === 0 ? [] : [this.#fromTs, this.#toTs];
   }
 
   compare(ts: number, state: ReadonlyMap<string, Seen>): void {
@@ -62,16 +80,22 @@ export class Look {
     const archive = await Archive.open(store, { clock });
     const view = await ArchiveView.read(archive);
     const { ranges, contiguousEnd } = view.restorable;
-    if (ranges.length === 0 || contiguousEnd === undefined) return;
+    if (ranges.length === 0 || contiguousEnd === undefined) {
+      if (this.#readings.ends.length > 0) throw new Violation('S4: nothing is restorable any more');
+      return;
+    }
     // S4: stated is at most what is true
     if (contiguousEnd > history.contiguousEnd)
       throw new Violation(`S4: restorable to ${contiguousEnd}, published is ${history.contiguousEnd}`);
     if (ranges.length > 1) throw new Violation(`S4: a history without gaps in ${ranges.length} ranges`);
     const [{ fromTs, toTs }] = ranges;
+    this.#readings.promised(fromTs, toTs);
     const rng = this.#rng;
     const inside = (ts: number): boolean => ts >= fromTs && ts <= toTs;
     for (let i = 0; i < restores; i++) {
-      const known = [...history.instants(), ...this.#readings.instants].filter(inside);
+      const known = [...history.instants(), ...this.#readings.instants, ...this.#readings.ends].filter(
+        inside,
+      );
       const ts =
         rng.chance(0.3) || known.length === 0
           ? rng.int(fromTs, toTs)
@@ -81,7 +105,11 @@ export class Look {
     const mark = history.marks.filter((m) => inside(m.ts)).at(rng.int(-3, -1));
     if (mark) await this.#restore(archive, `mark:${mark.name}`, mark.ts);
     await this.#refused(archive, String(fromTs - 1 - rng.int(0, 1000)), 'target-nodata');
-    await this.#refused(archive, String(Math.max(history.contiguousEnd, this.#nowMs()) + 3_600_000), 'target-future');
+    await this.#refused(
+      archive,
+      String(Math.max(history.contiguousEnd, this.#nowMs()) + 3_600_000),
+      'target-future',
+    );
   }
 
   async #restore(archive: Archive, target: string, ts: number): Promise<void> {
@@ -142,11 +170,22 @@ export const snapshotterMain = async (world: World, process: Process): Promise<v
     try {
       const clock = world.clockOf(process);
       const archive = await Archive.open(world.bucket.clientOf(process), { clock });
-      await createSnapshot(archive, { kind: rng.pick(['full', 'incremental', 'synthetic'] as const) });
-      world.snapshots++;
+      const old = rng.chance(0.2) ? (await listSnapshots(archive)).at(rng.int(-3, -1)) : undefined;
+      if (old) {
+        await deleteSnapshot(archive, old.id);
+        world.deletions++;
+      } else {
+        await createSnapshot(archive, { kind: rng.pick(['full', 'incremental', 'synthetic'] as const) });
+        world.snapshots++;
+      }
     } catch (error) {
       const ids = mayLoseLease(world, process, started, troubles);
-      world.tolerate(error, process, ['nothing-restorable', 'target-nodata', ...ids], troubles);
+      world.tolerate(
+        error,
+        process,
+        ['nothing-restorable', 'target-nodata', 'snapshot-in-use', ...ids],
+        troubles,
+      );
     }
   }
 };

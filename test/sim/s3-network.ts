@@ -11,8 +11,8 @@ import type { HttpAnswer, HttpRequest, Transport } from '../../engine/s3-request
 import { S3Store } from '../../engine/s3-store.ts';
 import type { Timing } from '../../engine/timing.ts';
 import type { Rng } from '../model/rng.ts';
-import { type Fault, type Process, Violation } from './scheduler.ts';
 import { type Answer, type Message, S3Service, xmlError } from './s3-service.ts';
+import { type Fault, type Process, Violation } from './scheduler.ts';
 import type { Service } from './service.ts';
 
 const BUCKET = 'sim';
@@ -74,9 +74,7 @@ export class S3Network implements Service {
   onSwap: Service['onSwap'] = () => undefined;
   onCreate: Service['onCreate'] = () => undefined;
   onDelete: Service['onDelete'] = () => undefined;
-  /** Most requests of one process that were under way at once, and most tries of one write. */
-  inFlightMax = 0;
-  triesMax = 0;
+  readonly bounds = { inFlightMax: 0, triesMax: 0 };
   readonly #rng: Rng;
   readonly #mutant: S3Mutant;
   readonly #url: string;
@@ -108,7 +106,9 @@ export class S3Network implements Service {
   clientOf(process: Process): ObjectStore {
     let store = this.#clients.get(process);
     if (!store) {
-      store = this.#store(timingOf(process, this.#rng), ({ requestsMax }) => this.#transport(process, requestsMax));
+      store = this.#store(timingOf(process, this.#rng), ({ requestsMax }) =>
+        this.#transport(process, requestsMax),
+      );
       this.#clients.set(process, store);
     }
     return store;
@@ -122,26 +122,25 @@ export class S3Network implements Service {
 
   bytesOf(name: string): Buffer | undefined {
     const bytes = this.service.objects.get(PREFIX + name)?.bytes;
-    return bytes && (valueOf(bytes) ?? bytes);
+    return bytes && (swappedIn(bytes) ?? bytes);
   }
 
   names(): string[] {
     return [...this.service.objects]
-      .filter(([key, { bytes }]) => !key.includes('/.tmp/') && valueOf(bytes) === undefined)
+      .filter(([key, { bytes }]) => !key.includes('/.tmp/') && swappedIn(bytes) === undefined)
       .map(([key]) => key.slice(PREFIX.length));
   }
 
   rot(): string {
     const name = this.#rng.pick(this.names().filter((n) => n !== 'archive'));
     const found = this.service.objects.get(PREFIX + name);
-    if (found)
-      this.service.objects.set(PREFIX + name, { ...found, bytes: flipped(found.bytes, this.#rng) });
+    if (found) this.service.objects.set(PREFIX + name, { ...found, bytes: flipped(found.bytes, this.#rng) });
     return name;
   }
 
   #put(key: string, bytes: Buffer): void {
     const name = key.slice(PREFIX.length);
-    const value = valueOf(bytes);
+    const value = swappedIn(bytes);
     if (value) this.onSwap(name, value);
     else this.onCreate(name, this.#by);
   }
@@ -169,15 +168,16 @@ export class S3Network implements Service {
       handle: (request, { abortSignal } = {}) => {
         const message = this.#mutated(messageOf(request));
         const label = labelOf(message);
-        this.inFlightMax = Math.max(this.inFlightMax, ++inFlight);
+        this.bounds.inFlightMax = Math.max(this.bounds.inFlightMax, ++inFlight);
         if (inFlight > requestsMax)
           this.#fail(new Violation(`${process.name}: ${inFlight} requests in flight`));
         // writes can be told apart: each has a number that is never used twice
         if (message.body.length > 0 && message.method === 'PUT' && !label.includes('/.tmp/')) {
           const mine = (tries.get(label) ?? 0) + 1;
           tries.set(label, mine);
-          this.triesMax = Math.max(this.triesMax, mine);
-          if (mine > this.tries) this.#fail(new Violation(`${process.name}: ${label} for the ${mine}th time`));
+          this.bounds.triesMax = Math.max(this.bounds.triesMax, mine);
+          if (mine > this.tries)
+            this.#fail(new Violation(`${process.name}: ${label} for the ${mine}th time`));
         }
         return new Promise((resolve, reject) => {
           const ended = (): void => {
@@ -298,7 +298,7 @@ const labelOf = ({ method, key, query, headers, body }: Message): string => {
 };
 
 /** What is in the envelope of a swapped object: written down here once more. */
-const valueOf = (bytes: Buffer): Buffer | undefined =>
+const swappedIn = (bytes: Buffer): Buffer | undefined =>
   bytes.toString('latin1', 0, SWAP_MAGIC.length) === SWAP_MAGIC
     ? bytes.subarray(SWAP_MAGIC.length + 1 + 8 * bytes[SWAP_MAGIC.length])
     : undefined;

@@ -11,6 +11,8 @@ export interface Service {
   onSwap: (name: string, bytes: Buffer) => void;
   onCreate: (name: string, by: Process | undefined) => void;
   onDelete: (name: string) => void;
+  /** Most requests of one process that were under way at once, and most tries of one write; 0: not counted. */
+  readonly bounds: { readonly inFlightMax: number; readonly triesMax: number };
   /** As a process reaches it: through the scheduler, with faults. */
   clientOf(process: Process): ObjectStore;
   /** For the judge: at once and without faults. */

@@ -1,6 +1,6 @@
 /** One seed. */
 import { Rng } from '../model/rng.ts';
-import { agentMain } from './agent.ts';
+import { agentMain, standbyMain } from './agent.ts';
 import { Look, Readings, readerMain, snapshotterMain } from './reader.ts';
 import { ownRuntime, runIn } from './runtime.ts';
 import { warmS3 } from './s3-network.ts';
@@ -29,7 +29,15 @@ export interface SimulationResult {
   readonly powerCuts: number;
   readonly snapshots: number;
   readonly merges: number;
+  readonly deletions: number;
   readonly fenced: number;
+  /** Objects that nothing names when all is quiet. */
+  readonly orphans: number;
+  /** 1: its archive was on S3. */
+  readonly s3: number;
+  /** Most requests of one process at once, and most tries of one write. */
+  readonly inFlightMax: number;
+  readonly triesMax: number;
   readonly faults: ReadonlyMap<Fault, number>;
   /** Most calls that waited at once: what is in flight is bounded. */
   readonly waitingMax: number;
@@ -110,6 +118,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
     CATCH_UP_STEPS,
   );
   world.watch.check();
+  const orphans = world.watch.orphans();
   const judge = world.process(setup, 'judge');
   const look = new Look(world, new Rng(rng.int(0, 2 ** 31)), cast.readings, () => judge.nowMs());
   await runIn(judge, () => look.at(world.bucket.direct(), 12));
@@ -128,7 +137,11 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
     heads: world.watch.heads,
     snapshots: world.snapshots,
     merges: world.merges,
+    deletions: world.deletions,
     fenced: world.fenced,
+    orphans,
+    s3: world.bucket.kind === 's3' ? 1 : 0,
+    ...world.bucket.bounds,
     faults: scheduler.faults,
     waitingMax: scheduler.waitingMax,
     ...counts,
@@ -156,6 +169,11 @@ class Cast {
       const writer = new WriterProcess(world, node);
       this.#add(node.host, `writer-${node.stream}`, (p) => writer.main(p));
       this.#add(node.host, `agent-${node.stream}`, (p) => agentMain(world, node, p));
+    }
+    if (world.rng.chance(0.5)) {
+      const elsewhere = world.addHost('elsewhere');
+      for (const node of world.nodes)
+        this.#add(elsewhere, `standby-${node.stream}`, (p) => standbyMain(world, node, p));
     }
     const desk = world.addHost('desk');
     this.#add(desk, 'reader', (p) => readerMain(world, p, this.readings));
@@ -238,7 +256,6 @@ const chaos = (world: World, cast: Cast, counts: { kills: number; powerCuts: num
       const { clock, name } = rng.pick(world.hosts);
       const ms = rng.int(-5_000, 5_000);
       clock.skewMs += ms;
-      world.skewMsMax += Math.abs(ms);
       scheduler.note(`clock of ${name} steps by ${ms}`);
       return;
     }

@@ -12,7 +12,7 @@ import { Bucket, type BucketMutant } from './bucket.ts';
 import { CatalogWatch } from './catalog-watch.ts';
 import { Disk, type DiskMutant } from './disk.ts';
 import { History } from './history.ts';
-import { S3Network, type S3Mutant } from './s3-network.ts';
+import { type S3Mutant, S3Network } from './s3-network.ts';
 import { isInjected, Process, Scheduler, Violation } from './scheduler.ts';
 import type { Service } from './service.ts';
 import { emptyStore, SimStore } from './store.ts';
@@ -28,6 +28,8 @@ export interface Host {
   readonly disk: Disk;
   readonly clock: { skewMs: number };
   readonly processes: Set<Process>;
+  /** Processes elsewhere that work in its directories. */
+  readonly guests: Set<Process>;
 }
 
 /** One engine: its directory is on its host, its records are those of its partitions. */
@@ -63,8 +65,7 @@ export class World {
   snapshots = 0;
   merges = 0;
   fenced = 0;
-  /** Most that clocks have been moved. */
-  skewMsMax = 0;
+  deletions = 0;
   readonly #mutant: Mutant;
   readonly #seed: number;
   #forks = 0;
@@ -97,6 +98,7 @@ export class World {
       disk: new Disk(this.rng, this.#mutant),
       clock: { skewMs: 0 },
       processes: new Set<Process>(),
+      guests: new Set<Process>(),
     };
     this.hosts.push(host);
     return host;
@@ -190,8 +192,9 @@ export class World {
 
   powerCut(host: Host): void {
     this.scheduler.note(`power cut of ${host.name}`);
-    for (const process of host.processes) this.scheduler.kill(process);
+    for (const process of [...host.processes, ...host.guests]) this.scheduler.kill(process);
     host.processes.clear();
+    host.guests.clear();
     host.disk.powerCut();
   }
 }
