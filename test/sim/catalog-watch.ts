@@ -52,16 +52,18 @@ export class CatalogWatch {
   constructor(bucket: Service, history: History, fail: (error: unknown) => void) {
     this.#bucket = bucket;
     this.#history = history;
-    const watched = (look: () => void): void => {
+    const watched = (name: string, look: () => void): void => {
       try {
         look();
       } catch (error) {
-        fail(error);
+        fail(
+          error instanceof SyntaxError ? new Violation(`${name} cannot be read: ${error.message}`) : error,
+        );
       }
     };
-    bucket.onSwap = (name, bytes) => watched(() => this.#swapped(name, bytes));
+    bucket.onSwap = (name, bytes) => watched(name, () => this.#swapped(name, bytes));
     bucket.onCreate = (name, by) => this.#makers.set(name, by);
-    bucket.onDelete = (name) => watched(() => this.#deleted(name));
+    bucket.onDelete = (name) => watched(name, () => this.#deleted(name));
   }
 
   generationOf(stream: string): number {

@@ -37,6 +37,10 @@ const MUTANTS: readonly { readonly what: string; readonly mutant: Mutant }[] = [
   { what: 'A3: a head is published whoever has published since', mutant: { swapBlind: true } },
   { what: 'A4: a head is published before its segment', mutant: { createEarly: true } },
   { what: 'two writers in one directory', mutant: { locksLie: true } },
+  { what: 'A3: S3 does not hear of the condition of a swap', mutant: { service: 's3', ifMatchLost: true } },
+  { what: 'O3: S3 shows an object as somebody else’s', mutant: { service: 's3', attemptLies: true } },
+  { what: 'O5: S3 keeps bodies that were damaged on the way', mutant: { service: 's3', checksumsLie: true } },
+  { what: 'S4: S3 answers with what was there before', mutant: { service: 's3', readsStale: true } },
 ];
 
 for (const { what, mutant } of MUTANTS)

@@ -33,6 +33,8 @@ export interface S3Mutant {
   readonly attemptLies?: boolean;
   /** Damaged bodies arrive as if nobody compared checksums. */
   readonly checksumsLie?: boolean;
+  /** What a reader gets of a catalog head may be what was there before. */
+  readonly readsStale?: boolean;
 }
 
 const messageOf = ({ method, path, query, headers, body }: HttpRequest): Message => ({
@@ -81,6 +83,7 @@ export class S3Network implements Service {
   readonly #partBytes: number;
   readonly #fail: (error: unknown) => void;
   readonly #clients = new WeakMap<Process, S3Store>();
+  readonly #reads = new Map<string, Answer[]>();
   #by: Process | undefined;
 
   /** `fail` is told what is wrong with how the server is used. */
@@ -96,7 +99,7 @@ export class S3Network implements Service {
     this.tries = rng.pick([3, 8, 8]);
     this.#url =
       `s3://${BUCKET}/${PREFIX.slice(0, -1)}?endpoint=http://sim.invalid&region=us-east-1` +
-      `&requests=${rng.pick([1, 4, 16])}&timeout=${rng.pick([1, 5, 30])}&tries=${this.tries}`;
+      `&requests=${rng.pick([1, 4, 16])}&timeout=${rng.pick([1, 2, 5])}&tries=${this.tries}`;
     // far below what providers take, so that what a simulation writes goes up in parts, too
     this.#partBytes = rng.pick([16 * 1024 * 1024, 16 * 1024 * 1024, 300]);
     this.service.onPut = (key, bytes) => this.#put(key, bytes);
@@ -216,6 +219,8 @@ export class S3Network implements Service {
     const rng = this.#rng;
     const isSent = fault === 'damaged' && message.body.length > 0 && rng.chance(0.5);
     const arrived = isSent ? { ...message, body: flipped(message.body, rng) } : message;
+    const stale = process.name.startsWith('reader') ? this.#stale(message) : undefined;
+    if (stale) return stale;
     this.#by = process;
     // of many keys some may fail
     const isPartial = fault === 'again';
@@ -274,6 +279,14 @@ export class S3Network implements Service {
     if (!this.#mutant.ifMatchLost || !message.key.includes('/heads/')) return message;
     const { 'if-match': _, ...headers } = message.headers;
     return { ...message, headers };
+  }
+
+  #stale({ method, key }: Message): Answer | undefined {
+    if (!this.#mutant.readsStale || method !== 'GET' || !key.includes('/heads/')) return undefined;
+    const before = this.#reads.get(key) ?? [];
+    const now = this.service.answer({ method, key, query: {}, headers: {}, body: Buffer.alloc(0) });
+    this.#reads.set(key, [...before, now]);
+    return this.#rng.pick([...before, now]);
   }
 
   #lying(answer: Answer): Answer {

@@ -56,7 +56,10 @@ export const testSeeds = (part: number, parts: number): void => {
       heads: total((r) => r.heads),
       snapshots: total((r) => r.snapshots),
       merges: total((r) => r.merges),
+      deletions: total((r) => r.deletions) * 10,
       fenced: total((r) => r.fenced),
+      s3: total((r) => r.s3),
+      orphans: total((r) => r.orphans),
       kills: total((r) => r.kills),
       powerCuts: total((r) => r.powerCuts),
       ...Object.fromEntries(FAULTS.map((f) => [f, total((r) => r.faults.get(f) ?? 0)])),
@@ -66,5 +69,8 @@ export const testSeeds = (part: number, parts: number): void => {
       assert(count >= seeds.length / 10, `${what}: ${count} in ${seeds.length} seeds`);
     // memory: nobody lets work pile up without bounds
     assert(Math.max(...results.map((r) => r.waitingMax)) < 100);
+    // a write that fails is tried again, and not for ever: that no one is tried too often is looked at where it is sent
+    const tries = Math.max(...results.map((r) => r.triesMax));
+    assert(tries > 2 && tries <= 8, `${tries} tries of one write`);
   });
 };

@@ -107,7 +107,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
   scheduler.idle = () => false;
   wakeAll(world);
   cast.startAll();
-  const settleMs = scheduler.nowMs + 1_500;
+  const settleMs = scheduler.nowMs + 800;
   await scheduler.run(() => scheduler.nowMs > settleMs, CATCH_UP_STEPS);
   world.stopping = true;
   await scheduler.run(

@@ -20,7 +20,7 @@ import { emptyStore, SimStore } from './store.ts';
 export type Mutant = DiskMutant & BucketMutant & S3Mutant & { readonly service?: Service['kind'] };
 
 /** Of the seeds, how many have their archive on S3. */
-const S3_SHARE = 0.4;
+const S3_SHARE = 0.35;
 
 /** A machine: a disk, a clock, and power. */
 export interface Host {
@@ -59,6 +59,8 @@ export class World {
   readonly fanout: number;
   readonly retireMs: number;
   readonly writers: number;
+  /** How often a writer rests between two operations, and for how long at most. */
+  readonly rest: { readonly chance: number; readonly msMax: number };
   /** Faults have ended; who can comes to an end. */
   stopping = false;
   /** What happened, so that a test can say that it did. */
@@ -83,8 +85,18 @@ export class World {
         : new Bucket(this.rng, this.rng.chance(0.5), mutant);
     this.watch = new CatalogWatch(this.bucket, this.history, fail);
     this.fanout = this.rng.int(2, 4);
-    this.retireMs = this.rng.pick([2_000, 20_000]);
+    this.retireMs = this.rng.pick([300, 2_000, 20_000]);
     this.writers = this.rng.int(1, 3);
+    // busy writers leave few steps to those who talk to the archive
+    this.rest = this.rng.pick(
+      this.bucket.kind === 's3'
+        ? [{ chance: 0.9, msMax: 600 }]
+        : [
+            { chance: 0.5, msMax: 120 },
+            { chance: 0.5, msMax: 120 },
+            { chance: 0.9, msMax: 600 },
+          ],
+    );
   }
 
   /** Random numbers of one actor: what it does next does not depend on who runs before it. */

@@ -150,7 +150,7 @@ export class WriterProcess {
           await this.#get(engine, rng.pick(keys));
           break;
       }
-      if (rng.chance(0.5)) await process.sleep(rng.int(0, 120));
+      if (rng.chance(this.#world.rest.chance)) await process.sleep(rng.int(0, this.#world.rest.msMax));
     }
   }
 
