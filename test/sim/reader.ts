@@ -170,7 +170,7 @@ export const snapshotterMain = async (world: World, process: Process): Promise<v
     try {
       const clock = world.clockOf(process);
       const archive = await Archive.open(world.bucket.clientOf(process), { clock });
-      const old = rng.chance(0.2) ? (await listSnapshots(archive)).at(rng.int(-3, -1)) : undefined;
+      const old = rng.chance(0.35) ? (await listSnapshots(archive)).at(rng.int(-3, -1)) : undefined;
       if (old) {
         await deleteSnapshot(archive, old.id);
         world.deletions++;

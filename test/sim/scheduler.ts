@@ -13,7 +13,8 @@ export class Violation extends Error {}
 /**
  * Ways in which a call can go. `late`: it fails, and has its effect when nobody expects it any more. `dropped`: a sync fails, and
  * the system forgets that there was anything to sync. `throttled`: refused, without effect. `cut`: a part of the answer arrives.
- * `asleep`: it has its effect, and its process sleeps, for hours perhaps, before it hears of it.
+ * `asleep`: it has its effect, and its process sleeps, for hours perhaps, before it hears of it. `crashed`: its process dies; the
+ * call is lost, has its effect, or has it late.
  */
 export type Fault =
   | 'before'
@@ -26,7 +27,8 @@ export type Fault =
   | 'damaged'
   | 'throttled'
   | 'cut'
-  | 'asleep';
+  | 'asleep'
+  | 'crashed';
 
 const FAILING: ReadonlySet<Fault> = new Set(['before', 'after', 'late', 'torn', 'dropped', 'throttled']);
 
@@ -37,9 +39,10 @@ export interface Weather {
   readonly throttled: number;
   readonly damaged: number;
   readonly asleep: number;
+  readonly crashed: number;
 }
 
-export const CALM: Weather = { local: 0, errors: 0, throttled: 0, damaged: 0, asleep: 0 };
+export const CALM: Weather = { local: 0, errors: 0, throttled: 0, damaged: 0, asleep: 0, crashed: 0 };
 
 /** How long a process sleeps, ms. */
 const NAPS_MS = [50, 1_000, 5_000, 5_000, 3 * 3_600_000];
@@ -164,6 +167,8 @@ export class Scheduler {
   /** Called when nobody has anything to do; false: nothing can be done about it. */
   idle: () => boolean = () => false;
   weather: Weather = CALM;
+  /** Ends a process. */
+  crash: (process: Process) => void = (process) => this.kill(process);
   nowMs: number;
   steps = 0;
   /** How often each fault was tried. */
@@ -371,18 +376,29 @@ export class Scheduler {
     const fault = this.decide ? this.decide(call.label) : this.#faultOf(call);
     if (fault) this.faults.set(fault, (this.faults.get(fault) ?? 0) + 1);
     this.note(`${call.process?.name ?? 'nobody'}: ${call.label}${fault ? ` ! ${fault}` : ''}`);
-    call.run(fault);
+    if (fault !== 'crashed') {
+      call.run(fault);
+      return;
+    }
+    this.#calls.push(call);
+    if (call.process) this.crash(call.process);
   }
 
   #faultOf({ faults, remote }: Call): Fault | undefined {
-    const { local, errors, throttled, damaged, asleep } = this.weather;
+    const { local, errors, throttled, damaged, asleep, crashed } = this.weather;
     if (faults.length === 0) return undefined;
     if (!remote) return this.rng.chance(local) ? this.rng.pick(faults) : undefined;
     const at = this.rng.next();
-    if (at < errors) return this.rng.pick(faults.filter((f) => f !== 'damaged'));
-    if (at < errors + throttled) return 'throttled';
-    if (at < errors + throttled + damaged) return faults.includes('damaged') ? 'damaged' : undefined;
-    return at < errors + throttled + damaged + asleep ? 'asleep' : undefined;
+    let below = errors;
+    if (at < below) return this.rng.pick(faults.filter((f) => f !== 'damaged'));
+    below += throttled;
+    if (at < below) return 'throttled';
+    below += damaged;
+    if (at < below) return faults.includes('damaged') ? 'damaged' : undefined;
+    below += asleep;
+    if (at < below) return 'asleep';
+    below += crashed;
+    return at < below ? 'crashed' : undefined;
   }
 
   #runTimer(timer: Timer): void {

@@ -19,6 +19,7 @@ const FAULTS: readonly Fault[] = [
   'throttled',
   'cut',
   'asleep',
+  'crashed',
 ];
 
 /**

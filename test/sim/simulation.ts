@@ -50,12 +50,12 @@ const HOUR_MS = 3_600_000;
 
 /** What requests to the archive have to go through. The last are those of a bad day. */
 const WEATHERS: readonly Omit<Weather, 'local'>[] = [
-  { errors: 0, throttled: 0, damaged: 0, asleep: 0 },
-  { errors: 0.05, throttled: 0, damaged: 0.02, asleep: 0.002 },
-  { errors: 0.1, throttled: 0.05, damaged: 0.05, asleep: 0.005 },
-  { errors: 0.3, throttled: 0, damaged: 0.1, asleep: 0 },
-  { errors: 0.25, throttled: 0.3, damaged: 0.01, asleep: 0.002 },
-  { errors: 0.25, throttled: 0.3, damaged: 0.01, asleep: 0.02 },
+  { errors: 0, throttled: 0, damaged: 0, asleep: 0, crashed: 0 },
+  { errors: 0.05, throttled: 0, damaged: 0.02, asleep: 0.002, crashed: 0.01 },
+  { errors: 0.1, throttled: 0.05, damaged: 0.05, asleep: 0.005, crashed: 0 },
+  { errors: 0.3, throttled: 0, damaged: 0.1, asleep: 0, crashed: 0.005 },
+  { errors: 0.25, throttled: 0.3, damaged: 0.01, asleep: 0.002, crashed: 0.002 },
+  { errors: 0.25, throttled: 0.3, damaged: 0.01, asleep: 0.01, crashed: 0.01 },
 ];
 
 /** @throws Violation that says what is wrong, the last steps, and how to repeat it */
@@ -92,6 +92,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
   const counts = { kills: 0, powerCuts: 0 };
   scheduler.weather = { ...rng.pick(WEATHERS), local: rng.pick([0, 0.003, 0.02, 0.1]) };
   scheduler.chaos = () => chaos(world, cast, counts);
+  scheduler.crash = (process) => world.kill(world.hostOf(process), process);
   scheduler.idle = () => {
     cast.startAll();
     return true;

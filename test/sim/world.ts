@@ -122,6 +122,10 @@ export class World {
     return process;
   }
 
+  hostOf(process: Process): Host {
+    return this.hosts.find((h) => h.processes.has(process)) as Host;
+  }
+
   clockOf(process: Process): Clock {
     return { nowMs: () => process.nowMs() };
   }
@@ -199,14 +203,13 @@ export class World {
 
   kill(host: Host, process: Process): void {
     host.processes.delete(process);
+    for (const h of this.hosts) h.guests.delete(process);
     this.scheduler.kill(process);
   }
 
   powerCut(host: Host): void {
     this.scheduler.note(`power cut of ${host.name}`);
-    for (const process of [...host.processes, ...host.guests]) this.scheduler.kill(process);
-    host.processes.clear();
-    host.guests.clear();
+    for (const process of [...host.processes, ...host.guests]) this.kill(this.hostOf(process), process);
     host.disk.powerCut();
   }
 }
