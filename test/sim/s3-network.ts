@@ -217,7 +217,8 @@ export class S3Network implements Service {
   /** The request's effect, and its answer as it arrives. */
   #arrived(process: Process, message: Message, fault: Fault | undefined): OnWire {
     const rng = this.#rng;
-    const isSent = fault === 'damaged' && message.body.length > 0 && rng.chance(0.5);
+    const isBad = fault === 'damaged' || (this.#mutant.checksumsLie === true && rng.chance(0.05));
+    const isSent = isBad && message.body.length > 0 && rng.chance(0.5);
     const arrived = isSent ? { ...message, body: flipped(message.body, rng) } : message;
     const stale = process.name.startsWith('reader') ? this.#stale(message) : undefined;
     if (stale) return stale;
@@ -231,7 +232,7 @@ export class S3Network implements Service {
       ),
     );
     this.#by = undefined;
-    if (fault === 'damaged' && !isSent) {
+    if (isBad && !isSent) {
       const body = flipped(answer.body, rng);
       const { 'x-amz-meta-pitr-crc32': _, ...headers } = answer.headers;
       return { ...answer, body, headers: this.#mutant.checksumsLie ? headers : answer.headers };

@@ -86,6 +86,7 @@ export class S3Service {
     const bad = this.#damage(message);
     if (bad) return bad;
     if (method === 'GET' && 'list-type' in query) return this.#list(query);
+    if (method === 'GET' && 'uploads' in query) return this.#listUploads(query);
     if (method === 'POST' && 'delete' in query) return this.#deleteMany(message, refused);
     if (method === 'POST' && 'uploads' in query) return this.#begin(message);
     if (query.uploadId) return this.#upload(message, query.uploadId);
@@ -170,6 +171,28 @@ export class S3Service {
     return xml(
       200,
       `<ListBucketResult><KeyCount>${page.length}</KeyCount><IsTruncated>${hasMore}</IsTruncated>${next}${contents.join('')}</ListBucketResult>`,
+    );
+  }
+
+  /** By key, then by id. */
+  #listUploads(query: Message['query']): Answer {
+    const prefix = query.prefix ?? '';
+    const after = `${query['key-marker'] ?? ''}\0${query['upload-id-marker'] ?? ''}`;
+    const all = [...this.uploads]
+      .map(([id, { key }]) => ({ id, key, at: `${key}\0${id}` }))
+      .filter(({ key, at }) => key.startsWith(prefix) && at > after)
+      .sort((a, b) => (a.at < b.at ? -1 : 1));
+    const page = all.slice(0, this.#habits.pageKeys);
+    const last = page.at(-1);
+    const hasMore = all.length > page.length;
+    const next =
+      hasMore && last
+        ? `<NextKeyMarker>${last.key}</NextKeyMarker><NextUploadIdMarker>${last.id}</NextUploadIdMarker>`
+        : '';
+    const uploads = page.map(({ id, key }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`);
+    return xml(
+      200,
+      `<ListMultipartUploadsResult><Bucket>sim</Bucket><IsTruncated>${hasMore}</IsTruncated>${next}${uploads.join('')}</ListMultipartUploadsResult>`,
     );
   }
 
