@@ -52,6 +52,8 @@ export const agentMain = async (
       await process.sleep(rng.int(50, 600));
     }
     await archiver?.close();
+    // what it was writing then is an orphan
+    if (archiver?.fenced) process.troubles++;
     if (options.thief) return;
     await process.sleep(rng.int(100, 2_000));
   }
