@@ -206,11 +206,7 @@ class Deadline {
   }
 }
 
-async function load(
-  options: S3Options,
-  tally: RequestTally,
-  transport: Transport | undefined,
-): Promise<Aws> {
+async function load(options: S3Options, tally: RequestTally, transport: Transport | undefined): Promise<Aws> {
   const sdk = await import('@aws-sdk/client-s3');
   const { endpoint, region, profile, pathStyle, requestsMax, timeoutMs } = options;
   const agent = { keepAlive: true, maxSockets: requestsMax };

@@ -118,9 +118,7 @@ export class S3Network implements Service {
   }
 
   direct(): ObjectStore {
-    return this.#store(NO_TIMING, () => ({
-      handle: async (request) => ({ response: responseOf(this.service.answer(messageOf(request))) }),
-    }));
+    return this.#store(NO_TIMING, () => transportTo(this.service));
   }
 
   bytesOf(name: string): Buffer | undefined {
@@ -296,6 +294,17 @@ export class S3Network implements Service {
   }
 }
 
+/** Straight to a server; `change`: what comes back. */
+export const transportTo = (
+  service: S3Service,
+  change: (answer: Answer, message: Message) => Answer = (answer) => answer,
+): Transport => ({
+  handle: async (request) => {
+    const message = messageOf(request);
+    return { response: responseOf(change(service.answer(message), message)) };
+  },
+});
+
 const unchecked = (message: Message): Message => {
   const { 'x-amz-content-sha256': _, 'content-md5': __, ...headers } = message.headers;
   return { ...message, headers };
@@ -331,7 +340,7 @@ const timingOf = (process: Process, rng: Rng): Timing => ({
 });
 
 /** Deadlines are never reached, pauses take no time. */
-const NO_TIMING: Timing = {
+export const NO_TIMING: Timing = {
   nowMs: () => 0,
   random: () => 0,
   pause: (_, signal) =>
