@@ -8,7 +8,7 @@ import type { Archive } from '../wal/archive.ts';
 import { readArchived } from '../wal/archived.ts';
 import { type Gap, type Head, writeAmplification } from '../wal/catalog.ts';
 import { type LeaseEntry, listLeases } from '../wal/lease.ts';
-import type { Timeline } from '../wal/timeline.ts';
+import type { Timeline, Timelines } from '../wal/timeline.ts';
 import { readVerifyResults, type VerifyResult, type VerifyResults } from '../wal/verify-results.ts';
 import { type LocalStatus, localProblems, readLocalStatus } from './local-status.ts';
 import type { EngineDir } from './places.ts';
@@ -113,17 +113,24 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
 
 export const readStatusFacts = async (archive: Archive, options: StatusOptions): Promise<StatusFacts> => {
   const { dirs } = options;
-  const { timelines: known } = await archive.timelines();
   const wanted = options.timeline ?? dirs[0]?.identity.timeline;
   // a restored engine's history is in the archive only once something of it is archived: until then its parent's is shown
-  const isRegistered = wanted === undefined || known.some((t) => t.id === wanted);
+  const isKnown = ({ timelines }: Timelines): boolean =>
+    wanted === undefined || timelines.some((t) => t.id === wanted);
   const [view, acknowledged, verified, leases] = await Promise.all([
-    ArchiveView.read(archive, isRegistered ? wanted : dirs[0]?.identity.fork?.timeline),
+    ArchiveView.read(archive, (all) => (isKnown(all) ? wanted : dirs[0]?.identity.fork?.timeline)),
     unlessDamaged(readAcknowledged(archive)),
     unlessDamaged(readVerifyResults(archive)),
     listLeases(archive),
   ]);
-  return { view, isRegistered, leases, acknowledged, verified, readMs: view.readMs };
+  return {
+    view,
+    isRegistered: isKnown(view.timelines),
+    leases,
+    acknowledged,
+    verified,
+    readMs: view.readMs,
+  };
 };
 
 /** What the directories of the view's timeline say, by their streams. */
