@@ -9,6 +9,7 @@ import { Archive } from './archive.ts';
 import type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts';
 import { type Head, replaceRuns, withWritten } from './catalog.ts';
 import { Compaction, type CompactRequest } from './compaction.ts';
+import { Continuity } from './continuity.ts';
 import { Engine } from './engine.ts';
 import { HeldHead } from './held-head.ts';
 import { LeaseWatch } from './lease.ts';
@@ -106,7 +107,10 @@ export class Archiver {
     this.#outage = new Outage(dir, this.#clock, this.#files);
   }
 
-  /** Takes the stream. @throws agent-busy, archive-not-found, archive-mismatch, usage when the engine has no archive */
+  /**
+   * Takes the stream, from whoever has it, unless the log of this directory does not continue what is archived (A8).
+   * @throws agent-busy, archive-not-found, archive-mismatch, log-rolled-back, usage when the engine has no archive
+   */
   static async open(dir: string, options: ArchiverOptions = {}): Promise<Archiver> {
     const identity = await readIdentity(dir, options.files);
     if (!identity.archive)
@@ -128,7 +132,9 @@ export class Archiver {
           expected: archive.id,
         });
       await archive.updateTimelines((all) => withEngine(all, identity, clock.nowMs()));
-      const held = await HeldHead.claim(archive, identity, clock);
+      const continuity = new Continuity(join(dir, LOG_DIR), options.files ?? nodeFiles);
+      // read after the head: whatever has been archived of this directory is there, or a newer file
+      const held = await HeldHead.claim(archive, identity, clock, (head) => continuity.checkNow(head));
       return new Archiver(dir, identity, archive, lock, options, held);
     } catch (error) {
       lock.release();

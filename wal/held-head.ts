@@ -19,14 +19,26 @@ export class HeldHead {
     this.#tag = tag;
   }
 
-  /** Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing. @throws stream-taken */
-  static async claim(archive: Archive, identity: EngineIdentity, clock: Clock): Promise<HeldHead> {
+  /**
+   * Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing.
+   *
+   * `mayTake` is asked about the very head that is replaced, and throws what forbids it: whoever could not go on from there would
+   * only stop another one that can.
+   * @throws stream-taken
+   */
+  static async claim(
+    archive: Archive,
+    identity: EngineIdentity,
+    clock: Clock,
+    mayTake: (head: Head) => Promise<void>,
+  ): Promise<HeldHead> {
     const { engineId, stream, timeline } = identity;
     // two that claim at once would otherwise write the same bytes, and each would take the other's head for its own
     const claim = randomBytes(8).toString('hex');
     for (;;) {
       const found = await archive.head(timeline, stream);
       if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
+      if (found) await mayTake(found.value);
       const head = found
         ? { ...found.value, generation: found.value.generation + 1, claim }
         : { ...emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 1 }), claim };

@@ -155,7 +155,7 @@ const startAgent = (session: Session, dir: string): AgentProcess => {
     args: ['--log-level', level, '--log-format', format],
     cwd,
     env,
-    finalCodes: [ERRORS.fenced.exit],
+    finalCodes: [ERRORS.fenced.exit, ERRORS['log-rolled-back'].exit],
     onExit: (code) => session.log.error({ code }, 'the agent ended: nothing is archived until it runs again'),
   });
 };

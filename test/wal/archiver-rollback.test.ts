@@ -52,17 +52,13 @@ describe('archiver: a directory that was put back from a copy', () => {
       const engine = await openEngine(e);
       await putSealed(engine, 4, 3 + later);
       await engine.close();
-      const archiver = await Archiver.open(e, { store });
+      // the second try finds the agent's lock free again
       for (let i = 0; i < 2; i++) {
-        const error = await refuses('log-rolled-back', archiver.round());
+        const error = await refuses('log-rolled-back', Archiver.open(e, { store }));
         assert.equal(error.exitCode, 46);
       }
-      await archiver.close();
       const head = await headOf(store, e);
-      assert.deepEqual(
-        [head.frontier, head.runs, head.sequence],
-        [before.frontier, before.runs, before.sequence],
-      );
+      assert.deepEqual(head, before, 'whoever has the stream goes on');
       const { stored, listed } = segmentNames(store, head);
       assert.deepEqual(stored, listed);
     });
@@ -81,12 +77,32 @@ describe('archiver: a directory that was put back from a copy', () => {
       await engine.close();
       const files = logFilesIn(await readdir(join(e, 'log')));
       for (const f of files.filter((x) => x.sequence <= sequence)) await rm(join(e, 'log', f.name));
-      const archiver = await Archiver.open(e, { store });
-      const error = await refuses('log-rolled-back', archiver.archivePending());
+      const error = await refuses('log-rolled-back', Archiver.open(e, { store }));
       assert.match(String(error.facts.why), /does not follow/);
-      await archiver.close();
     },
   );
+
+  inScratch('put back under an agent that runs, it is found out before anything is shipped', async (dir) => {
+    const store = new MemoryStore();
+    const [e, copy] = [join(dir, 'e'), join(dir, 'copy')];
+    await initEngine(e, store);
+    const write = async (from: number, to: number): Promise<void> => {
+      const engine = await openEngine(e);
+      await putSealed(engine, from, to);
+      await engine.close();
+    };
+    await write(1, 3);
+    await copyDir(e, copy);
+    const archiver = await Archiver.open(e, { store });
+    await write(4, 6);
+    await archiver.archivePending();
+    const before = await headOf(store, e);
+    await rm(join(e, 'log'), { recursive: true });
+    await cp(join(copy, 'log'), join(e, 'log'), { recursive: true });
+    for (let i = 0; i < 2; i++) await refuses('log-rolled-back', archiver.archivePending());
+    await archiver.close();
+    assert.deepEqual(await headOf(store, e), before);
+  });
 
   inScratch('the directory itself, with its archived files trimmed or not, goes on', async (dir) => {
     const store = new MemoryStore();
