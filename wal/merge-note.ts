@@ -15,7 +15,7 @@ export interface MergeNote {
     readonly level: number;
     readonly lsnStart: number;
     readonly lsnEnd: number;
-    /** Segments that are merged, by name. */
+    /** Segments that are merged, by name. Empty: it is given up, and everything that the note names is being deleted. */
     readonly inputs: readonly string[];
     /** Written and read back. */
     readonly parts: readonly MergedPart[];
@@ -108,6 +108,14 @@ export const objectsOf = (merge: NonNullable<MergeNote['merge']>): string[] => [
   ...merge.parts.map((p) => p.ref.name),
   ...(merge.writing === null ? [] : [merge.writing]),
 ];
+
+/** The note of a merge that nobody goes on with: the inputs that it is about are in no head. */
+export const givenUp = (merge: NonNullable<MergeNote['merge']>): NonNullable<MergeNote['merge']> => ({
+  ...merge,
+  inputs: [],
+});
+
+export const isGivenUp = ({ inputs }: NonNullable<MergeNote['merge']>): boolean => inputs.length === 0;
 
 const segmentNames = (runs: readonly Run[]): string[] => runs.flatMap((r) => r.segments.map((s) => s.name));
 

@@ -60,7 +60,13 @@ export class FencingWorld {
 
   /** An archive and an engine directory. */
   static async make(dir: string): Promise<FencingWorld> {
-    const world = new FencingWorld(new MemoryStore(), new MemoryFiles(), 1_750_000_000_000, new Map(), new Map());
+    const world = new FencingWorld(
+      new MemoryStore(),
+      new MemoryFiles(),
+      1_750_000_000_000,
+      new Map(),
+      new Map(),
+    );
     const archive = await Archive.openOrCreate(world.objects);
     const fields = { shards: 1, archive: { url: 'memory:', id: archive.id } };
     const identity = newIdentity(fields, world.clock.nowMs());
@@ -92,7 +98,13 @@ export class FencingWorld {
 
   /** A writer's life: `seals` sealed files with two versions each; what is archived and applied it trims. */
   async write(dir: string, seals: number): Promise<void> {
-    const engine = await Engine.open({ dir, sealMs: 0, door: false, clock: this.clock, ...this.machine('writer') });
+    const engine = await Engine.open({
+      dir,
+      sealMs: 0,
+      door: false,
+      clock: this.clock,
+      ...this.machine('writer'),
+    });
     const list = this.acknowledged.get(dir) as Acknowledged[];
     for (let s = 0; s < seals; s++) {
       for (let i = 0; i < 2; i++) {
