@@ -14,7 +14,7 @@ import { type Moment, ScheduledStore } from './scheduled-store.ts';
 
 const ALL = process.env.PITR_FENCING === 'all';
 /** Trials of each test. */
-const TRIALS = Number(process.env.PITR_FENCING ?? 27);
+const TRIALS = Number(process.env.PITR_FENCING ?? 18);
 
 /** Where the second agent works: in the same directory as from another host, on a copy, or on a copy while the first has a writer. */
 const PLACES = ['same', 'copy', 'diverged'] as const;
@@ -79,15 +79,12 @@ interface Outcome {
  */
 const interleave = async (
   from: FencingWorld,
-  { place, moment, other, damaged, lost, down = 0 }: Trial,
+  { place, moment, other, ...trouble }: Trial,
 ): Promise<Outcome | undefined> => {
   const world = from.copy();
   const judge = new FencingJudge(world);
-  const a = new ScheduledStore(world.objects, judge.watchOf('first'));
+  const a = troubled(new ScheduledStore(world.objects, judge.watchOf('first')), trouble);
   const b = new ScheduledStore(world.objects, judge.watchOf('second'));
-  a.damagedCall = damaged;
-  a.lostCall = lost;
-  a.downCalls = down;
   const stopped = a.stopAt(moment);
   const first = world.agent('/a', 'first', a);
   if (await Promise.race([stopped.then(() => false), first.then(() => true)])) return undefined;
@@ -118,7 +115,7 @@ const interleave = async (
   // also when the second one has failed before it came to that
   await wake();
   const outcome = { first: idOf(await first), second: idOf(await second) };
-  await judge.end(lost !== undefined);
+  await judge.end(trouble.lost !== undefined);
   const isLitter = judge.orphans().length > 0;
   const isFirst = judge.owner === 'first';
   const owner = isFirst ? outcome.first : outcome.second;
@@ -131,7 +128,7 @@ const interleave = async (
   await world.write(owned, 1);
   const next = new ScheduledStore(world.objects, judge.watchOf('next'));
   assert.equal(idOf(await world.agent(owned, 'next', next)), undefined, 'the next agent');
-  await judge.end(lost !== undefined, true);
+  await judge.end(trouble.lost !== undefined, true);
   assert.equal(judge.head.frontier.lsn, world.acknowledged.get(owned)?.at(-1)?.lsn);
   assert.equal(judge.hasNote, false);
   return { ...outcome, isLitter };
@@ -147,14 +144,39 @@ interface CallMade {
   readonly name: string;
 }
 
-/** The calls of an agent that nobody disturbs. */
-const callsOf = async (world: FencingWorld): Promise<CallMade[]> => {
+/** What goes wrong with the calls of the first agent. */
+interface Trouble {
+  /** This read gets bytes that are damaged. */
+  readonly damaged?: number;
+  /** This call gets no answer, and arrives later; `down` more after it fail. */
+  readonly lost?: number;
+  readonly down?: number;
+}
+
+const troubled = (store: ScheduledStore, { damaged, lost, down = 0 }: Trouble): ScheduledStore => {
+  store.damagedCall = damaged;
+  store.lostCall = lost;
+  store.downCalls = down;
+  return store;
+};
+
+/** The calls of an agent that nobody stops. */
+const callsOf = async (world: FencingWorld, trouble: Trouble = {}): Promise<CallMade[]> => {
   const mine = world.copy();
   const calls: CallMade[] = [];
-  const store = new ScheduledStore(mine.objects, (call, [name]) => void calls.push({ call, name }));
-  assert.equal(await mine.agent('/a', 'first', store), undefined);
+  const store: ScheduledStore = new ScheduledStore(mine.objects, (call, [name]) => {
+    calls[store.calls - 1] = { call, name };
+  });
+  await mine.agent('/a', 'first', troubled(store, trouble));
   return calls;
 };
+
+/** The moments before each deletion that follows the trouble: what was proven is old by the time that it happens. */
+const beforeDeletions = async (world: FencingWorld, trouble: Trouble, from: number) =>
+  (await callsOf(world, trouble))
+    .flatMap((made, call) => (made?.call === 'delete' && call > from ? [call] : []))
+    .slice(0, ALL ? undefined : 1)
+    .map((call) => ({ ...trouble, moment: { call, when: 'before' } as const }));
 
 /** What is tried: all of it, or some `count`, evenly. */
 const chosen = <T>(all: readonly T[], count: number): T[] =>
@@ -162,14 +184,10 @@ const chosen = <T>(all: readonly T[], count: number): T[] =>
     ? [...all]
     : Array.from({ length: count }, (_, i) => all[Math.floor(((i + 0.5) * all.length) / count)]);
 
-interface Trial {
+interface Trial extends Trouble {
   readonly place: Place;
   readonly moment: Moment;
   readonly other?: Moment;
-  /** Calls of the first agent that go wrong. */
-  readonly damaged?: number;
-  readonly lost?: number;
-  readonly down?: number;
 }
 
 const nameOf = (t: Trial): string =>
@@ -239,22 +257,28 @@ describe('fencing: an agent that slept for an hour', () => {
       const world = await make();
       const calls = await callsOf(world);
       const reads = calls.flatMap(({ call, name }, n) => (call === 'read' && isOfMerge(name) ? [n] : []));
-      const trials = reads.flatMap((damaged) =>
-        momentsOf(damaged + 1, damaged + 9).map((moment) => ({ damaged, moment })),
-      );
-      await tryAll(t, world, placed(chosen(trials, TRIALS)));
+      const trials: Omit<Trial, 'place'>[] = [];
+      for (const damaged of chosen(reads, TRIALS / 2))
+        trials.push(
+          ...(await beforeDeletions(world, { damaged }, damaged)),
+          ...chosen(momentsOf(damaged + 1, damaged + 9), TRIALS / 18).map((moment) => ({ damaged, moment })),
+        );
+      await tryAll(t, world, placed(trials));
     });
 
     test(`after a call of its own got lost and arrives meanwhile, above ${state}`, async (t) => {
       const world = await make();
       const calls = await callsOf(world);
       const writing = calls.flatMap(({ call }, n) => (WRITING_CALLS.has(call) ? [n] : []));
-      const trials = writing.flatMap((lost) =>
-        [0, 2, 3].flatMap((down) =>
-          momentsOf(lost + down + 1, lost + down + 9).map((moment) => ({ lost, down, moment })),
-        ),
-      );
-      await tryAll(t, world, placed(chosen(trials, TRIALS)));
+      const notes = writing.filter((n) => calls[n].name.startsWith('merges/'));
+      const trials: Omit<Trial, 'place'>[] = [];
+      for (const lost of chosen(notes, TRIALS / 2))
+        trials.push(...(await beforeDeletions(world, { lost, down: 3 }, lost + 3)));
+      for (const lost of chosen(writing, TRIALS / 2))
+        for (const down of ALL ? [0, 1, 2, 3] : [lost % 4])
+          for (const moment of chosen(momentsOf(lost + down + 1, lost + down + 9), TRIALS / 18))
+            trials.push({ lost, down, moment });
+      await tryAll(t, world, placed(trials));
     });
   }
 });
