@@ -82,7 +82,10 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
   const locals = new Map<string, LocalStatus>();
   for (const { dir, identity } of dirs)
     if (identity.timeline === view.timeline.id)
-      locals.set(identity.stream, await readLocalStatus(dir, heads.get(identity.stream)?.sequence ?? 0));
+      locals.set(
+        identity.stream,
+        await readLocalStatus(dir, heads.get(identity.stream) ?? nothingOf(identity.stream)),
+      );
   const streams = view.timeline.streams.map(({ name }) =>
     streamStatus(view.timeline, name, heads.get(name), locals.get(name)),
   );
@@ -150,7 +153,7 @@ export const readAwayStatus = async (
         written: null,
         writeAmplification: null,
         gaps: [],
-        local: await readLocalStatus(dir, sequence),
+        local: await readLocalStatus(dir, { ...nothingOf(identity.stream), sequence }),
       };
     }),
   );
@@ -176,6 +179,13 @@ export const readAwayStatus = async (
     timelines: [],
   };
 };
+
+/** Of a stream that the archive does not have, or not at present. */
+const nothingOf = (stream: string): { stream: string; sequence: number; chain: null } => ({
+  stream,
+  sequence: 0,
+  chain: null,
+});
 
 const streamStatus = (
   timeline: Timeline,

@@ -11,6 +11,7 @@ import { type Head, replaceRuns, withWritten } from './catalog.ts';
 import { Compaction, type CompactRequest } from './compaction.ts';
 import { Continuity } from './continuity.ts';
 import { Engine } from './engine.ts';
+import { clearFenced, writeFenced } from './fenced.ts';
 import { HeldHead } from './held-head.ts';
 import { LeaseWatch } from './lease.ts';
 import { LOG_DIR } from './local-log.ts';
@@ -56,6 +57,8 @@ export class Archiver {
   #queued = false;
   #stopped = false;
   #fenced: PitrError | undefined;
+  /** That it was fenced is being written down. */
+  #word: Promise<void> | undefined;
   readonly #shipper: Shipper;
   readonly #compaction: Compaction;
   readonly #leases: LeaseWatch;
@@ -135,6 +138,7 @@ export class Archiver {
       const continuity = new Continuity(join(dir, LOG_DIR), options.files ?? nodeFiles);
       // read after the head: whatever has been archived of this directory is there, or a newer file
       const held = await HeldHead.claim(archive, identity, clock, (head) => continuity.checkNow(head));
+      await forgetFenced(dir, options.files ?? nodeFiles);
       return new Archiver(dir, identity, archive, lock, options, held);
     } catch (error) {
       lock.release();
@@ -224,6 +228,7 @@ export class Archiver {
     await this.#unwatch();
     await this.#compaction.close();
     await this.#queue;
+    await this.#word;
     this.#lock.release();
   }
 
@@ -252,7 +257,21 @@ export class Archiver {
   #stopFenced(error: PitrError): void {
     this.#fenced = error;
     void this.#unwatch();
+    this.#word = this.#leaveWord(Number(error.facts.current));
     this.#emit({ kind: 'error', stream: this.identity.stream, error });
+  }
+
+  /** For `pitr status`: this process ends, and what the directory has logged since is not archived. */
+  async #leaveWord(current: number): Promise<void> {
+    const { frontier, sequence, generation: mine } = this.head;
+    const report = { sinceMs: this.#clock.nowMs(), mine, current, lsn: frontier.lsn, sequence };
+    try {
+      await assertSameEngine(this.dir, this.identity, this.#files);
+      await writeFenced(this.dir, report, this.#files);
+    } catch (error) {
+      // the exit code and the log of the agent say it as well
+      this.#emit({ kind: 'error', stream: this.identity.stream, error });
+    }
   }
 
   async #unwatch(): Promise<void> {
@@ -349,6 +368,8 @@ export class Archiver {
     }
     if (failure) await this.#outage.failed(failure, true);
     else await this.#outage.ended();
+    // of one that shared this directory from another host and woke up after this one had taken the stream
+    await forgetFenced(this.dir, this.#files);
     return failure;
   }
 
@@ -369,3 +390,7 @@ export class Archiver {
     this.#options.onEvent?.(event);
   }
 }
+
+/** What cannot be removed only keeps a status from being green. */
+const forgetFenced = (dir: string, files: Files): Promise<void> =>
+  clearFenced(dir, files).catch(() => undefined);

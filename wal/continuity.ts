@@ -4,6 +4,9 @@ import type { Files } from '../engine/files.ts';
 import type { Head } from './catalog.ts';
 import { decodeLogHeader, type LogFileName, logFilesIn, scanLogFile } from './log-file.ts';
 
+/** What a head says of the log behind it. */
+export type ArchivedLog = Pick<Head, 'stream' | 'sequence' | 'chain'>;
+
 /**
  * Is a log directory the one whose log is archived, or a copy of an earlier state of it? What an engine logs in such a copy has
  * LSNs and file numbers that the archive knows already, with other content.
@@ -25,7 +28,7 @@ export class Continuity {
   }
 
   /** @throws log-rolled-back */
-  async check(files: readonly LogFileName[], head: Head): Promise<void> {
+  async check(files: readonly LogFileName[], head: ArchivedLog): Promise<void> {
     const { sequence, chain, stream } = head;
     const newest = files.at(-1)?.sequence ?? 0;
     if (newest < sequence)
@@ -54,7 +57,7 @@ export class Continuity {
   }
 
   /** Looks at the directory as it is now. @throws log-rolled-back, io */
-  async checkNow(head: Head): Promise<void> {
+  async checkNow(head: ArchivedLog): Promise<void> {
     const names = await this.#files.list(this.#dir).catch((cause) => {
       if (cause.code === 'ENOENT') return [];
       throw new PitrError('io', { op: 'list', path: this.#dir, why: cause.code }, { cause });
