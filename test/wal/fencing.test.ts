@@ -33,6 +33,8 @@ const LOSES: readonly (string | undefined)[] = [
 /** And one whose own calls went wrong before it noticed. */
 const PASSING: readonly string[] = ['io', 'object-corrupt', 'object-exists'];
 
+const isOfMerge = (name: string): boolean => /\/L[1-9]\//.test(name);
+
 /** Three runs in the archive and what an earlier merge replaced, under a lease of somebody who died; two files wait. */
 const withRuns = async (): Promise<FencingWorld> => {
   const world = await FencingWorld.make('/a');
@@ -57,9 +59,9 @@ const withNote = async (): Promise<FencingWorld> => {
   const dead = new Promise<void>((resolve) => {
     killed = resolve;
   });
-  const store: ScheduledStore = new ScheduledStore(world.objects, (call, names) => {
-    if (call !== 'create' || !/\/L[1-9]\//.test(names[0]) || ++creates < 2) return;
-    void store.stopAt({ call: store.calls - 1, when: 'after' }).then(killed);
+  const store: ScheduledStore = new ScheduledStore(world.objects, (call, [name], _, n) => {
+    if (call !== 'create' || !isOfMerge(name) || ++creates < 2) return;
+    void store.stopAt({ call: n, when: 'after' }).then(killed);
   });
   void world.agent('/a', 'killed', store, { retireMs: HOUR_MS });
   await dead;
@@ -164,8 +166,8 @@ const troubled = (store: ScheduledStore, { damaged, lost, down = 0 }: Trouble): 
 const callsOf = async (world: FencingWorld, trouble: Trouble = {}): Promise<CallMade[]> => {
   const mine = world.copy();
   const calls: CallMade[] = [];
-  const store: ScheduledStore = new ScheduledStore(mine.objects, (call, [name]) => {
-    calls[store.calls - 1] = { call, name };
+  const store: ScheduledStore = new ScheduledStore(mine.objects, (call, [name], _, n) => {
+    calls[n] = { call, name };
   });
   await mine.agent('/a', 'first', troubled(store, trouble));
   return calls;
@@ -231,8 +233,6 @@ const STATES = [
   ['an unfinished merge', withNote],
 ] as const;
 
-const isOfMerge = (name: string): boolean => /\/L[1-9]\//.test(name);
-
 describe('fencing: an agent that slept for an hour', () => {
   for (const [state, make] of STATES) {
     test(`at any of its calls, above ${state}`, async (t) => {
@@ -246,11 +246,14 @@ describe('fencing: an agent that slept for an hour', () => {
 
     test(`at any of its calls, while another sleeps as well, above ${state}`, async (t) => {
       const world = await make();
-      const calls = (await callsOf(world)).length;
-      const pairs = momentsOf(0, calls).flatMap((moment) =>
-        momentsOf(0, calls + 8).map((other) => ({ moment, other })),
-      );
-      await tryAll(t, world, placed(chosen(pairs, TRIALS)));
+      const calls = await callsOf(world);
+      const all = momentsOf(0, calls.length);
+      const isOfNote = ({ call }: Moment): boolean => calls[call].name.startsWith('merges/');
+      const pairsOf = (firsts: readonly Moment[], seconds: readonly Moment[]) =>
+        firsts.flatMap((moment) => seconds.map((other) => ({ moment, other })));
+      // both have the note of a merge in their hands
+      const notes = chosen(pairsOf(all.filter(isOfNote), all.filter(isOfNote)), TRIALS / 2);
+      await tryAll(t, world, placed([...notes, ...chosen(pairsOf(all, all), TRIALS / 2)]));
     });
 
     test(`while it gives up a merge of which a part came back damaged, above ${state}`, async (t) => {
@@ -270,9 +273,9 @@ describe('fencing: an agent that slept for an hour', () => {
       const world = await make();
       const calls = await callsOf(world);
       const writing = calls.flatMap(({ call }, n) => (WRITING_CALLS.has(call) ? [n] : []));
-      const notes = writing.filter((n) => calls[n].name.startsWith('merges/'));
+      const swaps = writing.filter((n) => calls[n].call === 'swap');
       const trials: Omit<Trial, 'place'>[] = [];
-      for (const lost of chosen(notes, TRIALS / 2))
+      for (const lost of chosen(swaps, TRIALS / 1.5))
         trials.push(...(await beforeDeletions(world, { lost, down: 3 }, lost + 3)));
       for (const lost of chosen(writing, TRIALS / 2))
         for (const down of ALL ? [0, 1, 2, 3] : [lost % 4])

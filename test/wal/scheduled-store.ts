@@ -8,6 +8,9 @@ export interface Moment {
   readonly when: 'before' | 'after';
 }
 
+/** Told of each call directly after its effect; `isDone` false: it failed. `n`: which call of the agent it is, from 0. */
+type Watch = (call: Call, names: readonly string[], isDone: boolean, n: number) => void;
+
 export class ScheduledStore implements ObjectStore {
   readonly url: string;
   /** How many calls were made. */
@@ -19,17 +22,13 @@ export class ScheduledStore implements ObjectStore {
   /** So many calls after it fail without effect. */
   downCalls = 0;
   readonly #store: ObjectStore;
-  readonly #watch: (call: Call, names: readonly string[], isDone: boolean) => void;
+  readonly #watch: Watch;
   #moment: Moment | undefined;
   #stopped: (() => void) | undefined;
   #go: (() => void) | undefined;
   #late: (() => Promise<void>) | undefined;
 
-  /** `watch` is told of each call directly after its effect, `isDone` false: it failed. */
-  constructor(
-    store: ObjectStore,
-    watch: (call: Call, names: readonly string[], isDone: boolean) => void = () => undefined,
-  ) {
+  constructor(store: ObjectStore, watch: Watch = () => undefined) {
     this.url = store.url;
     this.#store = store;
     this.#watch = watch;
@@ -99,10 +98,10 @@ export class ScheduledStore implements ObjectStore {
     const watched = async (): Promise<T> => {
       try {
         const value = await effect();
-        this.#watch(call, names, true);
+        this.#watch(call, names, true, n);
         return value;
       } catch (error) {
-        this.#watch(call, names, false);
+        this.#watch(call, names, false, n);
         throw error;
       }
     };
