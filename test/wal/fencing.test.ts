@@ -260,12 +260,16 @@ describe('fencing: an agent that slept for an hour', () => {
       const world = await make();
       const calls = await callsOf(world);
       const reads = calls.flatMap(({ call, name }, n) => (call === 'read' && isOfMerge(name) ? [n] : []));
+      // of what it has just written
+      const isReadBack = (n: number): boolean =>
+        calls.slice(0, n).some(({ call, name }) => call === 'create' && name === calls[n].name);
       const trials: Omit<Trial, 'place'>[] = [];
-      for (const damaged of chosen(reads, TRIALS / 2))
-        trials.push(
-          ...(await beforeDeletions(world, { damaged }, damaged)),
-          ...chosen(momentsOf(damaged + 1, damaged + 9), TRIALS / 18).map((moment) => ({ damaged, moment })),
-        );
+      for (const damaged of reads.filter((n, i) => ALL || isReadBack(n) || i % 4 === 0))
+        trials.push(...(await beforeDeletions(world, { damaged }, damaged)));
+      const others = reads.flatMap((damaged) =>
+        momentsOf(damaged + 1, damaged + 9).map((moment) => ({ damaged, moment })),
+      );
+      trials.push(...chosen(others, TRIALS / 3));
       await tryAll(t, world, placed(trials));
     });
 
@@ -273,11 +277,12 @@ describe('fencing: an agent that slept for an hour', () => {
       const world = await make();
       const calls = await callsOf(world);
       const writing = calls.flatMap(({ call }, n) => (WRITING_CALLS.has(call) ? [n] : []));
-      const swaps = writing.filter((n) => calls[n].call === 'swap');
+      const swapsOf = (what: string): number[] =>
+        writing.filter((n) => calls[n].call === 'swap' && calls[n].name.startsWith(what));
       const trials: Omit<Trial, 'place'>[] = [];
-      for (const lost of chosen(swaps, TRIALS / 1.5))
+      for (const lost of [...swapsOf('heads/'), ...chosen(swapsOf('merges/'), TRIALS / 3)])
         trials.push(...(await beforeDeletions(world, { lost, down: 3 }, lost + 3)));
-      for (const lost of chosen(writing, TRIALS / 2))
+      for (const lost of chosen(writing, TRIALS / 3))
         for (const down of ALL ? [0, 1, 2, 3] : [lost % 4])
           for (const moment of chosen(momentsOf(lost + down + 1, lost + down + 9), TRIALS / 18))
             trials.push({ lost, down, moment });
