@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { cp, readdir, rm } from 'node:fs/promises';
+import { cp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe } from 'node:test';
+import { readArchived } from '../../wal/archived.ts';
 import { Archiver } from '../../wal/archiver.ts';
-import { logFilesIn } from '../../wal/log-file.ts';
+import { logFilesIn, scanLogFile } from '../../wal/log-file.ts';
 import {
   copyDir,
   dense,
@@ -103,6 +104,41 @@ describe('archiver: a directory that was put back from a copy', () => {
     await archiver.close();
     assert.deepEqual(await headOf(store, e), before);
   });
+
+  inScratch(
+    'a log that was put back alone keeps what is written to it: it is not what was archived',
+    async (dir) => {
+      const store = new MemoryStore();
+      const [e, copy] = [join(dir, 'e'), join(dir, 'copy')];
+      await initEngine(e, store);
+      const write = async (from: number, to: number): Promise<void> => {
+        const engine = await openEngine(e);
+        await putSealed(engine, from, to);
+        await engine.sealApplied();
+        await engine.close();
+      };
+      await write(1, 3);
+      await copyDir(e, copy);
+      await write(4, 6);
+      const archiver = await Archiver.open(e, { store });
+      await archiver.archivePending();
+      await archiver.close();
+      for (const part of ['log', 'store']) {
+        await rm(join(e, part), { recursive: true, force: true });
+        await cp(join(copy, part), join(e, part), { recursive: true, force: true }).catch(() => undefined);
+      }
+      assert.equal((await readArchived(e)).lsn, 6);
+      await write(4, 9);
+      await write(10, 11);
+      const engine = await openEngine(e);
+      assert.equal(engine.lastLsn, 11);
+      await engine.close();
+      const first = logFilesIn(await readdir(join(e, 'log')))[0].name;
+      const { header } = scanLogFile(await readFile(join(e, 'log', first)), first, false, () => undefined);
+      assert.ok(header.lsnFirst <= 4, `the log begins at LSN ${header.lsnFirst}`);
+      await refuses('log-rolled-back', Archiver.open(e, { store }));
+    },
+  );
 
   inScratch('the directory itself, with its archived files trimmed or not, goes on', async (dir) => {
     const store = new MemoryStore();

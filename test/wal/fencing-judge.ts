@@ -68,7 +68,7 @@ export class FencingJudge {
     const before = this.#head;
     const now = this.#read<HeadText>('heads/');
     this.#head = now;
-    if (call === 'swap' && names[0].startsWith('heads/') && now) {
+    if (call === 'swap' && names[0].startsWith('heads/') && now && now !== before) {
       if (now.generation !== before?.generation) this.owner = agent;
       assert.equal(agent, this.owner, 'A3: who has lost the stream has published');
       this.#published(before, now);

@@ -19,6 +19,8 @@ export class ScheduledStore implements ObjectStore {
   damagedCall: number | undefined;
   /** The n-th call gets no answer; it arrives when {@link deliver} is called, or never. */
   lostCall: number | undefined;
+  /** The n-th call has its effect, and no answer. */
+  unansweredCall: number | undefined;
   /** So many calls after it fail without effect. */
   downCalls = 0;
   readonly #store: ObjectStore;
@@ -57,7 +59,7 @@ export class ScheduledStore implements ObjectStore {
 
   /** What this agent hears may be wrong, or missing, through no fault of its own. */
   get isTroubled(): boolean {
-    return this.damagedCall !== undefined || this.lostCall !== undefined;
+    return [this.damagedCall, this.lostCall, this.unansweredCall].some((n) => n !== undefined);
   }
 
   create(name: string, bytes: Uint8Array): Promise<void> {
@@ -112,7 +114,9 @@ export class ScheduledStore implements ObjectStore {
     }
     if (this.lostCall !== undefined && n > this.lostCall && n <= this.lostCall + this.downCalls) throw lost();
     try {
-      return await watched();
+      const value = await watched();
+      if (n === this.unansweredCall) throw lost();
+      return value;
     } finally {
       await this.#pause(n, 'after');
     }
