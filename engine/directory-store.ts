@@ -9,6 +9,7 @@
  * D2: link(2) fails if the name exists, so of several creators exactly one wins and nothing is overwritten.
  * D3: create and swap return only when the name, and the names of the folders above it, are durable.
  * D4: the highest number of a swappable object never decreases; only numbers below highest - KEEP are removed.
+ * D5: an instance makes a folder once. One that is gone later is an error and not made anew: what is there then is another place.
  */
 import { randomUUID } from 'node:crypto';
 import { dirname, join, resolve } from 'node:path';

@@ -1,4 +1,5 @@
 import type { Archive } from '../wal/archive.ts';
+import type { Asked } from '../wal/asked.ts';
 import { type Gap, type Head, type Mark, writeAmplification } from '../wal/catalog.ts';
 import type { Run } from '../wal/segment.ts';
 import { currentTimeline, ownedPartitions } from '../wal/timeline.ts';
@@ -43,6 +44,9 @@ export interface ChainStream {
   /** Bytes and versions that seals and merges wrote since the stream's beginning; null: nothing yet. */
   readonly written: Head['written'] | null;
   readonly writeAmplification: number | null;
+  /** How often its agent ships at most, ms, and what the agents asked of the archive; null: nothing yet. */
+  readonly sealMs: number | null;
+  readonly asked: Asked | null;
   readonly gaps: readonly Gap[];
 }
 
@@ -152,6 +156,8 @@ const describe = async (view: ArchiveView): Promise<ChainTimeline> => {
         versions: segments.reduce((n, s) => n + s.rows, 0),
         written: head?.written ?? null,
         writeAmplification: head ? writeAmplification(head.written) : null,
+        sealMs: head?.sealMs ?? null,
+        asked: head?.asked ?? null,
         gaps: head?.gaps ?? [],
       };
     }),

@@ -1,5 +1,6 @@
 import { PitrError } from '../engine/errors.ts';
 import type { Archive } from '../wal/archive.ts';
+import type { Head } from '../wal/catalog.ts';
 import { ancestry, currentTimeline, type Timeline, type Timelines, timelineOf } from '../wal/timeline.ts';
 import type { SnapshotEntry } from './manifest.ts';
 import { type Heads, type Restorable, restorable } from './ranges.ts';
@@ -54,6 +55,15 @@ export class ArchiveView {
   /** The same archive seen from another timeline. */
   of(timelineId: string): Promise<ArchiveView> {
     return ArchiveView.read(this.archive, timelineId);
+  }
+
+  /** The same with newer heads of its own timeline: an agent knows those that it publishes without reading them. */
+  withHeads(newer: readonly Head[]): ArchiveView {
+    const { archive, timelines, timeline, snapshots } = this;
+    const own = new Map(this.heads.get(timeline.id));
+    for (const head of newer) if (head.timeline === timeline.id) own.set(head.stream, head);
+    const heads = new Map(this.heads).set(timeline.id, own);
+    return new ArchiveView(archive, timelines, timeline, snapshots, heads);
   }
 
   get restorable(): Restorable {

@@ -134,7 +134,8 @@ const keptInWords = ({
   return `${formatBytes(waitingBytes)} wait in the log here and are kept (${formatCount(waitingFiles)} files${lsn})`;
 };
 
-const problemInWords = (p: Problem, nowMs: number): string => {
+/** Why a status is not green, as a sentence. */
+export const problemInWords = (p: Problem, nowMs: number): string => {
   switch (p.code) {
     case 'archive-away':
       return `the archive cannot be read: ${p.message}`;

@@ -107,7 +107,7 @@ describe('archiver: one queue', () => {
       await a.close();
       return a;
     });
-    const held = await HeldHead.claim(archive, identity, archive.clock, async () => undefined);
+    const held = await HeldHead.claim(archive, identity, archive.clock);
     const first = held.current;
     await held.publish(first, { ...first, frontier: { ts: 5, lsn: 5 }, sequence: 2 });
     const second = held.current;

@@ -153,7 +153,9 @@ export class FencingWorld {
   open(dir: string, scope: string, store: ScheduledStore, options: ArchiverOptions = {}): Promise<Archiver> {
     const { clock } = this;
     const merging = { fanout: 2, retireMs: 0, partRawBytes: 1, smallBytes: 0 };
-    return Archiver.open(dir, { store, clock, ...merging, ...this.machine(scope), ...options });
+    // a segment for each file, two of them on their way at a time
+    const ship = { segmentVersions: 1, creates: 2 };
+    return Archiver.open(dir, { store, clock, ship, ...merging, ...this.machine(scope), ...options });
   }
 
   /**

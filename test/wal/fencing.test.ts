@@ -74,8 +74,13 @@ describe('fencing: an agent that slept for an hour', () => {
     test(`at any of its calls, above ${state}`, async (t) => {
       const world = await make();
       const calls = await callsOf(world);
-      const moments = momentsOf(0, calls.length).map((moment) => ({ moment }));
-      const endings = await tryAll(t, world, placed(chosen(moments, TRIALS * 1.5)));
+      const moments = momentsOf(0, calls.length);
+      // what is created late nobody names
+      const creates = moments.filter(({ call, when }) => calls[call].call === 'create' && when === 'before');
+      const trials = [...creates, ...chosen(moments, TRIALS)].map((moment) => ({ moment }));
+      // the first one claims the stream after all
+      const late: Trial = { place: 'same', moment: { call: 1, when: 'after' } };
+      const endings = await tryAll(t, world, [late, ...placed(trials)]);
       for (const how of ['first fenced, second goes on', 'first goes on, second fenced', 'with orphans'])
         assert.ok(endings.has(how), how);
     });

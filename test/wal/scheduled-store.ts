@@ -28,6 +28,7 @@ export class ScheduledStore implements ObjectStore {
   #moment: Moment | undefined;
   #stopped: (() => void) | undefined;
   #go: (() => void) | undefined;
+  #asleep: Promise<void> | undefined;
   #late: (() => Promise<void>) | undefined;
 
   constructor(store: ObjectStore, watch: Watch = () => undefined) {
@@ -47,6 +48,7 @@ export class ScheduledStore implements ObjectStore {
   /** Lets an agent that is held go on, and stops it no more. */
   go(): void {
     this.#moment = undefined;
+    this.#asleep = undefined;
     this.#go?.();
   }
 
@@ -107,6 +109,8 @@ export class ScheduledStore implements ObjectStore {
         throw error;
       }
     };
+    // whoever sleeps begins nothing else
+    await this.#asleep;
     await this.#pause(n, 'before');
     if (n === this.lostCall) {
       this.#late = async () => void (await watched().catch(() => undefined));
@@ -124,9 +128,10 @@ export class ScheduledStore implements ObjectStore {
 
   async #pause(call: number, when: Moment['when']): Promise<void> {
     if (this.#moment?.call !== call || this.#moment.when !== when) return;
-    await new Promise<void>((resolve) => {
+    this.#asleep = new Promise<void>((resolve) => {
       this.#go = resolve;
-      this.#stopped?.();
     });
+    this.#stopped?.();
+    await this.#asleep;
   }
 }
