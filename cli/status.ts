@@ -142,7 +142,10 @@ export const readLocals = async (
   const locals = new Map<string, LocalStatus>();
   for (const { dir, identity } of dirs)
     if (identity.timeline === view.timeline.id)
-      locals.set(identity.stream, await readLocalStatus(dir, heads.get(identity.stream)?.sequence ?? 0));
+      locals.set(
+        identity.stream,
+        await readLocalStatus(dir, heads.get(identity.stream) ?? nothingOf(identity.stream)),
+      );
   return locals;
 };
 
@@ -277,7 +280,7 @@ export const readAwayStatus = async (
         written: null,
         writeAmplification: null,
         gaps: [],
-        local: await readLocalStatus(dir, sequence),
+        local: await readLocalStatus(dir, { ...nothingOf(identity.stream), sequence }),
       };
     }),
   );
@@ -307,6 +310,13 @@ export const readAwayStatus = async (
     timelines: [],
   };
 };
+
+/** Of a stream that the archive does not have, or not at present. */
+const nothingOf = (stream: string): { stream: string; sequence: number; chain: null } => ({
+  stream,
+  sequence: 0,
+  chain: null,
+});
 
 const streamStatus = (
   timeline: Timeline,

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { PitrError } from '../engine/errors.ts';
-import { readIdentity } from '../engine/identity.ts';
+import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import { DIGEST_BYTES, PartitionSet } from '../engine/partition.ts';
 import { splitStateKey, state } from '../engine/state-record.ts';
 import { Store } from '../engine/store.ts';
@@ -187,16 +187,32 @@ const logRanges = async (
  * Base copy: reads an engine's store in one read transaction and makes it the start of a history, for a stream whose log the
  * archive does not have from the beginning (after a gap, or after a restore with filters). The engine goes on writing.
  * The engine's log must have been sealed just before: `sealed` is the clock frame of that seal.
+ *
+ * `confirm` is called with the copy's LSN before the copy is published, and throws if the archive does not have this directory's
+ * log up to there. Without that, an agent that slept and has lost its stream could publish a state that the history never had.
  */
 export const createBase = async (
   archive: Archive,
   dir: string,
   sealed: { readonly lsn: number; readonly ts: number },
-  label?: string,
+  confirm: (lsn: number) => Promise<void> = async () => undefined,
 ): Promise<SnapshotEntry> => {
   const identity = await readIdentity(dir);
   const all = await archive.updateTimelines((t) => withEngine(t, identity, archive.clock.nowMs()));
   const owned = ownedPartitions(timelineOf(all, identity.timeline));
+  const { begun, snapshot } = await copyStore(archive, dir, identity, owned, sealed);
+  await confirm(snapshot.positions[identity.stream]);
+  return publishOwn(archive, begun, snapshot);
+};
+
+/** The copy itself: its segments are written, its manifest is not. */
+const copyStore = async (
+  archive: Archive,
+  dir: string,
+  { timeline, stream }: EngineIdentity,
+  owned: PartitionSet,
+  sealed: { readonly lsn: number; readonly ts: number },
+): Promise<{ begun: Begun; snapshot: Snapshot }> => {
   const store = Store.open(dir, { readOnly: true });
   try {
     const { meta, records, done } = store.snapshot();
@@ -205,41 +221,37 @@ export const createBase = async (
         throw new PitrError('internal', {
           what: `the store is at LSN ${meta?.appliedLsn ?? 0}, before the seal at ${sealed.lsn}`,
         });
+      const endTs = Math.max(meta.lastTs, sealed.ts);
       // of one of several engines: the other partitions go on from what the archive has of them
       const isWhole = owned.subtract(PartitionSet.parse(meta.partitions)).size === 0;
       // one read transaction: what a killed copy left is not taken up, only deleted after the next one
-      const begun = await beginSnapshot(archive, {
-        kind: 'base',
-        timeline: identity.timeline,
-        label: label ?? null,
-        endTs: Math.max(meta.lastTs, sealed.ts),
-        plan: randomBytes(16).toString('hex'),
-        ranges: [],
-      });
+      const plan = randomBytes(16).toString('hex');
+      const wanted = { kind: 'base', timeline, label: null, endTs, plan, ranges: [] } as const;
+      const begun = await beginSnapshot(archive, wanted);
       const { id } = begun;
-      const stream = { epoch: meta.epoch, stream: identity.stream, lsnStart: 0, lsnEnd: meta.appliedLsn + 1 };
-      const segments = await writeStore(archive, identity.timeline, id, stream, store.namespaces(), records);
+      const span = { epoch: meta.epoch, stream, lsnStart: 0, lsnEnd: meta.appliedLsn + 1 };
+      const segments = await writeStore(archive, timeline, id, span, store.namespaces(), records);
       const snapshot: Snapshot = {
         archive: archive.id,
         id,
-        label: label ?? null,
-        timeline: identity.timeline,
+        label: null,
+        timeline,
         kind: 'base',
         createdMs: archive.clock.nowMs(),
         coordinated: false,
         ...(isWhole ? {} : { partitions: meta.partitions }),
         startTs: meta.lastTs,
-        endTs: Math.max(meta.lastTs, sealed.ts),
+        endTs,
         logAfterTs: sealed.ts,
         digests: null,
-        positions: { [identity.stream]: meta.appliedLsn },
+        positions: { [stream]: meta.appliedLsn },
         parent: null,
         segments,
         log: [],
         events: [],
         records: segments.reduce((n, s) => n + s.rows, 0),
       };
-      return await publishOwn(archive, begun, snapshot);
+      return { begun, snapshot };
     } finally {
       done();
     }

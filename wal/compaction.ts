@@ -3,7 +3,7 @@ import type { Archive } from './archive.ts';
 import { type Head, namesOf, runOf } from './catalog.ts';
 import { FANOUT, type MergeChoice, nextFullMerge, nextMerge } from './levels.ts';
 import type { MergeJob, MergeOutcome } from './merge-job.ts';
-import { inputsIn, NoteKeeper, noteOf, objectsOf } from './merge-note.ts';
+import { givenUp, inputsIn, isGivenUp, NoteKeeper, noteOf, objectsOf } from './merge-note.ts';
 import type { MergePool } from './merge-pool.ts';
 import { type Run, SEGMENT_RAW_BYTES } from './segment.ts';
 import { verifyPart } from './verify-part.ts';
@@ -141,12 +141,17 @@ export class Compaction {
     }
   }
 
-  /** Removes what an unfinished merge has written, and the note of it. */
+  /**
+   * Removes what an unfinished merge has written, and the note of it. The note says so first: between the proof that a deletion needs
+   * and the deletion this process may sleep for an hour, and whoever takes the note over meanwhile must not go on with its parts.
+   */
   async #forget(): Promise<void> {
-    const merge = this.#note?.merge;
-    if (!merge) return;
+    const note = this.#note;
+    const merge = note?.merge;
+    if (!note || !merge) return;
+    if (!isGivenUp(merge)) await note.write(givenUp(merge));
     await this.#host.discard(objectsOf(merge));
-    await this.#note?.write(null);
+    await note.write(null);
   }
 
   async #mergeAtOnce(choice: MergeChoice, request: CompactRequest): Promise<void> {
@@ -172,6 +177,8 @@ export class Compaction {
     const before = note.merge;
     // an earlier try may have written a part and not lived to note that it is right
     if (before?.writing) {
+      // the same once more: a note of ours that has it as a part, and whose answer was lost, can arrive no more
+      await note.write(before);
       await this.#host.discard([before.writing]);
       await note.write({ ...before, writing: null });
     }

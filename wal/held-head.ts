@@ -11,6 +11,11 @@ import { emptyHead, type Head, namesOf, type Retired } from './catalog.ts';
 const PROOF_MS = 10_000;
 
 export interface HeldHeadOptions {
+  /**
+   * Asked about the very head that is replaced; throws what forbids it. Whoever could not go on from there would only stop another
+   * one that can.
+   */
+  readonly mayTake?: (head: Head) => Promise<void>;
   /** Of the archiver; left out: what the head says. */
   readonly sealMs?: number | undefined;
   /** What this archiver asks of the store; left out: it is not counted. */
@@ -35,7 +40,10 @@ export class HeldHead {
     this.#tag = tag;
   }
 
-  /** Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing. @throws stream-taken */
+  /**
+   * Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing.
+   * @throws stream-taken, and what `mayTake` throws
+   */
   static async claim(
     archive: Archive,
     identity: EngineIdentity,
@@ -48,6 +56,7 @@ export class HeldHead {
     for (;;) {
       const found = await archive.head(timeline, stream);
       if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
+      if (found) await options.mayTake?.(found.value);
       const before =
         found?.value ?? emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 0 });
       const said = options.sealMs === undefined ? {} : { sealMs: options.sealMs };

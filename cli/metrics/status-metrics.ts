@@ -7,6 +7,8 @@ import type { Metrics } from './metrics.ts';
 /** All codes, so that a problem that went is a 0 and not a series that ends. */
 const PROBLEMS: Readonly<Record<Problem['code'], true>> = {
   'archive-away': true,
+  fenced: true,
+  'log-rolled-back': true,
   outage: true,
   'log-quota': true,
   dropped: true,

@@ -180,11 +180,35 @@ const verdict = ({ green, problems, nowMs }: Status): string => {
   return ['Status: not green', ...items].join('\n');
 };
 
+/** What is only in a directory whose agent has lost the stream. */
+const keptInWords = ({
+  waitingBytes,
+  waitingFiles,
+  waitingLsn,
+}: Extract<Problem, { code: 'fenced' | 'log-rolled-back' }>): string => {
+  if (waitingFiles === 0) return 'nothing waits in the log here';
+  const lsn = waitingLsn === null ? '' : `, LSN ${waitingLsn.lsnStart} to ${waitingLsn.lsnEnd - 1}`;
+  return `${formatBytes(waitingBytes)} wait in the log here and are kept (${formatCount(waitingFiles)} files${lsn})`;
+};
+
 /** Why a status is not green, as a sentence. */
 export const problemInWords = (p: Problem, nowMs: number): string => {
   switch (p.code) {
     case 'archive-away':
       return `the archive cannot be read: ${p.message}`;
+    case 'fenced': {
+      const { sinceMs, mine, current } = p.fenced;
+      return (
+        `another agent has stream ${p.stream} since ${formatInstant(sinceMs, nowMs)} (writer generation ${current}, here ${mine}): ` +
+        `${keptInWords(p)}; to archive from here again, stop the other agent, then: pitr agent ${p.dir}`
+      );
+    }
+    case 'log-rolled-back':
+      return (
+        `the log in ${p.dir} does not continue what is archived of stream ${p.stream}: ${p.why}; ${keptInWords(p)}. ` +
+        `Stop its writer and keep the directory until what only it has is no longer needed (pitr get --dir ${p.dir} reads it), ` +
+        'and go on with the directory that is archived, or with a new one made by pitr restore'
+      );
     case 'outage':
       return (
         `the agent of ${p.stream} has not been able to archive since ${formatInstant(p.outage.sinceMs, nowMs)} ` +
