@@ -30,7 +30,8 @@ export type DocumentKind =
   | 'snapshot-range'
   | 'page'
   | 'merge'
-  | 'leases';
+  | 'leases'
+  | 'orphans';
 
 export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
   const text = Buffer.from(`${JSON.stringify(body, null, 1)}\n`);

@@ -4,6 +4,16 @@ import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { EngineIdentity } from '../engine/identity.ts';
 import type { Archive } from './archive.ts';
 import { emptyHead, type Head, namesOf, type Retired } from './catalog.ts';
+import { placeOf } from './layout.ts';
+
+/** Names of swept objects that are remembered: none of them is listed again. */
+const SWEPT_MAX = 100_000;
+
+/** What a deletion did. */
+export interface Deletion {
+  readonly deleted: readonly string[];
+  readonly failed: readonly { readonly name: string; readonly cause: unknown }[];
+}
 
 /** A stream's catalog head as its archiver holds it: the one place that changes it. Calls must not overlap. */
 export class HeldHead {
@@ -11,6 +21,7 @@ export class HeldHead {
   readonly #clock: Clock;
   #head: Head;
   #tag: string;
+  readonly #swept = new Set<string>();
 
   private constructor(archive: Archive, clock: Clock, head: Head, tag: string) {
     this.#archive = archive;
@@ -45,7 +56,8 @@ export class HeldHead {
 
   /**
    * Publishes `next`, which was made from `from`.
-   * @throws internal when another head was published since `from`, or the frontier would fall (A2); fenced; cas-conflict
+   * @throws internal when another head was published since `from`, or the frontier would fall (A2); fenced; cas-conflict;
+   * object-not-found when it lists an object that was swept, having lain there unlisted for so long
    */
   async publish(from: Head, next: Head): Promise<void> {
     const refuse = (what: string): PitrError =>
@@ -57,6 +69,9 @@ export class HeldHead {
       next.sequence < from.sequence
     )
       throw refuse('would lower the frontier');
+    if (this.#swept.size > 0)
+      for (const name of namesOf(next))
+        if (this.#swept.has(name)) throw new PitrError('object-not-found', { name });
     const head = { ...next, updatedMs: this.#clock.nowMs() };
     try {
       this.#tag = await this.#archive.swapHead(this.#tag, head);
@@ -125,6 +140,43 @@ export class HeldHead {
    */
   async discard(objects: readonly string[]): Promise<void> {
     if (objects.length === 0) return;
+    await this.#prove();
+    const listed = namesOf(this.#head);
+    await this.#archive.store.delete(objects.filter((name) => !listed.has(name)));
+  }
+
+  /**
+   * Deletes segments of this stream that nothing names: a late swap of an older archiver is out of the question after the
+   * publication, and this one lists none of them any more. `known` gives what is named by a head and beside it.
+   */
+  async sweep(
+    objects: readonly string[],
+    known: (head: Head) => Promise<ReadonlySet<string>>,
+  ): Promise<Deletion> {
+    await this.#prove();
+    if (objects.length === 0) return { deleted: [], failed: [] };
+    const head = this.#head;
+    const named = await known(head);
+    const free = objects.filter((name) => {
+      const place = placeOf(name, (_, folder) => folder === head.stream);
+      const isOurs =
+        place.kind === 'segment' &&
+        place.timeline === head.timeline &&
+        place.stream === head.stream &&
+        place.generation <= head.generation;
+      return isOurs && !named.has(name);
+    });
+    for (const name of free) this.#swept.add(name);
+    for (const name of this.#swept) {
+      if (this.#swept.size <= SWEPT_MAX) break;
+      this.#swept.delete(name);
+    }
+    const failed = await this.#archive.store.delete(free);
+    return { deleted: free.filter((name) => !failed.some((f) => f.name === name)), failed };
+  }
+
+  /** The head is still ours, and every swap that was tried before has had its effect or never will. */
+  async #prove(): Promise<void> {
     try {
       await this.publish(this.#head, this.#head);
     } catch (error) {
@@ -132,8 +184,6 @@ export class HeldHead {
       // that swap had its effect after all; what is current has been read back
       await this.publish(this.#head, this.#head);
     }
-    const listed = namesOf(this.#head);
-    await this.#archive.store.delete(objects.filter((name) => !listed.has(name)));
   }
 
   async #discard(objects: readonly string[]): Promise<void> {

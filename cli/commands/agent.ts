@@ -187,6 +187,10 @@ const logEvent = ({ log }: Session, event: ArchiverEvent): void => {
     case 'merged':
       log.debug(facts, kind);
       return;
+    case 'swept':
+      if (event.objects + event.failed > 0) log.info(facts, 'swept what crashes had left behind');
+      else log.debug(facts, kind);
+      return;
     case 'adopted':
       log.info(facts, 'recovered and sealed the log of a writer that had stopped');
       return;
