@@ -22,6 +22,8 @@ const WORKERS_MAX = 64;
 const SEAL_MS_MAX = 3_600_000;
 /** A writer that waits longer than a day is taken for one that hangs. */
 const BLOCK_MS_MAX = 86_400_000;
+const SWEEP_MS_MAX = 30 * 86_400_000;
+const SWEEP_EVERY_MS_MAX = 86_400_000;
 const WAIT_SECONDS_MAX = 86_400;
 
 /** Environment and flags are text, YAML has numbers: the same check for both. */
@@ -48,6 +50,12 @@ const durationMs = (minMs: number, maxMs: number) =>
       context.addIssue(`${error.message}; ${error.hint}`);
     }
     return z.NEVER;
+  });
+
+/** A duration, or `off`. */
+const durationOrOff = (minMs: number, maxMs: number) =>
+  z.union([z.literal('off'), durationMs(minMs, maxMs)], {
+    error: `must be a duration with a unit, such as 24h, from ${minMs} to ${maxMs} ms, or off`,
   });
 
 const byteSize = () =>
@@ -126,6 +134,10 @@ const schema = z
       minFree: byteSize().default(SPOOL_DEFAULTS.minFreeBytes),
     }),
     compact: z.object({ fanout: int(2, 64).default(8) }),
+    sweep: z.object({
+      margin: durationOrOff(1, SWEEP_MS_MAX).prefault('24h'),
+      every: durationMs(1, SWEEP_EVERY_MS_MAX).prefault('1h'),
+    }),
     workers: int(1, WORKERS_MAX).default(() => Math.min(WORKERS_MAX, availableParallelism())),
     ttl: oneOf(['remaining', 'absolute', 'never']).default('remaining'),
     log: z.object({
@@ -171,6 +183,8 @@ export const SETTINGS = {
   'spool.blockTimeout': { env: 'PITR_BLOCK_TIMEOUT', flag: 'blockTimeout' },
   'spool.minFree': { env: 'PITR_MIN_FREE', flag: 'minFree' },
   'compact.fanout': { env: 'PITR_COMPACT_FANOUT', flag: 'compactFanout' },
+  'sweep.margin': { env: 'PITR_SWEEP_MARGIN', flag: 'sweepMargin' },
+  'sweep.every': { env: 'PITR_SWEEP_EVERY', flag: 'sweepEvery' },
   workers: { env: 'PITR_WORKERS', flag: 'workers' },
   ttl: { env: 'PITR_TTL', flag: 'ttl' },
   'log.level': { env: 'PITR_LOG_LEVEL', flag: 'logLevel' },

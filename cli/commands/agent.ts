@@ -3,6 +3,7 @@ import { isPitrError } from '../../engine/errors.ts';
 import { anchorIfNeeded } from '../../snapshot/anchor.ts';
 import { fullCopyEnds } from '../../snapshot/borders.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
+import { Sweeper } from '../../snapshot/sweep.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
 import { writeAmplification } from '../../wal/catalog.ts';
 import { archiveOptionsOf } from '../object-storage.ts';
@@ -32,6 +33,11 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
     .option('--snapshot-kind <kind>', 'full or incremental (default: incremental)')
     .option('--snapshot-label <label>', "start of the snapshots' labels; the time follows")
     .option('--compact-fanout <n>', 'how many runs of one level become one of the next (default: 8)')
+    .option(
+      '--sweep-margin <duration>',
+      'how long what nothing names stays before it is deleted, or off (default: 24h)',
+    )
+    .option('--sweep-every <duration>', 'how often the agent looks for it (default: 1h)')
     .option('--once', 'archive what there is now, then stop')
     .examples(
       ['pitr agent data', 'archive one engine'],
@@ -65,6 +71,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
       for (const archiver of archivers) {
         await archiver.round();
         await anchorIfNeeded(archiver);
+        await sweeperOf(session, archiver)?.sweep();
       }
     } else {
       for (const archiver of archivers) archiver.start();
@@ -79,8 +86,10 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
           anchoring = undefined;
         });
       }, ANCHOR_MS);
+      const sweeps = archivers.flatMap((a) => startSweeps(session, a) ?? []);
       await stopped(session.stop, fenced.signal);
       clearInterval(timer);
+      await Promise.all(sweeps.map((s) => s.stop()));
       await anchoring;
       await Promise.all(schedules.map((s) => s.stop()));
       log.info('stopping: shipping what is sealed');
@@ -145,6 +154,43 @@ const anchor = async ({ log }: Session, archiver: Archiver): Promise<void> => {
   } catch (error) {
     log.error({ stream, error: String((error as Error).message ?? error) }, 'base copy failed');
   }
+};
+
+const sweeperOf = ({ config }: Session, archiver: Archiver): Sweeper | undefined => {
+  const { margin, every } = config.sweep;
+  return margin === 'off' ? undefined : new Sweeper(archiver, { marginMs: margin, everyMs: every });
+};
+
+/** Sweeps at once, if the last one was long enough ago, and then again and again. */
+const startSweeps = (session: Session, archiver: Archiver): { stop(): Promise<void> } | undefined => {
+  const sweeper = sweeperOf(session, archiver);
+  if (!sweeper) return undefined;
+  const { stream } = archiver.identity;
+  let running: Promise<void> | undefined;
+  const sweep = (): void => {
+    // what holds up the archiver holds up this, too, and is said already
+    if (running || archiver.fenced || archiver.outage) return;
+    running = sweeper
+      .sweep()
+      .then(
+        () => undefined,
+        (error) => {
+          if (error !== archiver.fenced)
+            session.log.error({ stream, error: String((error as Error).message ?? error) }, 'sweep failed');
+        },
+      )
+      .finally(() => {
+        running = undefined;
+      });
+  };
+  const timer = setInterval(sweep, session.config.sweep.every);
+  sweep();
+  return {
+    stop: async () => {
+      clearInterval(timer);
+      await running;
+    },
+  };
 };
 
 /** One schedule for each history among the directories: a snapshot has all streams of one. */
