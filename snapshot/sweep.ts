@@ -1,6 +1,7 @@
-import { PitrError } from '../engine/errors.ts';
+import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { Archive } from '../wal/archive.ts';
 import type { Archiver } from '../wal/archiver.ts';
+import { RETIRE_MS } from '../wal/catalog.ts';
 import type { Deletion } from '../wal/held-head.ts';
 import { LeaseWatch } from '../wal/lease.ts';
 import { giveUpBegun, listBegun, sweepBegun } from './begun.ts';
@@ -8,6 +9,7 @@ import { NamedObjects, type Scope } from './named-objects.ts';
 import {
   afterLook,
   isLookDue,
+  type OrphanTable,
   readOrphanTable,
   SEEN_MAX,
   type SweepRule,
@@ -41,9 +43,14 @@ export class Sweeper {
   readonly #rule: SweepRule;
   readonly #scope: Scope;
   readonly #watch: LeaseWatch;
+  readonly #retireMs: number;
+  /** One look after the other. */
+  #last: Promise<unknown> = Promise.resolve();
 
-  constructor(archiver: Archiver, rule: SweepRule) {
+  /** `retireMs`: how long the objects of a deleted snapshot stay at least. Default two minutes. */
+  constructor(archiver: Archiver, rule: SweepRule, retireMs = RETIRE_MS) {
     this.#archiver = archiver;
+    this.#retireMs = retireMs;
     this.#archive = archiver.archive;
     this.#rule = rule;
     const { timeline, stream } = archiver.identity;
@@ -55,15 +62,20 @@ export class Sweeper {
    * One look, and what is due. Undefined: the last look of this stream's agents was a moment ago.
    * @throws fenced; whatever the store throws, after which the next sweep goes on
    */
-  async sweep(): Promise<SweepReport | undefined> {
+  sweep(): Promise<SweepReport | undefined> {
+    const work = this.#last.then(() => this.#sweep());
+    this.#last = work.catch(() => undefined);
+    return work;
+  }
+
+  async #sweep(): Promise<SweepReport | undefined> {
     const { timeline, stream } = this.#scope;
     const { generation } = this.#archiver.head;
     const nowMs = this.#archive.clock.nowMs();
     const before = await readOrphanTable(this.#archive, timeline, stream);
-    if (before && before.value.generation > generation)
-      throw new PitrError('fenced', { stream, mine: generation, current: before.value.generation });
+    this.#assertOurs(before?.value);
     if (before && !isLookDue(before.value, this.#rule, nowMs)) return undefined;
-    const retired = await deleteRetired(this.#archive, this.#watch);
+    const retired = await deleteRetired(this.#archive, this.#watch, this.#retireMs);
 
     const seen = new Set(before?.value.seen.map((s) => s.name));
     const found = new Map<string, Orphan>();
@@ -84,7 +96,14 @@ export class Sweeper {
       this.#rule,
       writer,
     );
-    await writeOrphanTable(this.#archive, timeline, stream, before?.tag, table);
+    try {
+      await writeOrphanTable(this.#archive, timeline, stream, before?.tag, table);
+    } catch (error) {
+      if (!isPitrError(error, 'cas-conflict')) throw error;
+      // an agent that does not know yet that it has lost the stream, if it is not this one
+      this.#assertOurs((await readOrphanTable(this.#archive, timeline, stream))?.value);
+      return undefined;
+    }
 
     const done = await this.#delete(due.flatMap((s) => found.get(s.name) ?? []));
     await sweepBegun(this.#archive);
@@ -104,6 +123,14 @@ export class Sweeper {
       waiting: report.waiting,
     });
     return report;
+  }
+
+  /** @throws fenced when a newer agent has swept already */
+  #assertOurs(table: OrphanTable | undefined): void {
+    const { stream } = this.#scope;
+    const { generation } = this.#archiver.head;
+    if (table && table.generation > generation)
+      throw new PitrError('fenced', { stream, mine: generation, current: table.generation });
   }
 
   async #delete(due: readonly Orphan[]): Promise<Deletion> {

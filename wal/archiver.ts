@@ -209,7 +209,12 @@ export class Archiver {
 
   /** Deletes segments of this stream that nothing names; others are left alone. With none it only proves that the stream is ours. */
   sweep(names: readonly string[]): Promise<Deletion> {
-    return this.#enqueue(() => this.#held.sweep(names, (head) => knownNames(this.archive, head)));
+    return this.#enqueue(() =>
+      this.#held.sweep(
+        names,
+        async (head) => new Set([...(await knownNames(this.archive, head)), ...this.#compaction.writing]),
+      ),
+    );
   }
 
   /** Tells who listens to this archiver of something that was done beside it. */
