@@ -108,8 +108,11 @@ const listUploads = async (
     ...(from?.id === undefined ? {} : { UploadIdMarker: from.id }),
   });
   const answer = await client.send(command, { abortSignal: signal });
-  const { Uploads = [], IsTruncated, NextKeyMarker, NextUploadIdMarker } = answer;
-  // without this an error that arrives as "done", or the answer to another question, would look like "none"
+  const { Bucket: of, Uploads = [], IsTruncated, NextKeyMarker, NextUploadIdMarker } = answer;
+  // some servers know no such question, and list objects instead
+  if (of === undefined && IsTruncated !== undefined)
+    throw new S3Failure('unsupported', 'nonsense', 'a listing of uploads does not say of which bucket');
+  // without this an error that arrives as "done" would look like "none"
   if (IsTruncated === undefined)
     throw nonsense('a listing of uploads was answered without saying whether there is more');
   if (IsTruncated && !NextKeyMarker) throw nonsense('a listing of uploads has more and does not say where');

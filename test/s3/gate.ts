@@ -190,7 +190,7 @@ export class Gate {
     const uploads = page
       .map(({ key, id }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`)
       .join('');
-    const body = `<ListMultipartUploadsResult><IsTruncated>${next !== ''}</IsTruncated>${next}${uploads}</ListMultipartUploadsResult>`;
+    const body = `<ListMultipartUploadsResult><Bucket>${path.split('/')[1]}</Bucket><IsTruncated>${next !== ''}</IsTruncated>${next}${uploads}</ListMultipartUploadsResult>`;
     return { status: 200, headers: { 'content-type': 'application/xml' }, body: Buffer.from(body) };
   }
 

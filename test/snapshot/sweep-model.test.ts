@@ -31,7 +31,7 @@ const LEASE_MS = 120_000;
 const REFUSALS: Readonly<Record<string, readonly string[]>> = {
   restore: ['nothing-restorable', 'target-nodata'],
   synthetic: ['nothing-restorable'],
-  full: ['nothing-restorable'],
+  full: ['nothing-restorable', 'snapshot-unknown'],
   delete: ['snapshot-in-use', 'snapshot-unknown'],
 };
 
