@@ -23,7 +23,7 @@ const SEEDS = process.env.PITR_SEED
   : Array.from({ length: Number(process.env.PITR_SWEEP_SEEDS ?? 8) }, (_, i) => i + 1);
 const ACTIONS = Number(process.env.PITR_SWEEP_ACTIONS ?? 60);
 /** In the world's own time, in which a call of the store takes a millisecond. A lease lives for two minutes of it. */
-const RULE = { marginMs: 300, everyMs: 100 };
+const RULE = { marginMs: 100, everyMs: 50 };
 const RETIRE_MS = 50;
 const LEASE_MS = 120_000;
 
@@ -145,7 +145,8 @@ class Run {
       restore: 4,
       kill: 5,
       supersede: 1,
-      wait: 6,
+      sleep: 4,
+      wait: 8,
     });
     switch (action) {
       case 'write':
@@ -202,6 +203,9 @@ class Run {
         return;
       case 'supersede':
         this.openAgent(agent.stream);
+        return;
+      case 'sleep':
+        if (busy.length > 0) rng.pick(busy).asleep = true;
         return;
       case 'wait':
         world.clock.step(rng.int(1, 2 * RULE.everyMs));
@@ -276,7 +280,9 @@ const runSeed = async (seed: number): Promise<void> => {
     }
     await run.world.drain();
     for (let i = 0; i < ACTIONS; i++) {
-      if (run.world.jobs.filter((j) => !j.ended).length < 6) await run.act();
+      const running = run.world.jobs.filter((j) => !j.ended);
+      for (const { process } of running) if (process.asleep && run.rng.chance(0.04)) process.asleep = false;
+      if (running.length < 12) await run.act();
       for (let n = run.rng.int(0, 30); n > 0; n--) {
         if (!(await run.world.step())) break;
         // between an object and what names it is where most is left behind

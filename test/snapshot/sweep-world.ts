@@ -33,6 +33,8 @@ interface Waiting {
 export class Process {
   readonly name: string;
   alive = true;
+  /** None of its calls is let go. */
+  asleep = false;
   readonly waiting: Waiting[] = [];
   readonly #store: MemoryStore;
 
@@ -197,7 +199,9 @@ export class World {
   /** Lets one waiting call go, of whichever process; false: nothing waits. */
   async step(): Promise<boolean> {
     await this.settle();
-    const processes = [...new Set(this.jobs.map((j) => j.process))].filter((p) => p.waiting.length > 0);
+    const processes = [...new Set(this.jobs.map((j) => j.process))].filter(
+      (p) => p.waiting.length > 0 && !p.asleep,
+    );
     if (processes.length === 0) return false;
     const process = this.rng.pick(processes);
     const [call] = process.waiting.splice(this.rng.int(0, process.waiting.length - 1), 1);
@@ -220,6 +224,7 @@ export class World {
 
   /** Runs until nothing waits and all jobs have ended. */
   async drain(): Promise<void> {
+    for (const { process } of this.jobs) process.asleep = false;
     for (let idle = 0; this.jobs.some((j) => !j.ended); ) {
       if (await this.step()) idle = 0;
       else if (++idle > 50) throw new Error(`stuck: ${this.jobs.filter((j) => !j.ended).map((j) => j.name)}`);
