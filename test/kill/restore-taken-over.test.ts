@@ -23,7 +23,7 @@ import { Archiver } from '../../wal/archiver.ts';
 import { Engine } from '../../wal/engine.ts';
 import { Child } from './child.ts';
 
-const RECORDS = 20_000;
+const RECORDS = 8_000;
 const KILLS = 8;
 const SEED = Number(process.env.PITR_KILL_SEED ?? Date.now() % 2 ** 31);
 /** Seconds that a record with void time lives. */

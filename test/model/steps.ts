@@ -187,7 +187,7 @@ export class Steps {
     const id = await errorIdOf(
       createSnapshot(archive, { kind, timeline, ...(ts === undefined ? {} : { ts }) }),
     );
-    const expected = end < startTs ? 'target-nodata' : undefined;
+    const expected = end < startTs ? 'nothing-restorable' : undefined;
     if (id !== expected)
       throw new Error(`snapshot ended with ${id}, expected ${expected}; contiguous end ${end}`);
   }
