@@ -35,7 +35,7 @@ const NOTHING: Deletion = { deleted: [], failed: [] };
 /**
  * Deletes what crashes have left behind, of what the agent of one stream looks after: segments of its stream, objects of its
  * timeline's snapshots, probes, and what the store itself has left. Each only after it was seen to be unnamed throughout a
- * margin, and after a publication that makes certain that nothing can still come to name it (snapshot/README.md, O1–O8).
+ * margin, and after a publication that makes certain that nothing can still come to name it (snapshot/README.md, K1–K8).
  */
 export class Sweeper {
   readonly #archiver: Archiver;

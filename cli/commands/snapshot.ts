@@ -106,7 +106,7 @@ export function registerSnapshot(program: PitrCommand, runner: Runner): void {
             frees.readers.length === 0 ? '' : `, when this has ended: ${frees.readers.join(', ')}`;
           return [
             `Deleted snapshot ${entry.id}${label}, the state at ${formatIso(entry.endTs)}.`,
-            `Its ${formatCount(frees.objects)} objects (${formatBytes(frees.bytes)}) go after ${formatIso(frees.afterMs)}${readers}:`,
+            `Its objects (${formatCount(frees.objects)}, ${formatBytes(frees.bytes)}) go after ${formatIso(frees.afterMs)}${readers}:`,
             'by a running agent, or by the next snapshot that is taken or deleted.',
           ].join('\n');
         });

@@ -27,39 +27,27 @@ test('an orphan is shown, waits, and is swept by agents that run once; a foreign
   const engine = await Engine.open({ dir: join(cwd, 'data') });
   await engine.put({ namespace: 'test', set: 's', key: 1 }, { n: 1 });
   await engine.close();
-  await json('agent', 'data', '--once');
   const { timeline } = await readIdentity(join(cwd, 'data'));
   const name = `segments/${timeline}/main/L0/000000000000001-000000000000002-g1-0123456789ab.seg`;
   const [orphan, foreign] = [plant(name), plant('notes.txt')];
-
-  const lineOf = async () => {
-    const { orphans, ok } = await json('verify', 'data', '--orphans');
-    assert.ok(ok);
-    return orphans.lines.find((line: { name: string }) => line.name === name);
+  const once = async (...args: string[]): Promise<string> => {
+    const command = ['agent', 'data', '--once', '--log-format', 'json', ...args];
+    return (await runPitr(command, { cwd, env: HASTY })).stderr;
   };
-  assert.deepEqual(await lineOf(), {
-    class: 'segment',
-    name,
-    bytes: 11,
-    firstSeenMs: null,
-    sweptAfterMs: null,
-    sweptBy: null,
-  });
+  for (let i = 0; i < 3; i++) await once('--sweep-margin', 'off');
   const text = await runPitr(['verify', 'data', '--orphans'], { cwd });
-  assert.match(text.stdout, /segment .* no agent has seen it/);
-  assert.match(text.stdout, /foreign .* never/);
+  assert.match(text.stdout, /segment +11 B +- +no agent has seen it/);
+  assert.match(text.stdout, /foreign +11 B +- +never/);
   assertNarrow(text.stdout);
 
-  const once = (...args: string[]) =>
-    runPitr(['agent', 'data', '--once', '--log-format', 'json', ...args], { cwd, env: HASTY });
-  await once('--sweep-margin', 'off');
-  assert.equal((await lineOf()).firstSeenMs, null);
   await once('--sweep-margin', '1h');
-  const seen = await lineOf();
+  const { orphans, ok } = await json('verify', 'data', '--orphans');
+  assert.ok(ok);
+  const seen = orphans.lines.find((line: { name: string }) => line.name === name);
   assert.ok(seen.firstSeenMs > 0 && seen.sweptAfterMs >= seen.firstSeenMs + 3_600_000);
-  assert.equal(seen.sweptBy, 'main');
+  assert.deepEqual([seen.class, seen.bytes, seen.sweptBy], ['segment', 11, 'main']);
   let said = '';
-  for (let i = 0; i < 3 && existsSync(orphan); i++) said = (await once()).stderr;
+  for (let i = 0; i < 3 && existsSync(orphan); i++) said = await once();
   assert.ok(!existsSync(orphan));
   const swept = said.split('\n').find((line) => line.includes('swept'));
   assert.equal(JSON.parse(swept ?? '{}').objects, 1, said);
@@ -76,6 +64,5 @@ test('snapshot delete says what it will free and when, and the next one frees it
   assert.deepEqual(frees.readers, []);
   await json('snapshot', 'create', 'data', '--label', 'two');
   const { stdout } = await runPitr(['snapshot', 'delete', 'two', 'data'], { cwd });
-  assert.match(stdout, /Deleted snapshot .* "two".*\nIts 1 object \(.*\) goes? after 2/);
-  assertNarrow(stdout);
+  assert.match(stdout, /Deleted snapshot .* "two".*\nIts objects \(1, .*\) go after 2/);
 });

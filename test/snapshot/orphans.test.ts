@@ -1,4 +1,4 @@
-/** What crashes leave behind goes after a margin, and nothing else does (O1–O8). */
+/** What crashes leave behind goes after a margin, and nothing else does (K1–K8). */
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ const RULE: SweepRule = { marginMs: 24 * HOUR_MS, everyMs: HOUR_MS };
 const LOOKS = 1 + 24 + 1;
 const WRITER = { archive: 'a', generation: 1 };
 
-describe('O3: what counts as waiting', () => {
+describe('K3: what counts as waiting', () => {
   const look = fc.record({
     // what really passed since the last look, and what the clock did besides
     passedMs: fc.oneof(fc.integer({ min: 0, max: 3 * HOUR_MS }), fc.constant(HOUR_MS), fc.constant(60_000)),
@@ -174,7 +174,7 @@ const othersOf = (timeline: string): string[] => [
 const objectsOf = (store: MemoryStore): string[] => [...store.objects.keys()].sort();
 
 describe('sweep', () => {
-  inScratch('O1, O2: what nothing names goes after the margin, and nothing else ever', async (dir) => {
+  inScratch('K1, K2: what nothing names goes after the margin, and nothing else ever', async (dir) => {
     const place = await prepare(dir);
     const { store, timeline } = place;
     const kept = [...objectsOf(store), ...othersOf(timeline)].sort();
@@ -212,7 +212,7 @@ describe('sweep', () => {
   });
 
   inScratch(
-    'O3: a new agent goes on where the last one was; looks that come too early are none',
+    'K3: a new agent goes on where the last one was; looks that come too early are none',
     async (dir) => {
       const place = await prepare(dir);
       const { store, timeline } = place;
@@ -230,7 +230,7 @@ describe('sweep', () => {
   );
 
   inScratch(
-    'O4: killed at any call of the store, it is gone on with; in the end exactly what is named is left',
+    'K4: killed at any call of the store, it is gone on with; in the end exactly what is named is left',
     async (dir) => {
       const place = await prepare(dir);
       const { store, timeline, clock } = place;
@@ -288,7 +288,7 @@ describe('sweep', () => {
   );
 
   inScratch(
-    'O5: a listing that fails ends the sweep; one that lacks something only delays it',
+    'K5: a listing that fails ends the sweep; one that lacks something only delays it',
     async (dir) => {
       const place = await prepare(dir);
       const { store, timeline } = place;
@@ -319,7 +319,7 @@ describe('sweep', () => {
     },
   );
 
-  inScratch('O2: who has lost the stream deletes nothing, of its stream or of the snapshots', async (dir) => {
+  inScratch('K2: who has lost the stream deletes nothing, of its stream or of the snapshots', async (dir) => {
     const place = await prepare(dir);
     const { store, timeline, clock } = place;
     for (const name of litterOf(timeline)) store.objects.set(name, Buffer.from('x'));
@@ -332,7 +332,7 @@ describe('sweep', () => {
     await agent.archiver.close();
   });
 
-  inScratch('O2: an object that was swept is never listed, however late its writer comes', async (dir) => {
+  inScratch('K2: an object that was swept is never listed, however late its writer comes', async (dir) => {
     const place = await prepare(dir);
     const { store, clock, timeline } = place;
     const archive = await Archive.open(store, { clock });
@@ -370,7 +370,7 @@ describe('sweep', () => {
   });
 });
 
-describe('O6: snapshots that were begun', () => {
+describe('K6: snapshots that were begun', () => {
   inScratch(
     'one that is worked on stays, however slowly that goes; one that nobody takes up is given up',
     async (dir) => {
@@ -418,7 +418,7 @@ describe('O6: snapshots that were begun', () => {
   );
 });
 
-describe('O7: deleted snapshots', () => {
+describe('K7: deleted snapshots', () => {
   const RETIRE_MS = 120_000;
   const restoreOf = async (store: ObjectStore, clock: ManualClock): Promise<number> => {
     const archive = await Archive.open(store, { clock });
@@ -561,7 +561,7 @@ const copyOf = (store: MemoryStore, beforeRead: (name: string) => Promise<void>)
   swap: (name, tag, bytes) => store.swap(name, tag, bytes),
 });
 
-describe('O8: what a directory is left with', () => {
+describe('K8: what a directory is left with', () => {
   inScratch(
     'temporary files, empty folders and old values go; writers find their folders again',
     async (scratch) => {

@@ -26,6 +26,8 @@ export const noLocks: Locks = {
 
 interface Waiting {
   readonly what: string;
+  /** It takes long. */
+  isSlow: boolean;
   go(end: 'done' | 'before' | 'after'): void;
 }
 
@@ -80,7 +82,9 @@ export class Process {
 
   async #call<T>(what: string, effect: () => Promise<T>): Promise<T> {
     if (!this.alive) throw lost();
-    const end = await new Promise<'done' | 'before' | 'after'>((go) => this.waiting.push({ what, go }));
+    const end = await new Promise<'done' | 'before' | 'after'>((go) =>
+      this.waiting.push({ what, isSlow: false, go }),
+    );
     if (end === 'before') throw lost();
     const result = await effect();
     if (end === 'after') throw lost();
@@ -199,18 +203,30 @@ export class World {
   /** Lets one waiting call go, of whichever process; false: nothing waits. */
   async step(): Promise<boolean> {
     await this.settle();
-    const processes = [...new Set(this.jobs.map((j) => j.process))].filter(
-      (p) => p.waiting.length > 0 && !p.asleep,
-    );
+    const processes = this.processes.filter((p) => !p.asleep && p.waiting.some((call) => !call.isSlow));
     if (processes.length === 0) return false;
     const process = this.rng.pick(processes);
-    const [call] = process.waiting.splice(this.rng.int(0, process.waiting.length - 1), 1);
+    const call = this.rng.pick(process.waiting.filter((c) => !c.isSlow));
+    process.waiting.splice(process.waiting.indexOf(call), 1);
     this.clock.step(this.rng.int(0, 2));
-    call?.go('done');
+    call.go('done');
     await breathe();
-    this.creator = call?.what.startsWith('create ') ? process : undefined;
-    this.assertWhole(call?.what ?? '');
+    this.creator = call.what.startsWith('create ') ? process : undefined;
+    this.assertWhole(call.what);
     return true;
+  }
+
+  /** Of jobs that have not ended. */
+  get processes(): Process[] {
+    return [...new Set(this.jobs.filter((j) => !j.ended).map((j) => j.process))];
+  }
+
+  /** Some of those who sleep wake up, some calls come through. */
+  wake(chance: number): void {
+    for (const process of this.processes) {
+      if (process.asleep && this.rng.chance(chance)) process.asleep = false;
+      for (const call of process.waiting) if (call.isSlow && this.rng.chance(chance)) call.isSlow = false;
+    }
   }
 
   /** Until every job has ended or waits at a call, or does something else for long. */
@@ -224,8 +240,8 @@ export class World {
 
   /** Runs until nothing waits and all jobs have ended. */
   async drain(): Promise<void> {
-    for (const { process } of this.jobs) process.asleep = false;
     for (let idle = 0; this.jobs.some((j) => !j.ended); ) {
+      this.wake(1);
       if (await this.step()) idle = 0;
       else if (++idle > 50) throw new Error(`stuck: ${this.jobs.filter((j) => !j.ended).map((j) => j.name)}`);
     }
