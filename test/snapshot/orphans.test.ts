@@ -25,7 +25,7 @@ import { Engine } from '../../wal/engine.ts';
 import { HeldHead } from '../../wal/held-head.ts';
 import { LEASES_OBJECT, type LeaseEntry, withLease } from '../../wal/lease.ts';
 import { initEngine, inScratch, keyOf, refuses } from '../wal/archiver-support.ts';
-import { lost, MemoryStore } from '../wal/memory-store.ts';
+import { type Call, lost, MemoryStore } from '../wal/memory-store.ts';
 
 const HOUR_MS = 3_600_000;
 const RULE: SweepRule = { marginMs: 24 * HOUR_MS, everyMs: HOUR_MS };
@@ -114,6 +114,24 @@ const prepare = async (dir: string, store = new MemoryStore()): Promise<Place> =
   await archiver.close();
   await engine.close();
   return { store, clock, dir, timeline: (await readIdentity(dir)).timeline };
+};
+
+/** Resolves when the first such call is about to have its effect; it waits until it is let go, others do not. */
+const stopAt = (
+  store: MemoryStore,
+  isMeant: (call: Call, name: string) => boolean,
+): [reached: Promise<void>, go: () => void] => {
+  let reach = (): void => undefined;
+  let go = (): void => undefined;
+  const reached = new Promise<void>((resolve) => (reach = resolve));
+  const mayGo = new Promise<void>((resolve) => (go = resolve));
+  store.hook = async (call, name, when) => {
+    if (when !== 'before' || !isMeant(call, name)) return;
+    store.hook = () => undefined;
+    reach();
+    await mayGo;
+  };
+  return [reached, () => go()];
 };
 
 interface Opened {
@@ -349,6 +367,45 @@ describe('sweep', () => {
     await held.publish(held.current, held.current);
   });
 
+  inScratch('K1: a merge that takes longer than the margin comes to its end', async (dir) => {
+    const place = await prepare(dir);
+    const { store } = place;
+    const agent = await openAgent(place, store);
+    const [written, go] = stopAt(store, (call, name) => call === 'read' && name.includes('/L1/'));
+    const merging = agent.archiver.compact({ full: true });
+    await written;
+    const reports = await looksAt(place, agent, LOOKS + 3);
+    assert.ok(reports.at(-1)!.waiting > 0, 'it was seen, and left alone');
+    go();
+    assert.equal(await merging, 1);
+    for (const name of namesOf(agent.archiver.head)) assert.ok(store.objects.has(name));
+    await agent.archiver.close();
+  });
+
+  inScratch(
+    'K2: a snapshot by reference whose manifest was swept is published with another one',
+    async (dir) => {
+      const place = await prepare(dir);
+      const { store, clock } = place;
+      const agent = await openAgent(place, store);
+      const archive = await Archive.open(store, { clock });
+      const [written, go] = stopAt(store, (call, name) => call === 'swap' && name === 'snapshots');
+      const making = createSnapshot(archive, { kind: 'full' });
+      await written;
+      const reports = await looksAt(place, agent, LOOKS);
+      assert.equal(reports.at(-1)!.deleted.length, 1);
+      go();
+      const { id, name } = await making;
+      assert.ok(store.objects.has(name));
+      assert.deepEqual(
+        (await listSnapshots(archive)).map((s) => [s.id, s.name]),
+        [[id, name]],
+      );
+      assert.deepEqual((await verifyArchive(archive, { orphans: true, workers: 0 })).anomalies, []);
+      await agent.archiver.close();
+    },
+  );
+
   inScratch('more than fit into the table go in several turns', async (dir) => {
     const place = await prepare(dir);
     const { store, timeline } = place;
@@ -377,15 +434,9 @@ describe('K6: snapshots that were begun', () => {
       const place = await prepare(dir);
       const { store, clock } = place;
       const agent = await openAgent(place, store);
-      let asleep = (): void => undefined;
-      let wake = (): void => undefined;
-      const isAsleep = new Promise<void>((resolve) => (asleep = resolve));
-      const mayGo = new Promise<void>((resolve) => (wake = resolve));
-      store.hook = async (call, name) => {
-        if (call !== 'create' || !name.startsWith('manifests/')) return;
-        asleep();
-        await mayGo;
-      };
+      const isManifest = (call: Call, name: string): boolean =>
+        call === 'create' && name.startsWith('manifests/');
+      const [isAsleep, wake] = stopAt(store, isManifest);
       const archive = await Archive.open(store, { clock });
       const making = createSnapshot(archive, { kind: 'synthetic', workers: 0 });
       await isAsleep;
@@ -397,7 +448,6 @@ describe('K6: snapshots that were begun', () => {
         }));
         await looksAt(place, agent, 1);
       }
-      store.hook = () => undefined;
       wake();
       const made = await making;
       assert.equal((await listSnapshots(archive))[0]?.id, made.id);
