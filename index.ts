@@ -36,6 +36,7 @@ export { openObjectStore } from './engine/open-object-store.ts';
 export { type Particle, ParticleType } from './engine/particle.ts';
 export { digestOf, PARTITIONS, type PartitionRange, PartitionSet, partitionOf } from './engine/partition.ts';
 export type { RecordKey } from './engine/record-key.ts';
+export type { RequestKind, StoreEvent, StoreObserver, WaitReason } from './engine/store-observer.ts';
 export {
   CdtList,
   CdtMap,

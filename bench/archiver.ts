@@ -2,18 +2,22 @@
  * Archiver benchmark: what it costs to ship a log, and to merge what was shipped. Fills an engine with `--records` records
  * (integer keys that are stored, 200-byte values of 48 random bytes repeated), then makes as many changes in batches of 100
  * (80 % updates to 32 random bytes and a filler, 10 % inserts, 10 % deletes); then ships the whole log, and merges all runs.
- * Counts every object of the archive at the end. `--value 16`: small records instead. Medians of `--repeat`.
+ * Counts every object of the archive at the end. `--value 16`: small records instead. `--latency 50`: each request to the archive
+ * takes that many ms more. Medians of `--repeat`.
  *
- *     npm run bench -- archiver [--records 1000000] [--value 200] [--repeat 3] [--keep DIR] [--json]
+ *     npm run bench -- archiver [--records 1000000] [--value 200] [--repeat 3] [--latency 0] [--keep DIR] [--json]
  */
 import { randomBytes, randomFillSync } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { cp, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import type { BatchOp } from '../engine/engine-types.ts';
 import { readIdentity, writeIdentity } from '../engine/identity.ts';
+import type { ObjectStore } from '../engine/object-store.ts';
+import { openObjectStore } from '../engine/open-object-store.ts';
 import { createSnapshot } from '../snapshot/create.ts';
 import { Archiver } from '../wal/archiver.ts';
 import { Engine } from '../wal/engine.ts';
@@ -22,6 +26,8 @@ export interface ArchiverBenchOptions {
   readonly records: number;
   readonly valueBytes: number;
   readonly repeat: number;
+  /** Added to each request to the archive, ms. */
+  readonly latencyMs: number;
   /** Engine directory to fill, or that was filled before; default a temporary one. */
   readonly keep?: string;
 }
@@ -146,6 +152,24 @@ const measured = async (bytes: number, job: () => Promise<number>): Promise<Arch
 const median = <T>(list: readonly T[], by: (item: T) => number): T =>
   [...list].sort((a, b) => by(a) - by(b))[list.length >> 1];
 
+/** A store of which each request takes longer. */
+const slowed = (store: ObjectStore, latencyMs: number): ObjectStore => {
+  const late = async <T>(request: () => Promise<T>): Promise<T> => {
+    await sleep(latencyMs);
+    return request();
+  };
+  return {
+    url: store.url,
+    create: (name, bytes) => late(() => store.create(name, bytes)),
+    read: (name, range) => late(() => store.read(name, range)),
+    size: (name) => late(() => store.size(name)),
+    list: (prefix) => late(() => store.list(prefix)),
+    delete: (names) => late(() => store.delete(names)),
+    readSwap: (name) => late(() => store.readSwap(name)),
+    swap: (name, expected, bytes) => late(() => store.swap(name, expected, bytes)),
+  };
+};
+
 /** One figure for each phase: the run with the median time of its phase. */
 export const measureArchiver = async (options: ArchiverBenchOptions): Promise<ArchiverFigures> => {
   const scratch = await mkdtemp(join(tmpdir(), 'pitr-bench-archiver-'));
@@ -162,7 +186,7 @@ export const measureArchiver = async (options: ArchiverBenchOptions): Promise<Ar
       const identity = await readIdentity(engine);
       const url = `file:${join(at, 'archive')}`;
       await writeIdentity(join(at, 'engine'), { ...identity, archive: { ...identity.archive!, url } });
-      rounds.push(await round(join(at, 'engine'), join(at, 'archive'), logBytes));
+      rounds.push(await round(join(at, 'engine'), join(at, 'archive'), logBytes, options.latencyMs));
       await rm(at, { recursive: true });
     }
     return {
@@ -175,8 +199,14 @@ export const measureArchiver = async (options: ArchiverBenchOptions): Promise<Ar
   }
 };
 
-const round = async (dir: string, archiveDir: string, logBytes: number): Promise<ArchiverFigures> => {
-  const archiver = await Archiver.open(dir, { retireMs: 0 });
+const round = async (
+  dir: string,
+  archiveDir: string,
+  logBytes: number,
+  latencyMs: number,
+): Promise<ArchiverFigures> => {
+  const slow = latencyMs > 0 ? { store: slowed(openObjectStore(`file:${archiveDir}`), latencyMs) } : {};
+  const archiver = await Archiver.open(dir, { retireMs: 0, ...slow });
   try {
     const ship = await measured(logBytes, () => archiver.archivePending());
     const shipped = await bytesBelow(archiveDir);
@@ -207,16 +237,24 @@ export const benchArchiver = async (args: string[]): Promise<void> => {
       records: { type: 'string', default: '1000000' },
       value: { type: 'string', default: '200' },
       repeat: { type: 'string', default: '3' },
+      latency: { type: 'string', default: '0' },
       keep: { type: 'string' },
       json: { type: 'boolean', default: false },
     },
   });
-  const [records, valueBytes, repeat] = [values.records, values.value, values.repeat].map(Number);
+  const [records, valueBytes, repeat, latencyMs] = [
+    values.records,
+    values.value,
+    values.repeat,
+    values.latency,
+  ].map(Number);
   const keep = values.keep === undefined ? {} : { keep: values.keep };
-  const figures = await measureArchiver({ records, valueBytes, repeat, ...keep });
+  const figures = await measureArchiver({ records, valueBytes, repeat, latencyMs, ...keep });
   const machine = `${cpus().length} × ${cpus()[0].model}, Node ${process.version}`;
   if (values.json) {
-    process.stdout.write(`${JSON.stringify({ machine, records, valueBytes, repeat, ...figures })}\n`);
+    process.stdout.write(
+      `${JSON.stringify({ machine, records, valueBytes, repeat, latencyMs, ...figures })}\n`,
+    );
     return;
   }
   const line = (name: string, p: ArchiverPhase): string =>

@@ -25,6 +25,8 @@ const BLOCK_MS_MAX = 86_400_000;
 const SWEEP_MS_MAX = 30 * 86_400_000;
 const SWEEP_EVERY_MS_MAX = 86_400_000;
 const WAIT_SECONDS_MAX = 86_400;
+const PORT_MAX = 65_535;
+const LAG_MS_MAX = 7 * 86_400_000;
 
 /** Environment and flags are text, YAML has numbers: the same check for both. */
 const int = (min: number, max: number) => {
@@ -32,6 +34,14 @@ const int = (min: number, max: number) => {
   const fromText = (value: unknown) =>
     typeof value === 'string' && /^[+-]?\d+$/.test(value) ? Number(value) : value;
   return z.preprocess(fromText, z.int({ error }).min(min, { error }).max(max, { error }));
+};
+
+/** In any currency. */
+const price = (usual: number) => {
+  const error = 'must be a number from 0 on';
+  const fromText = (value: unknown) =>
+    typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+  return z.preprocess(fromText, z.number({ error }).min(0, { error })).prefault(usual);
 };
 
 const oneOf = <const T extends readonly string[]>(values: T) =>
@@ -138,6 +148,13 @@ const schema = z
       margin: durationOrOff(1, SWEEP_MS_MAX).prefault('24h'),
       every: durationMs(1, SWEEP_EVERY_MS_MAX).prefault('1h'),
     }),
+    metrics: z.object({
+      port: int(0, PORT_MAX).optional(),
+      host: text.default('127.0.0.1'),
+      maxLag: durationMs(1, LAG_MS_MAX).optional(),
+    }),
+    // an example: docs/archive.md says whose
+    prices: z.object({ put: price(0.005), get: price(0.0004), gb: price(0.023) }),
     workers: int(1, WORKERS_MAX).default(() => Math.min(WORKERS_MAX, availableParallelism())),
     ttl: oneOf(['remaining', 'absolute', 'never']).default('remaining'),
     log: z.object({
@@ -182,9 +199,15 @@ export const SETTINGS = {
   'spool.spillQuota': { env: 'PITR_SPILL_QUOTA', flag: 'spillQuota' },
   'spool.blockTimeout': { env: 'PITR_BLOCK_TIMEOUT', flag: 'blockTimeout' },
   'spool.minFree': { env: 'PITR_MIN_FREE', flag: 'minFree' },
+  'metrics.port': { env: 'PITR_METRICS_PORT', flag: 'metricsPort' },
+  'metrics.host': { env: 'PITR_METRICS_HOST', flag: 'metricsHost' },
+  'metrics.maxLag': { env: 'PITR_METRICS_MAX_LAG', flag: 'metricsMaxLag' },
   'compact.fanout': { env: 'PITR_COMPACT_FANOUT', flag: 'compactFanout' },
   'sweep.margin': { env: 'PITR_SWEEP_MARGIN', flag: 'sweepMargin' },
   'sweep.every': { env: 'PITR_SWEEP_EVERY', flag: 'sweepEvery' },
+  'prices.put': { env: 'PITR_PRICE_PUT', flag: 'pricePut' },
+  'prices.get': { env: 'PITR_PRICE_GET', flag: 'priceGet' },
+  'prices.gb': { env: 'PITR_PRICE_GB', flag: 'priceGb' },
   workers: { env: 'PITR_WORKERS', flag: 'workers' },
   ttl: { env: 'PITR_TTL', flag: 'ttl' },
   'log.level': { env: 'PITR_LOG_LEVEL', flag: 'logLevel' },

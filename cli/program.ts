@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import { registerAgent } from './commands/agent.ts';
 import { registerBench } from './commands/bench.ts';
 import { registerChain } from './commands/chain.ts';
@@ -18,6 +17,7 @@ import { LOG_FORMATS, LOG_LEVELS } from './log.ts';
 import { withS3Options } from './object-storage.ts';
 import { PitrCommand } from './pitr-command.ts';
 import type { Runner } from './session.ts';
+import { version } from './version.ts';
 
 /** Adds a command to the program. */
 export type Register = (program: PitrCommand, runner: Runner) => void;
@@ -39,9 +39,6 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly Register[]
   ['Recover:', [registerRestore, registerGet]],
   ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor, registerBench]],
 ];
-
-/** This package's own name, so that it is found from cli/ and from dist/cli/. */
-const { version } = createRequire(import.meta.url)('pitr/package.json') as { version: string };
 
 const TEXT = `Point-in-time recovery: every write of an engine goes to its log, an agent ships the log to an \
 archive, and any instant that the archive covers can be restored or looked at.`;

@@ -6,7 +6,7 @@ import type { Archive } from '../wal/archive.ts';
 import { readArchived } from '../wal/archived.ts';
 import { type Gap, type Head, writeAmplification } from '../wal/catalog.ts';
 import { type LeaseEntry, listLeases } from '../wal/lease.ts';
-import type { Timeline } from '../wal/timeline.ts';
+import type { Timeline, Timelines } from '../wal/timeline.ts';
 import { type LocalProblem, type LocalStatus, localProblems, readLocalStatus } from './local-status.ts';
 import type { EngineDir } from './places.ts';
 import { snapshotData } from './render/snapshots.ts';
@@ -67,27 +67,78 @@ export interface Status {
 export interface StatusOptions {
   readonly timeline?: string;
   readonly dirs: readonly EngineDir[];
-  readonly maxLagMs: number;
+  /** How far behind is still well; left out: {@link usualLagMs}. */
+  readonly maxLagMs?: number;
+}
+
+const LAG_MS = 10_000;
+/** Times that an archiver may ship late before that is a sign. */
+const LATE_MAX = 3;
+
+/** How old the frontier may be when nobody has said it: what an archiver lets wait is no delay. */
+export const usualLagMs = (heads: Iterable<Head>): number =>
+  Math.max(LAG_MS, ...Iterator.from(heads).map((h) => LATE_MAX * (h.sealMs ?? 0)));
+
+/** What of a status only the archive knows, read once. */
+export interface StatusFacts {
+  readonly view: ArchiveView;
+  /** The timeline that was asked for is in the archive; else the view is of its parent. */
+  readonly isRegistered: boolean;
+  readonly leases: readonly LeaseEntry[];
+  /** When all of it had been read, ms. */
+  readonly readMs: number;
 }
 
 /** Everything that `pitr status` tells, computed from one view of the archive. */
 export const readStatus = async (archive: Archive, options: StatusOptions): Promise<Status> => {
-  const { dirs, maxLagMs } = options;
-  const { timelines: known } = await archive.timelines();
+  const facts = await readStatusFacts(archive, options);
+  return statusOf(facts, await readLocals(facts.view, options.dirs), options);
+};
+
+export const readStatusFacts = async (archive: Archive, options: StatusOptions): Promise<StatusFacts> => {
+  const { dirs } = options;
   const wanted = options.timeline ?? dirs[0]?.identity.timeline;
   // a restored engine's history is in the archive only once something of it is archived: until then its parent's is shown
-  const isRegistered = wanted === undefined || known.some((t) => t.id === wanted);
-  const view = await ArchiveView.read(archive, isRegistered ? wanted : dirs[0]?.identity.fork?.timeline);
-  const heads = view.heads.get(view.timeline.id) ?? new Map<string, Head>();
+  const isKnown = ({ timelines }: Timelines): boolean =>
+    wanted === undefined || timelines.some((t) => t.id === wanted);
+  const [view, leases] = await Promise.all([
+    ArchiveView.read(archive, (all) => (isKnown(all) ? wanted : dirs[0]?.identity.fork?.timeline)),
+    listLeases(archive),
+  ]);
+  return { view, isRegistered: isKnown(view.timelines), leases, readMs: archive.clock.nowMs() };
+};
+
+/** What the directories of the view's timeline say, by their streams. */
+export const readLocals = async (
+  view: ArchiveView,
+  dirs: readonly EngineDir[],
+): Promise<Map<string, LocalStatus>> => {
+  const heads = headsOf(view);
   const locals = new Map<string, LocalStatus>();
   for (const { dir, identity } of dirs)
     if (identity.timeline === view.timeline.id)
       locals.set(identity.stream, await readLocalStatus(dir, heads.get(identity.stream)?.sequence ?? 0));
+  return locals;
+};
+
+const headsOf = ({ heads, timeline }: ArchiveView): ReadonlyMap<string, Head> =>
+  heads.get(timeline.id) ?? new Map();
+
+/** The status at `nowMs`; default now. */
+export const statusOf = (
+  { view, isRegistered, leases }: StatusFacts,
+  locals: ReadonlyMap<string, LocalStatus>,
+  options: StatusOptions,
+  nowMs: number = view.archive.clock.nowMs(),
+): Status => {
+  const { archive } = view;
+  const { dirs } = options;
+  const heads = headsOf(view);
+  const maxLagMs = options.maxLagMs ?? usualLagMs(heads.values());
   const streams = view.timeline.streams.map(({ name }) =>
     streamStatus(view.timeline, name, heads.get(name), locals.get(name)),
   );
   const { ranges, contiguousEnd, maxEnd, limitedBy } = view.restorable;
-  const nowMs = archive.clock.nowMs();
   const lagMs = contiguousEnd === undefined ? undefined : nowMs - contiguousEnd;
   const problems: Problem[] = [
     ...dirs
@@ -118,7 +169,7 @@ export const readStatus = async (archive: Archive, options: StatusOptions): Prom
     streams,
     snapshots: view.snapshots.length,
     lastSnapshot: last ? snapshotData(last) : null,
-    leases: await listLeases(archive),
+    leases,
     timelines: view.timelines.timelines.map((t) => ({
       id: t.id,
       parent: t.parent?.timeline ?? null,

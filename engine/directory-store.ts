@@ -9,7 +9,7 @@
  * D2: link(2) fails if the name exists, so of several creators exactly one wins and nothing is overwritten.
  * D3: create and swap return only when the name, and the names of the folders above it, are durable.
  * D4: the highest number of a swappable object never decreases; only numbers below highest - KEEP are removed.
- * D5: a folder is removed by a sweep only, when it is empty; a writer that finds it gone makes it again.
+ * D5: an instance makes a folder once. One that is gone later is an error and not made anew: what is there then is another place.
  */
 import { randomUUID } from 'node:crypto';
 import { dirname, join, resolve } from 'node:path';
@@ -247,7 +247,7 @@ export class DirectoryStore implements ObjectStore {
   async #link(temp: string, path: string): Promise<boolean> {
     await this.#ensureDir(dirname(path));
     try {
-      await this.#linkInFolder(temp, path);
+      await this.#files.link(temp, path);
     } catch (cause) {
       if (codeOf(cause) !== 'EEXIST') throw ioError('link', path, cause);
       // NFS repeats a call whose answer was lost, and the repeated one finds our own link.
@@ -262,20 +262,6 @@ export class DirectoryStore implements ObjectStore {
     }
     await attempt('sync', dirname(path), () => this.#files.syncDir(dirname(path)));
     return true;
-  }
-
-  /** D5: a folder that was there when this process last looked may have been empty, and swept. */
-  async #linkInFolder(temp: string, path: string): Promise<void> {
-    try {
-      await this.#files.link(temp, path);
-    } catch (cause) {
-      if (codeOf(cause) !== 'ENOENT') throw cause;
-      // The archive itself is there only if what was just written to it is.
-      await this.#files.stat(temp);
-      for (let dir = dirname(path); dir !== this.#root; dir = dirname(dir)) this.#durable.delete(dir);
-      await this.#ensureDir(dirname(path));
-      await this.#files.link(temp, path);
-    }
   }
 
   /** Makes a folder and the missing ones above it, with durable names. */

@@ -426,6 +426,14 @@ export const ERRORS = {
     (f) => `the archive refuses the request: ${f.op} ${f.name}: ${f.why}`,
     () => 'pitr doctor --archive URL shows what the provider supports',
   ),
+  'port-unusable': kind(
+    68,
+    (f) => `cannot listen on ${f.host}, port ${f.port}: ${f.why}`,
+    (f) =>
+      f.code === 'EADDRINUSE'
+        ? 'choose another port, or 0 for any that is free (--metrics-port)'
+        : 'choose another address (--metrics-host) or port (--metrics-port)',
+  ),
   interrupted: kind(
     61,
     (f) => `${f.what} was interrupted`,

@@ -1,3 +1,5 @@
+import type { RequestTally } from './request-tally.ts';
+
 /**
  * What an archive needs of a storage provider: write-once objects and one compare-and-swap.
  *
@@ -36,6 +38,9 @@ export interface Leftovers {
 export interface ObjectStore {
   /** The URL that this store was opened with, for messages. */
   readonly url: string;
+
+  /** Requests that it has sent, when it counts them itself. */
+  readonly tally?: RequestTally;
 
   /**
    * Writes a new object and returns when it is durable.

@@ -3,18 +3,22 @@ import { fileURLToPath } from 'node:url';
 import { DirectoryStore } from './directory-store.ts';
 import { PitrError } from './errors.ts';
 import type { ObjectStore } from './object-store.ts';
+import { observedStore } from './observed-store.ts';
 import { isS3Url, withoutTuning } from './s3-options.ts';
 import { S3Store } from './s3-store.ts';
+import type { StoreObserver } from './store-observer.ts';
 
 /**
  * The store that an archive URL names: `file:DIR` (relative to the working directory, or absolute), `file:///DIR`
  * (a URL proper, in which `%20` is a space), or `s3://BUCKET/PREFIX?…` (s3-options.ts). Touches nothing: a directory is made by
- * the first create, a bucket must be there.
+ * the first create, a bucket must be there. Without an observer it is the store itself.
  * @throws `archive-url`
  */
-export function openObjectStore(url: string): ObjectStore {
-  if (isS3Url(url)) return new S3Store({ url });
-  return new DirectoryStore({ dir: directoryOf(url), url });
+export function openObjectStore(url: string, observe?: StoreObserver): ObjectStore {
+  const store = isS3Url(url)
+    ? new S3Store({ url, ...(observe ? { observe } : {}) })
+    : new DirectoryStore({ dir: directoryOf(url), url });
+  return observe ? observedStore(store, observe) : store;
 }
 
 function directoryOf(url: string): string {

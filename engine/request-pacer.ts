@@ -1,3 +1,4 @@
+import type { StoreObserver } from './store-observer.ts';
 import type { Timing } from './timing.ts';
 
 /** How much of a provider one store uses at a time. */
@@ -12,30 +13,41 @@ export interface PacerLimits {
 export class RequestPacer {
   readonly #limits: PacerLimits;
   readonly #timing: Timing;
+  readonly #observe: StoreObserver | undefined;
   readonly #waiting: (() => void)[] = [];
   #inFlight = 0;
   /** When the bytes that were let through so far are paid for. */
   #paidMs = 0;
   #lastMs = 0;
 
-  constructor(limits: PacerLimits, timing: Timing) {
+  constructor(limits: PacerLimits, timing: Timing, observe?: StoreObserver) {
     this.#limits = limits;
     this.#timing = timing;
+    this.#observe = observe;
   }
 
   /** Runs one request when there is room for it. */
   async run<T>(request: () => Promise<T>): Promise<T> {
-    if (this.#inFlight >= this.#limits.requestsMax)
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    if (this.#inFlight >= this.#limits.requestsMax) await this.#place();
     else this.#inFlight++;
+    this.#observe?.({ kind: 'flight', change: 1 });
     try {
       return await request();
     } finally {
+      this.#observe?.({ kind: 'flight', change: -1 });
       const next = this.#waiting.shift();
       // the place is handed on, so that nobody who comes now overtakes
       if (next) next();
       else this.#inFlight--;
     }
+  }
+
+  /** Waits for the place of a request that ends. */
+  async #place(): Promise<void> {
+    const startMs = this.#timing.nowMs();
+    await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    // the clock may have been set back meanwhile
+    this.#observe?.({ kind: 'wait', reason: 'place', ms: Math.max(0, this.#timing.nowMs() - startMs) });
   }
 
   /** Waits until what passed before is paid for, then lets `bytes` more pass. */
@@ -48,6 +60,8 @@ export class RequestPacer {
     this.#lastMs = nowMs;
     const fromMs = Math.max(nowMs, this.#paidMs);
     this.#paidMs = fromMs + (bytes / bytesPerSecond) * 1000;
-    if (fromMs > nowMs) await this.#timing.pause(fromMs - nowMs);
+    if (fromMs <= nowMs) return;
+    this.#observe?.({ kind: 'wait', reason: 'bandwidth', ms: fromMs - nowMs });
+    await this.#timing.pause(fromMs - nowMs);
   }
 }

@@ -8,8 +8,10 @@ import { createHash } from 'node:crypto';
 import type { S3Client, S3ClientConfig, ServiceInputTypes, ServiceOutputTypes } from '@aws-sdk/client-s3';
 import { PitrError } from './errors.ts';
 import { RequestPacer } from './request-pacer.ts';
+import { type RequestCounts, RequestTally } from './request-tally.ts';
 import { failureOf, S3Failure } from './s3-failure.ts';
 import type { S3Options } from './s3-options.ts';
+import type { StoreObserver } from './store-observer.ts';
 import type { Timing } from './timing.ts';
 
 const CONNECT_MS_MAX = 5000;
@@ -50,15 +52,18 @@ export interface Request<T> {
 }
 
 export class S3Requests {
+  readonly tally = new RequestTally();
   readonly #options: S3Options;
   readonly #timing: Timing;
   readonly #pacer: RequestPacer;
+  readonly #observe: StoreObserver | undefined;
   #aws: Promise<Aws> | undefined;
 
-  constructor(options: S3Options, timing: Timing) {
+  constructor(options: S3Options, timing: Timing, observe?: StoreObserver) {
     this.#options = options;
     this.#timing = timing;
-    this.#pacer = new RequestPacer(options, timing);
+    this.#pacer = new RequestPacer(options, timing, observe);
+    this.#observe = observe;
   }
 
   /** @throws S3Failure of the last try, and whatever `settle` throws */
@@ -71,18 +76,25 @@ export class S3Requests {
         if (settled !== undefined) return settled;
       } else if (!failure.isPassing) throw failure;
       if (tries >= this.#options.triesMax) throw failure;
-      await this.#timing.pause(this.#backoffMs(failure, tries));
+      const pauseMs = this.#backoffMs(failure, tries);
+      this.#observe?.({ kind: 'retry', cause: failure.kind });
+      this.#observe?.({ kind: 'wait', reason: 'retry', ms: pauseMs });
+      await this.#timing.pause(pauseMs);
     }
   }
 
   async #try<T>(request: Request<T>): Promise<{ result: T } | S3Failure> {
     const aws = await this.#load();
     try {
-      return { result: await this.#pacer.run(() => this.#attempt(aws, request)) };
+      const result = await this.#pacer.run(() => this.#attempt(aws, request));
+      this.#observe?.({ kind: 'try', failure: null });
+      return { result };
     } catch (cause) {
       // ours are answers, not failures of the way to them; and a mistake in a program does not pass
       if (cause instanceof PitrError || isMistake(cause)) throw cause;
-      return failureOf(cause);
+      const failure = failureOf(cause);
+      this.#observe?.({ kind: 'try', failure: failure.kind });
+      return failure;
     }
   }
 
@@ -106,6 +118,7 @@ export class S3Requests {
       ]);
     } finally {
       deadline.end();
+      this.tally.add({ sentBytes: bytes, receivedBytes: cameBytes });
       await this.#pacer.pass(cameBytes);
     }
   }
@@ -119,7 +132,7 @@ export class S3Requests {
   }
 
   #load(): Promise<Aws> {
-    this.#aws ??= load(this.#options);
+    this.#aws ??= load(this.#options, this.tally);
     return this.#aws;
   }
 }
@@ -170,7 +183,7 @@ class Deadline {
   }
 }
 
-async function load(options: S3Options): Promise<Aws> {
+async function load(options: S3Options, tally: RequestTally): Promise<Aws> {
   const sdk = await import('@aws-sdk/client-s3');
   const { endpoint, region, profile, pathStyle, requestsMax, timeoutMs } = options;
   const agent = { keepAlive: true, maxSockets: requestsMax };
@@ -192,6 +205,7 @@ async function load(options: S3Options): Promise<Aws> {
   };
   const client = new sdk.S3Client(config);
   addContentMd5(client);
+  countRequests(client, tally);
   return { sdk, client };
 }
 
@@ -220,4 +234,27 @@ function addContentMd5(client: S3Client): void {
     };
   // after the SDK's own checksums, before the signature
   client.middlewareStack.add(withMd5, { step: 'build', priority: 'low', name: 'contentMd5', override: true });
+}
+
+/** The class in which a provider bills a command. */
+const classOf = (command: string | undefined): 'puts' | 'gets' | 'deletes' => {
+  if (/^(Delete|Abort)/.test(command ?? '')) return 'deletes';
+  return /^(Put|Create|Upload|Complete|Copy|List)/.test(command ?? '') ? 'puts' : 'gets';
+};
+
+/** Each request that leaves, whatever becomes of it: the SDK repeats none. */
+function countRequests(client: S3Client, tally: RequestTally): void {
+  const counted =
+    (next: (args: Sending) => Promise<Answered>, { commandName }: { readonly commandName?: string }) =>
+    (args: Sending): Promise<Answered> => {
+      const one: Partial<RequestCounts> = { [classOf(commandName)]: 1 };
+      tally.add(one);
+      return next(args);
+    };
+  client.middlewareStack.add(counted, {
+    step: 'finalizeRequest',
+    priority: 'low',
+    name: 'tally',
+    override: true,
+  });
 }

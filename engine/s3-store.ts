@@ -16,6 +16,7 @@ import { randomBytes } from 'node:crypto';
 import { PitrError } from './errors.ts';
 import { checkFolder, checkName, checkRange, isObjectName, RESERVED_FOLDER } from './object-name.ts';
 import type { Leftovers, ObjectStore, StoredObject } from './object-store.ts';
+import type { RequestTally } from './request-tally.ts';
 import { errorOf, S3Failure } from './s3-failure.ts';
 import { S3Leftovers } from './s3-leftovers.ts';
 import {
@@ -36,6 +37,7 @@ import {
 import { parseS3Url, type S3Options } from './s3-options.ts';
 import { S3Requests } from './s3-requests.ts';
 import { uploadParts } from './s3-upload.ts';
+import type { StoreObserver } from './store-observer.ts';
 import { isFull, openEnvelope, parseTag, sealEnvelope, tagOf } from './swap-envelope.ts';
 import { systemTiming, type Timing } from './timing.ts';
 
@@ -50,6 +52,8 @@ const GONE_ETAG = '"replaced"';
 export interface S3StoreOptions {
   readonly url: string;
   readonly timing?: Timing;
+  /** Told of tries, retries and waits; of the requests themselves observed-store.ts tells. */
+  readonly observe?: StoreObserver;
   /** 16 hex digits, never the same twice. */
   readonly nonce?: () => string;
 }
@@ -69,10 +73,15 @@ export class S3Store implements ObjectStore {
   /** Servers differ in how they want to see an ETag in a condition: as they gave it, or without its quotes. */
   #wantsBareEtags = false;
 
-  constructor({ url, timing = systemTiming, nonce = () => randomBytes(8).toString('hex') }: S3StoreOptions) {
+  constructor({
+    url,
+    timing = systemTiming,
+    observe,
+    nonce = () => randomBytes(8).toString('hex'),
+  }: S3StoreOptions) {
     this.url = url;
     this.options = parseS3Url(url);
-    this.requests = new S3Requests(this.options, timing);
+    this.requests = new S3Requests(this.options, timing, observe);
     this.#nonce = nonce;
     this.#prefix = this.options.prefix === '' ? '' : `${this.options.prefix}/`;
     this.leftovers = new S3Leftovers({
@@ -82,6 +91,10 @@ export class S3Store implements ObjectStore {
       prefix: this.#prefix,
       isUnderWay: (id) => this.#uploads.has(id),
     });
+  }
+
+  get tally(): RequestTally {
+    return this.requests.tally;
   }
 
   async create(name: string, bytes: Uint8Array): Promise<void> {

@@ -15,6 +15,7 @@ import { Archive } from '../wal/archive.ts';
 import type { Archiver } from '../wal/archiver.ts';
 import { Engine } from '../wal/engine.ts';
 import { withLease } from '../wal/lease.ts';
+import { requestShipping } from '../wal/ship-request.ts';
 import { withHandover } from '../wal/timeline.ts';
 import { runRange } from './range-job.ts';
 
@@ -212,6 +213,7 @@ const shipped = async (
 ): Promise<void> => {
   const waitMs = options.waitMs ?? 60_000;
   const until = performance.now() + waitMs;
+  if (!options.ship) await requestShipping(from.dir);
   for (;;) {
     await options.ship?.();
     const head = (await archive.head(from.timeline, from.stream))?.value;

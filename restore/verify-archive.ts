@@ -238,7 +238,7 @@ const checkState = async (
   const mine = new ContentDigest(shards);
   const pool = new RangePool(archive, workers);
   try {
-    await pool.merge(job, rangesFor(plan, PartitionSet.all, workers), {
+    await pool.merge(job, rangesFor(archive, plan, PartitionSet.all, workers), {
       onChunk: () => undefined,
       onRange: (_, { clockDigest }) => mine.add(ContentDigest.from(clockDigest)),
     });

@@ -124,10 +124,11 @@ const orphanOf = (leftover: Leftover, scope: Scope | undefined, named: NamedObje
       return anybodys;
     case 'folder': {
       const place = placeOfFolder(id);
-      // a folder at the top may be where something is mounted
       if (place === undefined) return undefined;
       if (place === 'doctor') return anybodys;
       const isOurs = !scope || place.timeline === scope.timeline;
+      // somebody makes it
+      if (named.begun.some((b) => b.id === place.id)) return undefined;
       return isOurs ? { ...anybodys, timeline: place.timeline } : undefined;
     }
     case 'value': {

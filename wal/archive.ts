@@ -3,7 +3,9 @@ import type { ZodType } from 'zod';
 import { type Clock, systemClock } from '../engine/clock.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
+import { observedStore } from '../engine/observed-store.ts';
 import { openObjectStore } from '../engine/open-object-store.ts';
+import type { StoreObserver } from '../engine/store-observer.ts';
 import type { Head } from './catalog.ts';
 import { type DocumentKind, decodeDocument, encodeDocument } from './document.ts';
 import type { ArchiveEvent } from './event.ts';
@@ -46,9 +48,15 @@ export class Archive {
     return this.store.url;
   }
 
-  /** @throws archive-not-found, object-corrupt, format-version */
-  static async open(url: string | ObjectStore, options: { clock?: Clock } = {}): Promise<Archive> {
-    const store = typeof url === 'string' ? openObjectStore(url) : url;
+  /**
+   * `observe` is told of every request.
+   * @throws archive-not-found, object-corrupt, format-version
+   */
+  static async open(
+    url: string | ObjectStore,
+    options: { clock?: Clock; observe?: StoreObserver } = {},
+  ): Promise<Archive> {
+    const store = storeOf(url, options.observe);
     try {
       const { id } = decodeDocument<ArchiveDocument>(
         'archive',
@@ -263,6 +271,11 @@ export class Archive {
       throw new PitrError('archive-mismatch', { what: name, actual: archive, expected: this.id });
   }
 }
+
+export const storeOf = (url: string | ObjectStore, observe: StoreObserver | undefined): ObjectStore => {
+  if (typeof url === 'string') return openObjectStore(url, observe);
+  return observe ? observedStore(url, observe) : url;
+};
 
 /** Name of a segment object: everything that identifies it, and a fresh attempt id, so that it is never written twice. */
 export const segmentName = (

@@ -2,8 +2,10 @@
 import type { Clock } from '../engine/clock.ts';
 import type { Machine } from '../engine/machine.ts';
 import type { ObjectStore } from '../engine/object-store.ts';
+import type { StoreObserver } from '../engine/store-observer.ts';
 import type { Gap } from './catalog.ts';
 import type { CompactionOptions } from './compaction.ts';
+import type { ShipLimits } from './shipment.ts';
 
 export interface ArchiverOptions extends CompactionOptions, Machine {
   readonly clock?: Clock;
@@ -11,8 +13,14 @@ export interface ArchiverOptions extends CompactionOptions, Machine {
   readonly store?: ObjectStore;
   /** How this process reaches the archive; default: as the engine directory has it. */
   readonly url?: string;
+  /** Told of every request to the archive, those of merging threads included. */
+  readonly observe?: StoreObserver;
   /** How long what a merge replaced stays at least, ms. Default two minutes; what leases hold stays longer. */
   readonly retireMs?: number;
+  /** How often what is sealed is shipped at most, ms; stated in the head. Default: as it is there, or 1 s. */
+  readonly sealMs?: number;
+  /** Bounds on what is on its way into the archive at a time. */
+  readonly ship?: Partial<ShipLimits>;
   /** Told about everything that happens; never throws. */
   readonly onEvent?: (event: ArchiverEvent) => void;
 }

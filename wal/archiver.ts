@@ -5,7 +5,8 @@ import { type HeldLock, kernelLocks, writerLockPath } from '../engine/directory-
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles } from '../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
-import { Archive } from './archive.ts';
+import { countedStore } from '../engine/request-tally.ts';
+import { Archive, storeOf } from './archive.ts';
 import type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts';
 import { type Head, RETIRE_MS, replaceRuns, withWritten } from './catalog.ts';
 import { Compaction, type CompactRequest, knownNames } from './compaction.ts';
@@ -16,6 +17,9 @@ import { LOG_DIR } from './local-log.ts';
 import { MergePool } from './merge-pool.ts';
 import { assertSameEngine, Outage, type OutageReport } from './outage.ts';
 import type { Run } from './segment.ts';
+import { SEAL_MS, ShipPace } from './ship-pace.ts';
+import { SHIP_REQUEST_FILE, takeShipRequest } from './ship-request.ts';
+import { SHIP_LIMITS } from './shipment.ts';
 import { Shipper } from './shipper.ts';
 import { withEngine } from './timeline.ts';
 
@@ -51,6 +55,10 @@ export class Archiver {
   #stopped = false;
   #fenced: PitrError | undefined;
   readonly #shipper: Shipper;
+  readonly #pace: ShipPace;
+  /** Fires when what was sealed too early to be shipped is due. */
+  #due: NodeJS.Timeout | undefined;
+  #isAdoptDue = false;
   readonly #compaction: Compaction;
   readonly #leases: LeaseWatch;
   #merging = false;
@@ -58,6 +66,7 @@ export class Archiver {
   #failures = 0;
   #restUntilMs = 0;
   readonly #outage: Outage;
+  readonly #succeededMs: { ship?: number; compaction?: number } = {};
 
   private constructor(
     dir: string,
@@ -75,13 +84,26 @@ export class Archiver {
     this.#files = options.files ?? nodeFiles;
     this.#clock = options.clock ?? systemClock;
     this.#held = held;
-    this.#shipper = new Shipper(dir, identity, archive, held, this.#files, (event) => this.#emit(event));
+    this.#shipper = new Shipper({
+      dir,
+      identity,
+      archive,
+      held,
+      files: this.#files,
+      limits: { ...SHIP_LIMITS, ...options.ship },
+      emit: (event) => this.#emit(event),
+    });
+    this.#pace = new ShipPace(dir, this.#files, this.#clock, held.current.sealMs ?? SEAL_MS);
     this.#leases = new LeaseWatch(archive, this.#clock);
     this.#compaction = new Compaction(
       {
         archive,
         // a store that was passed in is known to this thread only
-        pool: new MergePool(archive, options.store ? Number.POSITIVE_INFINITY : options.threadBytes),
+        pool: new MergePool(
+          archive,
+          options.store ? Number.POSITIVE_INFINITY : options.threadBytes,
+          options.observe,
+        ),
         head: () => this.head,
         publish: (inputs, merged, objects) =>
           this.#enqueue(() => this.#publishMerged(inputs, merged, objects)),
@@ -115,7 +137,9 @@ export class Archiver {
     if (!lock) throw new PitrError('agent-busy', { stream: identity.stream, dir });
     try {
       const clock = options.clock ?? systemClock;
-      const archive = await Archive.open(options.store ?? options.url ?? identity.archive.url, { clock });
+      const place = options.store ?? options.url ?? identity.archive.url;
+      const store = countedStore(storeOf(place, options.observe));
+      const archive = await Archive.open(store, { clock });
       if (archive.id !== identity.archive.id)
         throw new PitrError('archive-mismatch', {
           what: dir,
@@ -123,7 +147,10 @@ export class Archiver {
           expected: archive.id,
         });
       await archive.updateTimelines((all) => withEngine(all, identity, clock.nowMs()));
-      const held = await HeldHead.claim(archive, identity, clock);
+      const held = await HeldHead.claim(archive, identity, clock, {
+        sealMs: options.sealMs,
+        tally: store.tally,
+      });
       return new Archiver(dir, identity, archive, lock, options, held);
     } catch (error) {
       lock.release();
@@ -146,11 +173,16 @@ export class Archiver {
     return this.#outage.report;
   }
 
+  /** When a round last ended without a failure, and when compaction last had nothing left to merge, ms; absent: not yet. */
+  get succeededMs(): { readonly ship?: number; readonly compaction?: number } {
+    return this.#succeededMs;
+  }
+
   /** Watches the directory and archives what is sealed there until {@link close}. */
   start(): void {
     this.#watcher = watch(join(this.dir, LOG_DIR), { depth: 0, ignoreInitial: true });
     this.#watcher.on('add', (path) => {
-      if (path.endsWith('.wal')) this.#kick(false);
+      if (path.endsWith('.wal') || path.endsWith(SHIP_REQUEST_FILE)) this.#kick(false);
     });
     this.#watcher.on('error', (error) => this.#emit({ kind: 'error', stream: this.identity.stream, error }));
     this.#timer = setInterval(() => this.#kick(true), POLL_MS);
@@ -172,7 +204,7 @@ export class Archiver {
 
   /** Ships sealed files that the archive does not have. Returns the number of versions. */
   archivePending(): Promise<number> {
-    return this.#enqueue(() => this.#shipper.shipAll());
+    return this.#enqueue(() => this.#ship());
   }
 
   /**
@@ -196,6 +228,7 @@ export class Archiver {
       throw error;
     });
     await this.#enqueue(() => this.#deleteRetired());
+    this.#succeededMs.compaction = this.#clock.nowMs();
     return merges;
   }
 
@@ -204,7 +237,7 @@ export class Archiver {
    * only `own` may be used; this object's methods would wait for the job itself.
    */
   exclusively<T>(job: (own: Alone) => Promise<T>): Promise<T> {
-    return this.#enqueue(() => job({ archivePending: () => this.#shipper.shipAll() }));
+    return this.#enqueue(() => job({ archivePending: () => this.#ship() }));
   }
 
   /** Deletes segments of this stream that nothing names; others are left alone. With none it only proves that the stream is ours. */
@@ -261,6 +294,7 @@ export class Archiver {
 
   async #unwatch(): Promise<void> {
     clearInterval(this.#timer);
+    clearTimeout(this.#due);
     await this.#watcher?.close();
   }
 
@@ -327,7 +361,7 @@ export class Archiver {
     this.#queued = true;
     this.#enqueue(async () => {
       this.#queued = false;
-      const failure = this.#stopped ? undefined : await this.#work(adopt);
+      const failure = this.#stopped || (await this.#isEarly(adopt)) ? undefined : await this.#work(adopt);
       this.#compactBeside();
       if (failure) throw failure;
     }).catch((error) => {
@@ -336,23 +370,48 @@ export class Archiver {
     });
   }
 
+  /** What was sealed waits for more of it; then the same kick comes again. */
+  async #isEarly(adopt: boolean): Promise<boolean> {
+    // what did not work is tried again when that is due, and by then somebody may wait for it
+    if (this.#outage.report) return false;
+    const ms = await this.#pace.waitMs(this.head.sequence);
+    clearTimeout(this.#due);
+    if (ms === 0 || this.#stopped) return false;
+    this.#isAdoptDue ||= adopt;
+    this.#due = setTimeout(() => this.#kick(this.#isAdoptDue), ms);
+    return true;
+  }
+
+  async #ship(): Promise<number> {
+    const startMs = this.#clock.nowMs();
+    const { sequence } = this.head;
+    await takeShipRequest(this.dir, this.#files);
+    const versions = await this.#shipper.shipAll();
+    if (this.head.sequence > sequence) this.#pace.shipped(startMs);
+    return versions;
+  }
+
   /** Returns why adopting failed, if it did. */
   async #work(adopt: boolean): Promise<unknown> {
     let failure: unknown;
     try {
       await assertSameEngine(this.dir, this.identity, this.#files);
+      if (adopt) this.#isAdoptDue = false;
       // an engine that does not open any more is no reason to leave its sealed files unarchived
       if (adopt)
         await this.#adopt().catch((error) => {
           failure = error;
         });
-      await this.#shipper.shipAll();
+      await this.#ship();
     } catch (error) {
       if (!isPitrError(error, 'fenced')) await this.#outage.failed(error);
       throw error;
     }
     if (failure) await this.#outage.failed(failure, true);
-    else await this.#outage.ended();
+    else {
+      this.#succeededMs.ship = this.#clock.nowMs();
+      await this.#outage.ended();
+    }
     return failure;
   }
 

@@ -1,4 +1,5 @@
 import { PitrError } from '../engine/errors.ts';
+import type { Asked } from './asked.ts';
 import type { ClockEvent } from './event.ts';
 import type { Run, SegmentRef } from './segment.ts';
 
@@ -97,6 +98,10 @@ export interface Head {
   readonly retired: readonly Retired[];
   /** Since the stream's beginning: what seals wrote, and what merges wrote again. */
   readonly written: { readonly seals: Written; readonly merges: Written };
+  /** How often its archiver ships at most, ms. Missing: written by an older release. */
+  readonly sealMs?: number;
+  /** What its archivers asked of the archive before they published it. Missing: as above. */
+  readonly asked?: Asked;
   readonly updatedMs: number;
 }
 

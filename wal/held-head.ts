@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import type { Clock } from '../engine/clock.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { EngineIdentity } from '../engine/identity.ts';
+import { RequestTally } from '../engine/request-tally.ts';
 import type { Archive } from './archive.ts';
+import { AskedCounter } from './asked.ts';
 import { emptyHead, type Head, namesOf, type Retired } from './catalog.ts';
 import { placeOf } from './layout.ts';
 
@@ -15,34 +17,61 @@ export interface Deletion {
   readonly failed: readonly { readonly name: string; readonly cause: unknown }[];
 }
 
+/** For how long a publication proves that the archive is there, ms by a clock that only goes forward. */
+const PROOF_MS = 10_000;
+
+export interface HeldHeadOptions {
+  /** Of the archiver; left out: what the head says. */
+  readonly sealMs?: number | undefined;
+  /** What this archiver asks of the store; left out: it is not counted. */
+  readonly tally?: RequestTally;
+}
+
 /** A stream's catalog head as its archiver holds it: the one place that changes it. Calls must not overlap. */
 export class HeldHead {
   readonly #archive: Archive;
   readonly #clock: Clock;
+  readonly #asked: AskedCounter;
   #head: Head;
   #tag: string;
   readonly #swept = new Set<string>();
+  /** When the catalog last took a head of ours; undefined: something failed since. */
+  #provedMs: number | undefined = performance.now();
 
-  private constructor(archive: Archive, clock: Clock, head: Head, tag: string) {
+  private constructor(archive: Archive, clock: Clock, asked: AskedCounter, head: Head, tag: string) {
     this.#archive = archive;
+    this.#asked = asked;
     this.#clock = clock;
     this.#head = head;
     this.#tag = tag;
   }
 
   /** Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing. @throws stream-taken */
-  static async claim(archive: Archive, identity: EngineIdentity, clock: Clock): Promise<HeldHead> {
+  static async claim(
+    archive: Archive,
+    identity: EngineIdentity,
+    clock: Clock,
+    options: HeldHeadOptions = {},
+  ): Promise<HeldHead> {
     const { engineId, stream, timeline } = identity;
     // two that claim at once would otherwise write the same bytes, and each would take the other's head for its own
     const claim = randomBytes(8).toString('hex');
     for (;;) {
       const found = await archive.head(timeline, stream);
       if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
-      const head = found
-        ? { ...found.value, generation: found.value.generation + 1, claim }
-        : { ...emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 1 }), claim };
+      const before =
+        found?.value ?? emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 0 });
+      const said = options.sealMs === undefined ? {} : { sealMs: options.sealMs };
+      const asked = new AskedCounter(before.asked, options.tally ?? new RequestTally(), clock.nowMs());
+      const head: Head = {
+        ...before,
+        ...said,
+        generation: before.generation + 1,
+        claim,
+        asked: asked.at(clock.nowMs()),
+      };
       try {
-        return new HeldHead(archive, clock, head, await archive.swapHead(found?.tag, head));
+        return new HeldHead(archive, clock, asked, head, await archive.swapHead(found?.tag, head));
       } catch (error) {
         if (!isPitrError(error, 'cas-conflict') && !isPitrError(error, 'fenced')) throw error;
       }
@@ -52,6 +81,21 @@ export class HeldHead {
   /** The head as it was last published. */
   get current(): Head {
     return this.#head;
+  }
+
+  /**
+   * That the archive is where it was, before anything is written there: the catalog took a head of ours a moment ago, or it is
+   * looked at. True: it was looked at. @throws archive-not-found, archive-mismatch
+   */
+  async assertHere(): Promise<boolean> {
+    if (this.#provedMs !== undefined && performance.now() - this.#provedMs < PROOF_MS) return false;
+    await this.#archive.assertHere();
+    return true;
+  }
+
+  /** Something about the archive failed: what was last seen of it proves nothing any more. */
+  doubt(): void {
+    this.#provedMs = undefined;
   }
 
   /**
@@ -72,11 +116,14 @@ export class HeldHead {
     if (this.#swept.size > 0)
       for (const name of namesOf(next))
         if (this.#swept.has(name)) throw new PitrError('object-not-found', { name });
-    const head = { ...next, updatedMs: this.#clock.nowMs() };
+    const nowMs = this.#clock.nowMs();
+    const head = { ...next, asked: this.#asked.at(nowMs), updatedMs: nowMs };
     try {
       this.#tag = await this.#archive.swapHead(this.#tag, head);
       this.#head = head;
+      this.#provedMs = performance.now();
     } catch (error) {
+      this.doubt();
       // a head of our claim is our own: an earlier swap had its effect although all its answers were lost
       const now = isPitrError(error, 'cas-conflict')
         ? await this.#archive.head(head.timeline, head.stream)

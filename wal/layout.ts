@@ -44,10 +44,22 @@ export const placeOf = (name: string, isStream: (timeline: string, folder: strin
   return { kind: 'foreign' };
 };
 
-/** The timeline whose objects a folder below one of the layout's own holds; `doctor`: that of the probes. */
-export const placeOfFolder = (folder: string): { readonly timeline: string } | 'doctor' | undefined => {
+const FOLDERS_OF_SNAPSHOT = [
+  new RegExp(`^segments/${PART}/snapshots-(${ID})(?:/.*)?$`),
+  new RegExp(`^(?:manifests|begun)/${PART}/(${ID})$`),
+];
+
+/**
+ * Which snapshot's a folder is; `doctor`: that of the probes. All others stay when they are empty: writers rely on that (D5 of
+ * engine/directory-store.ts), and one at the top may be where something is mounted.
+ */
+export const placeOfFolder = (
+  folder: string,
+): { readonly timeline: string; readonly id: string } | 'doctor' | undefined => {
   if (folder === 'doctor' || PROBE.test(folder)) return 'doctor';
-  const [, timeline] =
-    /^(?:segments|manifests|begun|heads|merges|orphans)\/([^/]+)(?:\/|$)/.exec(folder) ?? [];
-  return timeline === undefined ? undefined : { timeline };
+  for (const pattern of FOLDERS_OF_SNAPSHOT) {
+    const [, timeline, id] = pattern.exec(folder) ?? [];
+    if (timeline !== undefined && id !== undefined) return { timeline, id };
+  }
+  return undefined;
 };

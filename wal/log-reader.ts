@@ -3,18 +3,14 @@ import type { LogClock, LogEntry } from '../engine/commit-log.ts';
 import { PitrError } from '../engine/errors.ts';
 import type { Files } from '../engine/files.ts';
 import type { EngineIdentity } from '../engine/identity.ts';
-import type { Gap, Head, Mark } from './catalog.ts';
+import type { Gap, Mark } from './catalog.ts';
 import type { ArchiveEvent, ClockEvent } from './event.ts';
 import { LogColumns } from './log-columns.ts';
 import { decodeLogHeader, type LogFileName, scanLogFile } from './log-file.ts';
 import { archiveEventOf } from './log-segment.ts';
 import type { StreamSpan } from './segment.ts';
+import type { LogPosition, ShipLimits } from './shipment.ts';
 import { assertNotSpilled } from './spill-dir.ts';
-
-/** Versions that one level-0 segment takes when several files wait: bounds memory while catching up. */
-const CATCH_UP_VERSIONS = 200_000;
-/** The same bound in bytes of log. */
-const CATCH_UP_BYTES = 64 * 1024 * 1024;
 
 /** Collects the content of consecutive sealed files for one segment. */
 export class LogReader {
@@ -28,22 +24,28 @@ export class LogReader {
   lsnStart: number;
   lsnEnd: number;
   readonly #identity: EngineIdentity;
-  readonly #head: Head;
+  /** Where the archive's log ends before it. */
+  readonly #after: LogPosition;
   readonly #events: ArchiveEvent[] = [];
   readonly #clocks: ClockEvent[] = [];
   #newestClock: ClockEvent | undefined;
   readonly #epochs: { epoch: number; lsn: number }[] = [];
   #started = false;
 
-  constructor(identity: EngineIdentity, head: Head) {
+  constructor(identity: EngineIdentity, after: LogPosition) {
     this.#identity = identity;
-    this.#head = head;
-    this.lsnStart = head.frontier.lsn + 1;
+    this.#after = after;
+    this.lsnStart = after.frontier.lsn + 1;
     this.lsnEnd = this.lsnStart;
   }
 
   /** Reads as many of `waiting` as one segment takes; none when all were trimmed meanwhile. @throws what {@link read} throws, io */
-  async readFiles(dir: string, waiting: readonly LogFileName[], files: Files): Promise<void> {
+  async readFiles(
+    dir: string,
+    waiting: readonly LogFileName[],
+    files: Files,
+    limits: Pick<ShipLimits, 'segmentVersions' | 'segmentLogBytes'>,
+  ): Promise<void> {
     let bytesRead = 0;
     for (const { name, sequence } of waiting) {
       // a missing file ends the batch: the next one begins with the gap
@@ -57,11 +59,11 @@ export class LogReader {
       if (!bytes) continue;
       this.read(bytes, path, sequence);
       bytesRead += bytes.length;
-      if (this.versions.rows >= CATCH_UP_VERSIONS || bytesRead >= CATCH_UP_BYTES) break;
+      if (this.versions.rows >= limits.segmentVersions || bytesRead >= limits.segmentLogBytes) break;
     }
   }
 
-  /** @throws log-corrupt, log-foreign, log-gap; log-rolled-back when the file does not follow what the head says is archived */
+  /** @throws log-corrupt, log-foreign, log-gap; log-rolled-back when the file does not follow what is archived */
   read(bytes: Buffer, path: string, sequence: number): void {
     const { stream } = this.#identity;
     this.#checkHeader(bytes, path, sequence);
@@ -95,7 +97,7 @@ export class LogReader {
       if (this.versions.rows > from) firstTs ??= this.versions.ts[from];
       return next;
     });
-    if (!this.#started && firstTs !== undefined && firstTs <= this.#head.frontier.ts)
+    if (!this.#started && firstTs !== undefined && firstTs <= this.#after.frontier.ts)
       throw this.#rolledBack(path, 'it has changes from before the archived frontier');
     if (!this.#started) {
       this.#started = true;
@@ -103,8 +105,8 @@ export class LogReader {
         this.gap = {
           lsnStart: this.lsnStart,
           lsnEnd: content.header.lsnFirst,
-          afterTs: this.#head.frontier.ts,
-          untilTs: firstTs ?? this.clock?.ts ?? this.#head.frontier.ts,
+          afterTs: this.#after.frontier.ts,
+          untilTs: firstTs ?? this.clock?.ts ?? this.#after.frontier.ts,
           cause: 'log files are missing',
         };
         this.lsnStart = content.header.lsnFirst;
@@ -132,7 +134,7 @@ export class LogReader {
       if (body.chain !== this.chain) throw corrupt('it does not follow its predecessor');
       return;
     }
-    const { sequence: archived, chain, frontier } = this.#head;
+    const { sequence: archived, chain, frontier } = this.#after;
     if (typeof chain === 'number' && sequence === archived + 1 && body.chain !== chain)
       throw this.#rolledBack(path, `it does not follow file ${archived} as it was archived`);
     if (body.lsnFirst <= frontier.lsn)

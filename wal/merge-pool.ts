@@ -1,5 +1,7 @@
 import type { Worker } from 'node:worker_threads';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
+import type { RequestCounts } from '../engine/request-tally.ts';
+import { RemoteObserver, type StoreEvent, type StoreObserver } from '../engine/store-observer.ts';
 import { startThread } from '../engine/thread.ts';
 import type { Archive } from './archive.ts';
 import { type MergeHooks, type MergeJob, type MergeOutcome, runMergeJob } from './merge-job.ts';
@@ -12,7 +14,17 @@ export type ToMergeWorker =
   | { readonly kind: 'job'; readonly job: MergeJob }
   | { readonly kind: 'noted'; readonly error?: { readonly id: ErrorId; readonly facts: Facts } };
 
-export type FromMergeWorker =
+export interface MergeWorkerData {
+  readonly url: string;
+  /** It tells of its requests, too. */
+  readonly observed: boolean;
+}
+
+export type FromMergeWorker = { readonly kind: 'stored'; readonly event: StoreEvent } | FromMergeJob;
+
+type FromMergeJob =
+  /** What was asked of the store since the last word of this. */
+  | { readonly kind: 'asked'; readonly counts: RequestCounts }
   | { readonly kind: 'writing'; readonly name: string }
   | { readonly kind: 'wrote'; readonly part: MergedPart; readonly next: MergePosition }
   | { readonly kind: 'done'; readonly outcome: MergeOutcome }
@@ -22,15 +34,17 @@ export type FromMergeWorker =
 export class MergePool {
   readonly #archive: Archive;
   readonly #threadBytes: number;
+  readonly #observe: StoreObserver | undefined;
   #worker: Worker | undefined;
   #stop: ((error: PitrError) => void) | undefined;
-  #hear: ((message: FromMergeWorker) => void) | undefined;
+  #hear: ((message: FromMergeJob) => void) | undefined;
   #closed = false;
 
   /** `threadBytes` Infinity: the store is one that a thread cannot open by its URL. */
-  constructor(archive: Archive, threadBytes = THREAD_BYTES) {
+  constructor(archive: Archive, threadBytes = THREAD_BYTES, observe?: StoreObserver) {
     this.#archive = archive;
     this.#threadBytes = threadBytes;
+    this.#observe = observe;
   }
 
   async run(job: MergeJob, hooks: Omit<MergeHooks, 'check'>): Promise<MergeOutcome> {
@@ -73,6 +87,9 @@ export class MergePool {
         this.#stop = reject;
         this.#hear = (message) => {
           switch (message.kind) {
+            case 'asked':
+              this.#archive.store.tally?.add(message.counts);
+              return;
             case 'writing':
               void noted(hooks.writing(message.name));
               return;
@@ -106,17 +123,23 @@ export class MergePool {
 
   /** A thread that ends, at work or idle, is not given another job. */
   #start(): Worker {
-    const worker = startThread(import.meta.url, 'merge-worker', { workerData: { url: this.#archive.url } });
+    const workerData: MergeWorkerData = { url: this.#archive.url, observed: this.#observe !== undefined };
+    const worker = startThread(import.meta.url, 'merge-worker', { workerData });
+    const observer = this.#observe && new RemoteObserver(this.#observe);
     const ended = (what: string, cause?: unknown): void => {
       if (this.#worker !== worker) return;
       this.#worker = undefined;
       this.#stop?.(new PitrError('internal', { what }, { cause }));
     };
     worker.on('message', (message: FromMergeWorker) => {
-      if (this.#worker === worker) this.#hear?.(message);
+      if (message.kind === 'stored') observer?.heard(message.event);
+      else if (this.#worker === worker) this.#hear?.(message);
     });
     worker.on('error', (cause) => ended(String(cause), cause));
-    worker.on('exit', () => ended('the merging thread ended'));
+    worker.on('exit', () => {
+      observer?.ended();
+      ended('the merging thread ended');
+    });
     return worker;
   }
 }

@@ -1,17 +1,29 @@
 /** Worker thread of compaction: runs one merge job after the other, so that the agent's own thread ships meanwhile. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { PitrError } from '../engine/errors.ts';
+import { openObjectStore } from '../engine/open-object-store.ts';
+import { countedStore, minusCounts, NO_REQUESTS } from '../engine/request-tally.ts';
+import type { StoreObserver } from '../engine/store-observer.ts';
 import { Archive } from './archive.ts';
 import { runMergeJob } from './merge-job.ts';
-import type { FromMergeWorker, ToMergeWorker } from './merge-pool.ts';
+import type { FromMergeWorker, MergeWorkerData, ToMergeWorker } from './merge-pool.ts';
 
 const port = parentPort;
 if (port) {
-  const { url } = workerData as { url: string };
-  const archive = Archive.open(url);
+  const { url, observed } = workerData as MergeWorkerData;
+  const observe: StoreObserver = (event) =>
+    port.postMessage({ kind: 'stored', event } satisfies FromMergeWorker);
+  const store = countedStore(openObjectStore(url, observed ? observe : undefined));
+  const archive = Archive.open(store);
   archive.catch(() => undefined);
   let acknowledged: ((error: PitrError | undefined) => void) | undefined;
-  const say = (message: FromMergeWorker): void => port.postMessage(message);
+  let told = NO_REQUESTS;
+  const say = (message: FromMergeWorker): void => {
+    const { counts } = store.tally;
+    port.postMessage({ kind: 'asked', counts: minusCounts(counts, told) } satisfies FromMergeWorker);
+    told = counts;
+    port.postMessage(message);
+  };
   /** Says something and waits until the main thread has made it durable. */
   const agreed = (message: FromMergeWorker): Promise<void> =>
     new Promise((resolve, reject) => {

@@ -125,6 +125,12 @@ export const segmentRefsSchema = z.array(segmentRef);
 const lsnRange = { lsnStart: position, lsnEnd: position };
 export const logRangesSchema = z.array(z.object({ stream: name, ...lsnRange }));
 
+const requestCounts = { puts: count, gets: count, deletes: count, sentBytes: count, receivedBytes: count };
+const asked = z.object({
+  ...requestCounts,
+  sinceMs: count,
+  earlier: z.array(z.object({ ...requestCounts, atMs: count })),
+});
 const written = z.object({ bytes: count, versions: count });
 
 export const headSchema = z.object({
@@ -151,6 +157,8 @@ export const headSchema = z.object({
   marks: z.array(z.object({ name: text, ...at })),
   retired: z.array(z.object({ names: z.array(name), sinceMs: count, leases: z.array(name).nullable() })),
   written: z.object({ seals: written, merges: written }),
+  sealMs: count.optional(),
+  asked: asked.optional(),
   updatedMs: count,
 });
 

@@ -6,6 +6,8 @@ import { createSnapshot } from '../../snapshot/create.ts';
 import { Sweeper } from '../../snapshot/sweep.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
 import { writeAmplification } from '../../wal/catalog.ts';
+import type { AgentMetrics } from '../metrics/agent-metrics.ts';
+import { serveMetrics, withMetricsOptions } from '../metrics/metrics-options.ts';
 import { archiveOptionsOf } from '../object-storage.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { requireEngineDirs } from '../places.ts';
@@ -18,12 +20,13 @@ import { keepSpoolSettings, withSpoolOptions } from '../spool.ts';
 const ANCHOR_MS = 5000;
 
 export const registerAgent = (program: PitrCommand, runner: Runner): void => {
-  withSpoolOptions(program.command('agent'))
+  withMetricsOptions(withSpoolOptions(program.command('agent')))
     .about(
       'archive engine directories continuously',
       'The continuous archiving agent of one or more engine directories. It ships every sealed log file to the archive, states the ' +
         'frontier, merges small runs into larger ones, takes snapshots on a schedule, and recovers the log of a writer that died. ' +
-        'Each stream has one agent; a second one is refused. SIGTERM ends it cleanly. It logs to stderr.',
+        'Each stream has one agent; a second one is refused. SIGTERM ends it cleanly. It logs to stderr. With --metrics-port it tells ' +
+        'Prometheus how it is doing: docs/metrics.md.',
     )
     .argument('[dir...]', 'engine directories (default: dirs of the configuration)')
     .option(
@@ -32,6 +35,10 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
     )
     .option('--snapshot-kind <kind>', 'full or incremental (default: incremental)')
     .option('--snapshot-label <label>', "start of the snapshots' labels; the time follows")
+    .option(
+      '--seal <duration>',
+      'ship at most this often, so that there are fewer requests; what a lost machine may lose (default: 1s)',
+    )
     .option('--compact-fanout <n>', 'how many runs of one level become one of the next (default: 8)')
     .option(
       '--sweep-margin <duration>',
@@ -42,6 +49,8 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
     .examples(
       ['pitr agent data', 'archive one engine'],
       ['pitr agent shard-a shard-b --snapshot-cron "0 * * * *"', 'two streams, a snapshot every hour'],
+      ['pitr agent data --metrics-port 9464', 'and http://127.0.0.1:9464/metrics tells how it goes'],
+      ['pitr agent data --seal 10s', 'a tenth of the requests; see pitr chain --cost'],
       ['pitr agent data --once --json', 'ship what is waiting and say what it was'],
     )
     .action(runner.action(runAgent, { heedsStop: true }));
@@ -49,10 +58,11 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
 
 const runAgent = async (session: Session, args: string[], options: { once?: boolean }): Promise<number> => {
   const dirs = await requireEngineDirs(session, args);
-  const { log, config } = session;
+  const { log } = session;
   let versions = 0;
   let failures = 0;
-  const onEvent = (event: ArchiverEvent): void => {
+  const onEvent = (event: ArchiverEvent, timeline: string): void => {
+    served?.metrics.heard(event, timeline);
     if (event.kind === 'archived') versions += event.versions;
     if (event.kind === 'error') failures++;
     if (event.kind === 'error' && isPitrError(event.error, 'fenced')) fenced.abort();
@@ -62,11 +72,14 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
   const fenced = new AbortController();
   const close = async (): Promise<void> => {
     await Promise.all(archivers.map((a) => a.close()));
+    await served?.close();
   };
+  // before any stream is taken over: who cannot listen has changed nothing
+  const served = options.once ? undefined : await serveMetrics(session);
   try {
     for (const { dir } of dirs) await keepSpoolSettings(session, dir);
     for (const { dir } of dirs)
-      archivers.push(await openArchiver(session, resolve(dir), config.compact.fanout, onEvent));
+      archivers.push(await openArchiver(session, resolve(dir), onEvent, served?.metrics));
     if (options.once) {
       for (const archiver of archivers) {
         await archiver.round();
@@ -75,14 +88,15 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
       }
     } else {
       for (const archiver of archivers) archiver.start();
+      served?.metrics.watch(archivers);
       log.info(
         { streams: archivers.map((a) => a.identity.stream).join(','), archive: archivers[0].archive.url },
         'archiving',
       );
-      const schedules = snapshots(session, archivers);
+      const schedules = snapshots(session, archivers, served?.metrics);
       let anchoring: Promise<unknown> | undefined;
       const timer = setInterval(() => {
-        anchoring ??= Promise.all(archivers.map((a) => anchor(session, a))).finally(() => {
+        anchoring ??= Promise.all(archivers.map((a) => anchor(session, a, served?.metrics))).finally(() => {
           anchoring = undefined;
         });
       }, ANCHOR_MS);
@@ -95,7 +109,8 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
       log.info('stopping: shipping what is sealed');
       for (const archiver of archivers.filter((a) => !a.fenced))
         await archiver.finish().catch((error) => {
-          if (error !== archiver.fenced) onEvent({ kind: 'error', stream: archiver.identity.stream, error });
+          const { stream, timeline } = archiver.identity;
+          if (error !== archiver.fenced) onEvent({ kind: 'error', stream, error }, timeline);
         });
     }
   } finally {
@@ -124,13 +139,16 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
 const openArchiver = async (
   session: Session,
   dir: string,
-  fanout: number,
-  onEvent: (event: ArchiverEvent) => void,
+  onEvent: (event: ArchiverEvent, timeline: string) => void,
+  metrics: AgentMetrics | undefined,
 ): Promise<Archiver> => {
+  const { sealMs, compact } = session.config;
   const archiver: Archiver = await Archiver.open(dir, {
     ...(await archiveOptionsOf(session, dir)),
-    fanout,
-    onEvent,
+    fanout: compact.fanout,
+    sealMs,
+    ...(metrics ? { observe: metrics.observe } : {}),
+    onEvent: (event) => onEvent(event, archiver.identity.timeline),
     borders: () => fullCopyEnds(archiver.archive, archiver.identity.timeline),
   });
   return archiver;
@@ -145,13 +163,20 @@ const stopped = (...signals: AbortSignal[]): Promise<void> =>
     }
   });
 
-const anchor = async ({ log }: Session, archiver: Archiver): Promise<void> => {
-  const { stream } = archiver.identity;
+const anchor = async (
+  { log }: Session,
+  archiver: Archiver,
+  metrics: AgentMetrics | undefined,
+): Promise<void> => {
+  const { stream, timeline } = archiver.identity;
   try {
     // what holds up the archiver would hold up a base copy too, and is said already
     const base = archiver.fenced || archiver.outage ? undefined : await anchorIfNeeded(archiver);
-    if (base) log.info({ stream, snapshot: base.id }, 'base copy taken');
+    if (!base) return;
+    metrics?.succeeded('base_copy', { stream, timeline });
+    log.info({ stream, snapshot: base.id }, 'base copy taken');
   } catch (error) {
+    metrics?.failed(error, { stream, timeline });
     log.error({ stream, error: String((error as Error).message ?? error) }, 'base copy failed');
   }
 };
@@ -194,18 +219,28 @@ const startSweeps = (session: Session, archiver: Archiver): { stop(): Promise<vo
 };
 
 /** One schedule for each history among the directories: a snapshot has all streams of one. */
-const snapshots = (session: Session, archivers: readonly Archiver[]): Schedule[] => {
+const snapshots = (
+  session: Session,
+  archivers: readonly Archiver[],
+  metrics: AgentMetrics | undefined,
+): Schedule[] => {
   const histories = new Map(archivers.map((a) => [`${a.archive.id}/${a.identity.timeline}`, a]));
-  return [...histories.values()].flatMap((a) => snapshotsOf(session, a, histories.size > 1) ?? []);
+  return [...histories.values()].flatMap((a) => snapshotsOf(session, a, histories.size > 1, metrics) ?? []);
 };
 
-const snapshotsOf = (session: Session, archiver: Archiver, isOneOfMany: boolean): Schedule | undefined => {
+const snapshotsOf = (
+  session: Session,
+  archiver: Archiver,
+  isOneOfMany: boolean,
+  metrics: AgentMetrics | undefined,
+): Schedule | undefined => {
   const { cron, kind, label } = session.config.snapshot;
   if (cron === undefined) return undefined;
   const { archive, identity } = archiver;
   return new Schedule({
     nextRun: cronRuns(cron),
     onError: (error) => {
+      metrics?.failed(error, { timeline: identity.timeline });
       const facts = { error: String((error as Error).message ?? error) };
       // due before every stream has stated its first frontier: the next one is taken
       if (isPitrError(error, 'nothing-restorable')) session.log.warn(facts, 'no snapshot yet');
@@ -216,6 +251,7 @@ const snapshotsOf = (session: Session, archiver: Archiver, isOneOfMany: boolean)
       const which = isOneOfMany ? `-${identity.timeline.slice(0, 6)}` : '';
       const name = label === undefined ? {} : { label: `${label}-${formatIso(dueMs)}${which}` };
       const made = await createSnapshot(archive, { kind, timeline: identity.timeline, ...name });
+      metrics?.succeeded('snapshot', { timeline: identity.timeline });
       session.log.info(
         { id: made.id, kind: made.kind, end: formatIso(made.endTs), records: made.records },
         'snapshot taken',

@@ -1,6 +1,8 @@
 import { type Chain, type ChainTimeline, inspectChain } from '../../snapshot/chain.ts';
+import { costOf } from '../cost.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { openPlaces } from '../places.ts';
+import { renderCost } from '../render/cost.ts';
 import { renderFields, renderTable, renderTree, type TreeNode } from '../render/table.ts';
 import { formatBytes, formatCount, formatInstant, formatIso } from '../render/units.ts';
 import type { Runner, Session } from '../session.ts';
@@ -16,9 +18,14 @@ export const registerChain = (program: PitrCommand, runner: Runner): void => {
     .argument('[dir...]', 'engine directories, to find the archive')
     .option('--archive <url>', 'the archive')
     .option('--tree', 'timelines and snapshots as a tree')
+    .option('--cost', 'what it costs instead: requests and bytes a day, by what its agents asked for')
+    .option('--price-put <amount>', 'of a thousand PUT, POST and LIST requests (default: 0.005)')
+    .option('--price-get <amount>', 'of a thousand GET requests (default: 0.0004)')
+    .option('--price-gb <amount>', 'of a GB (2^30 bytes) for a month (default: 0.023)')
     .examples(
       ['pitr chain --archive file:/backup/db', 'tables'],
       ['pitr chain --archive file:/backup/db --tree', 'who descends from whom'],
+      ['pitr chain data --cost --price-put 0.0054', 'in money, and what another --seal would change'],
       ['pitr chain data --json', 'everything, for programs'],
     )
     .action(runner.action(runChain));
@@ -27,10 +34,16 @@ export const registerChain = (program: PitrCommand, runner: Runner): void => {
 const runChain = async (
   session: Session,
   args: string[],
-  options: { tree?: boolean },
+  options: { tree?: boolean; cost?: boolean },
 ): Promise<undefined> => {
   const { archive } = await openPlaces(session, args);
   const chain = await inspectChain(archive);
+  if (options.cost) {
+    const { prices, compact } = session.config;
+    const cost = costOf(chain, { prices, nowMs: session.clock.nowMs(), fanout: compact.fanout });
+    session.emit(cost, () => renderCost(cost));
+    return;
+  }
   session.emit(chain, () => (options.tree ? treeOf(chain) : tablesOf(chain, session.clock.nowMs())));
 };
 

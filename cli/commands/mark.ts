@@ -1,3 +1,5 @@
+import { PitrError } from '../../engine/errors.ts';
+import { requestShipping } from '../../wal/ship-request.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { requireEngineDirs } from '../places.ts';
 import { renderTable } from '../render/table.ts';
@@ -10,6 +12,20 @@ interface Mark {
   readonly lsn: number;
   readonly ts: number;
 }
+
+/**
+ * A mark is made to be returned to: an agent that lets files wait for each other is not to keep it back. The mark is made
+ * whatever becomes of that.
+ */
+const shipSoon = async (dir: string, via: Via): Promise<void> => {
+  try {
+    // this command's own engine has sealed its log in closing
+    if (via === 'writer') await askWriter(dir, 'seal', {}, (engine) => engine.seal());
+    await requestShipping(dir);
+  } catch (error) {
+    if (!(error instanceof PitrError)) throw error;
+  }
+};
 
 export function registerMark(program: PitrCommand, runner: Runner): void {
   program
@@ -37,6 +53,7 @@ export function registerMark(program: PitrCommand, runner: Runner): void {
             engine.mark(name),
           );
           marks.push({ dir, stream: identity.stream, lsn: mark.lsn, ts: mark.ts, via });
+          if (identity.archive) await shipSoon(dir, via);
         }
         const ts = Math.max(...marks.map((m) => m.ts));
         const archived = dirs.every((d) => d.identity.archive);

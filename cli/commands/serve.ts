@@ -11,6 +11,7 @@ import { absoluteUrl } from '../../engine/open-object-store.ts';
 import { assertNamespace } from '../../engine/record-key.ts';
 import { Engine } from '../../wal/engine.ts';
 import { AgentProcess } from '../agent-process.ts';
+import { assertMetricsPort, withMetricsOptions } from '../metrics/metrics-options.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { renderFields } from '../render/table.ts';
 import type { Runner, Session } from '../session.ts';
@@ -34,7 +35,7 @@ const PORT = 3000;
 const PORT_MAX = 65_535;
 
 export const registerServe = (program: PitrCommand, runner: Runner): void => {
-  withSpoolOptions(program.command('serve'))
+  withMetricsOptions(withSpoolOptions(program.command('serve')))
     .about(
       "serve an engine directory on Aerospike's wire protocol",
       "Serves an engine directory to Aerospike's clients and tools; a directory that does not exist is made. With --archive it is archived " +
@@ -46,7 +47,7 @@ export const registerServe = (program: PitrCommand, runner: Runner): void => {
     .option('--namespace <name...>', 'namespaces that it has (default: test)')
     .option('--archive <url>', 'where the history goes, for example file:/backup/db')
     .option('--stream <name>', 'name of a new engine in the archive (default: main)')
-    .option('--seal <duration>', 'how often what was written becomes visible to the archive (default: 1s)')
+    .option('--seal <duration>', 'how often what was written is sealed, and archived at most (default: 1s)')
     .option('--nodes <n>', 'nodes, on ports that follow each other (default: 1)')
     .option('--cluster-name <name>', 'name of the cluster (default: pitr)')
     .option('--tls-cert <file>', 'certificate, PEM: clients must use TLS')
@@ -58,6 +59,7 @@ export const registerServe = (program: PitrCommand, runner: Runner): void => {
     .examples(
       ['pitr serve data', 'a database for clients on this machine, at port 3000'],
       ['pitr serve data --archive file:/backup/db', 'with a time machine'],
+      ['pitr serve data --archive file:/backup/db --metrics-port 9464', 'and metrics of its archiving'],
       ['pitr restore data --to -10m --into engine:data-old', 'ten minutes ago, as another directory'],
       ['pitr serve data-old --listen 127.0.0.1:4000 --json', 'and that served beside it'],
     )
@@ -78,6 +80,7 @@ const runServe = async (session: Session, dir: string, flags: ServeFlags): Promi
   const users = await usersOf(flags);
   const login = users.size > 0 ? await Login.of(users, session.clock) : undefined;
   const archive = session.config.archive === undefined ? undefined : absoluteUrl(session.config.archive);
+  if (archive !== undefined) await assertMetricsPort(session);
   const identity = await ensureEngine(session, dir, archive, flags.stream);
   await keepSpoolSettings(session, dir);
   const engine = await Engine.open({ dir, clock: session.clock, sealMs: session.config.sealMs });
@@ -149,10 +152,18 @@ const ensureEngine = async (
 
 const startAgent = (session: Session, dir: string): AgentProcess => {
   const { level, format } = session.config.log;
+  const { port, host, maxLag } = session.config.metrics;
   const { cwd, env } = session.surroundings;
+  const metrics =
+    port === undefined
+      ? []
+      : [
+          ...['--metrics-port', `${port}`, '--metrics-host', host],
+          ...(maxLag === undefined ? [] : ['--metrics-max-lag', `${maxLag}ms`]),
+        ];
   return new AgentProcess({
     dir: resolve(cwd, dir),
-    args: ['--log-level', level, '--log-format', format],
+    args: ['--log-level', level, '--log-format', format, '--seal', `${session.config.sealMs}ms`, ...metrics],
     cwd,
     env,
     finalCodes: [ERRORS.fenced.exit],

@@ -6,6 +6,7 @@ import { anchorIfNeeded } from '../../snapshot/anchor.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { Archiver } from '../../wal/archiver.ts';
+import { requestShipping } from '../../wal/ship-request.ts';
 import { archiveOptionsOf } from '../object-storage.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { chooseTimeline, type EngineDir, openPlaces, type Places } from '../places.ts';
@@ -148,6 +149,7 @@ const sealAll = async (session: Session, dirs: readonly EngineDir[]): Promise<nu
  */
 const seal = async (session: Session, dir: string): Promise<number> => {
   const { result } = await askWriter<{ ts: number }>(dir, 'seal', { apply: true }, (e) => e.sealApplied());
+  await requestShipping(dir);
   return Math.max(result.ts, (await archiveIfNobodyDoes(session, dir)) ?? 0);
 };
 

@@ -123,7 +123,8 @@ const verdict = ({ green, problems, nowMs }: Status): string => {
   return ['Status: not green', ...items].join('\n');
 };
 
-const problemInWords = (p: Problem, nowMs: number): string => {
+/** Why a status is not green, as a sentence. */
+export const problemInWords = (p: Problem, nowMs: number): string => {
   switch (p.code) {
     case 'archive-away':
       return `the archive cannot be read: ${p.message}`;

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, afterEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { openObjectStore } from '../../engine/open-object-store.ts';
 import { loadOfficialClient } from '../aerospike/official-client.ts';
 import {
   digestOf,
@@ -24,6 +25,7 @@ import {
   WRITE,
 } from '../aerospike/wire-bytes.ts';
 import { WireConnection } from '../aerospike/wire-connection.ts';
+import { headOf } from '../wal/archiver-support.ts';
 import { assertNarrow, errorOf, jsonOf, outcomeOf, PROGRAM, runPitr, startPitr } from './run-pitr.ts';
 
 const cwd = mkdtempSync(join(tmpdir(), 'pitr-serve-'));
@@ -104,8 +106,8 @@ test('connections never take the descriptors that the log needs', async () => {
   started.delete(child);
 });
 
-test('--seal says how often what was written becomes visible to the archive', async () => {
-  const served = await serve('sealing', '--seal', '20ms');
+test('--seal says how often what was written is sealed, and how often its agent ships at most', async () => {
+  const served = await serve('sealing', '--archive', 'file:sealed', '--seal', '20ms');
   const log = join(cwd, 'sealing', 'log');
   const files = (): number =>
     Math.max(0, ...readdirSync(log).map((name) => Number(/\d+/.exec(name)?.[0] ?? 0)));
@@ -116,6 +118,8 @@ test('--seal says how often what was written becomes visible to the archive', as
     await sleep(20);
   }
   assert.equal(await end(served), 0);
+  const head = await headOf(openObjectStore(`file:${join(cwd, 'sealed')}`), join(cwd, 'sealing'));
+  assert.equal(head.sealMs, 20);
 });
 
 describe('with an archive', () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { test } from 'node:test';
@@ -207,6 +207,24 @@ inScratch('a deletion that is not durable, or that fails, is reported by name', 
     ['s/b', 't/c'],
   );
 });
+
+inScratch(
+  'D5: a folder that was there and is gone is an error, and nothing is made in its place',
+  async (dir) => {
+    const at = join(dir, 'archive');
+    const store = new DirectoryStore({ dir: at });
+    await store.create('s/a', bytesOf('a'));
+    const tag = await store.swap('h/head', undefined, bytesOf('1'));
+    await rename(at, join(dir, 'unmounted'));
+    for (const isMountPoint of [false, true]) {
+      if (isMountPoint) await mkdir(at);
+      await rejectsWith('io', store.create('s/b', bytesOf('b')));
+      await rejectsWith('io', store.swap('h/head', tag, bytesOf('2')));
+      assert.deepEqual(await readdir(dir), isMountPoint ? ['archive', 'unmounted'] : ['unmounted']);
+    }
+    assert.deepEqual(await readdir(at), []);
+  },
+);
 
 inScratch('D4: swap numbers are ordinary names, and 65 of them are kept', async (dir) => {
   const store = new DirectoryStore({ dir });

@@ -613,7 +613,7 @@ const copyOf = (store: MemoryStore, beforeRead: (name: string) => Promise<void>)
 
 describe('K8: what a directory is left with', () => {
   inScratch(
-    'temporary files, empty folders and old values go; writers find their folders again',
+    'temporary files, old values, and empty folders on which no writer relies go',
     async (scratch) => {
       const root = join(scratch, 'archive');
       const store = new DirectoryStore({ dir: root });
@@ -629,11 +629,16 @@ describe('K8: what a directory is left with', () => {
       const at = (...parts: string[]): string => join(root, ...parts);
       await fs.writeFile(at('.tmp', 'half'), 'half of an object');
       await fs.mkdir(at('doctor', '0123'), { recursive: true });
-      await fs.mkdir(at('segments', timeline, 'main', 'L0'), { recursive: true });
-      // not pitr's, or not this agent's
-      const kept = [at('lost+found'), at('mounted'), at('segments', '1234', 'x'), at('doctor', 'a b')];
-      for (const folder of kept.slice(0, 3)) await fs.mkdir(folder, { recursive: true });
-      await fs.writeFile(at('segments', timeline, 'main', 'a b'), '');
+      const gone = 'snapshots-20200101-000000-abcd';
+      await fs.mkdir(at('segments', timeline, gone, 'L0'), { recursive: true });
+      // not pitr's, not this agent's, or of a writer that has been there
+      const kept = [
+        at('lost+found'),
+        at('mounted'),
+        at('segments', '1234', gone),
+        at('segments', timeline, 'main', 'L0'),
+      ];
+      for (const folder of kept) await fs.mkdir(folder, { recursive: true });
       const values = at('heads', timeline, 'main');
       for (let n = 0; n < 70; n++) await agent.archiver.sweep([]);
       await fs.writeFile(join(values, '000000000002'), 'an old value');
@@ -643,25 +648,18 @@ describe('K8: what a directory is left with', () => {
         [
           ['folder', 'doctor', 0],
           ['folder', 'doctor/0123', 0],
-          ['folder', `segments/${timeline}/main/L0`, 0],
-          ['folder', 'segments/1234', 0],
-          ['folder', 'segments/1234/x', 0],
+          ['folder', `segments/${timeline}/${gone}`, 0],
+          ['folder', `segments/${timeline}/${gone}/L0`, 0],
+          ['folder', `segments/1234/${gone}`, 0],
           ['temporary', '.tmp/half', 17],
           ['value', `heads/${timeline}/main/000000000002`, 12],
         ].sort(),
       );
       for (let i = 1; i < LOOKS; i++) assert.deepEqual((await look())?.deleted, []);
-      // a writer in another process that knows the folders
-      const writer = new DirectoryStore({ dir: root });
-      const name = segmentOf(timeline, 'main');
-      await writer.create(name, Buffer.from('1'));
-      await writer.delete([name]);
-      assert.equal((await look())?.deleted.length, 5);
-      for (const gone of ['.tmp/half', 'doctor', `segments/${timeline}/main/L0`])
-        await assert.rejects(fs.stat(at(gone)), { code: 'ENOENT' });
-      for (const folder of kept.slice(0, 3)) await fs.stat(folder);
-      await writer.create(name, Buffer.from('2'));
-      assert.equal(`${await store.read(name)}`, '2');
+      assert.equal((await look())?.deleted.length, 6);
+      for (const folder of ['.tmp/half', 'doctor', `segments/${timeline}/${gone}`])
+        await assert.rejects(fs.stat(at(folder)), { code: 'ENOENT' });
+      for (const folder of kept) await fs.stat(folder);
       await agent.archiver.close();
     },
   );

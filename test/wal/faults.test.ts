@@ -266,7 +266,7 @@ const place = async (root: string, clock = new ManualClock(1_700_000_000_000)) =
   await put(engine, 1);
   await engine.seal();
   const events: ArchiverEvent[] = [];
-  const archiver = await Archiver.open(dir, { clock, onEvent: (e) => events.push(e) });
+  const archiver = await Archiver.open(dir, { clock, sealMs: 0, onEvent: (e) => events.push(e) });
   await archiver.archivePending();
   return { dir, path, engine, archiver, events, clock };
 };
