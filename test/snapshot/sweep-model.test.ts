@@ -20,7 +20,7 @@ import { noLocks, Process, STREAMS, type StreamName, World } from './sweep-world
 
 const SEEDS = process.env.PITR_SEED
   ? [Number(process.env.PITR_SEED)]
-  : Array.from({ length: Number(process.env.PITR_SWEEP_SEEDS ?? 8) }, (_, i) => i + 1);
+  : Array.from({ length: Number(process.env.PITR_SWEEP_SEEDS ?? 10) }, (_, i) => i + 1);
 const ACTIONS = Number(process.env.PITR_SWEEP_ACTIONS ?? 90);
 /** In the world's own time, in which a call of the store takes a millisecond. A lease lives for two minutes of it. */
 const RULE = { marginMs: 100, everyMs: 50 };
@@ -292,7 +292,7 @@ const runSeed = async (seed: number): Promise<void> => {
       for (let n = run.rng.int(0, 30); n > 0; n--) {
         if (!(await run.world.step())) break;
         // between an object and what names it is where most is left behind
-        if (run.world.creator?.alive && run.rng.chance(0.1)) run.kill(run.world.creator);
+        if (run.world.creator?.alive && run.rng.chance(0.2)) run.kill(run.world.creator);
       }
       run.judge();
     }
