@@ -13,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   commits: async () => (await import('./commits.ts')).benchCommits,
   merge: async () => (await import('./merge.ts')).benchMerge,
   snapshot: async () => (await import('./snapshot.ts')).benchSnapshot,
+  archive: async () => (await import('./archive.ts')).benchArchive,
   endpoint: async () => (await import('./endpoint.ts')).benchEndpoint,
   postgres: async () => (await import('./peers/postgres.ts')).benchPostgres,
 };

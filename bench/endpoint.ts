@@ -5,7 +5,6 @@
  *
  * Server and client are processes of their own on this machine, and share its processors. Values are those of `core`, 200 bytes.
  */
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { JobContext } from '../cli/bench/child.ts';
@@ -26,6 +25,7 @@ import {
   pipelinedJob,
   scanJob,
 } from './endpoint-client.ts';
+import { freePort } from './free-port.ts';
 
 /** What `--json` prints; medians of the runs, rates per second, MB = 10^6 bytes. */
 export interface EndpointFigures {
@@ -70,14 +70,6 @@ export const serve = async (
   await engine.close();
   const { user, system } = process.cpuUsage();
   return { cpuSeconds: (user + system) / 1e6 };
-};
-
-const freePort = async (): Promise<number> => {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
 };
 
 export const runEndpoint = async (options: EndpointOptions): Promise<EndpointFigures> => {

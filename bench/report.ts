@@ -8,18 +8,18 @@ import type { Peer } from './peers/peer.ts';
 import { isMet, TARGET_SIZE, TARGETS, type Target } from './targets.ts';
 
 /** A table as data: both forms carry the same cells. */
-interface Table {
+export interface Table {
   readonly columns: readonly Column[];
   readonly rows: readonly (readonly string[])[];
 }
 
-const left = (title: string): Column => ({ title });
-const right = (title: string): Column => ({ title, align: 'right' });
+export const left = (title: string): Column => ({ title });
+export const right = (title: string): Column => ({ title, align: 'right' });
 
-const numberOf = (value: number, unit: Target['unit']): string => {
+export const numberOf = (value: number, unit: Target['unit']): string => {
   if (Number.isNaN(value)) return '-';
   if (unit === '/s') return `${formatCount(value)}/s`;
-  return `${value.toFixed(unit === 'MB' ? (value < 10 ? 1 : 0) : 2)} ${unit}`;
+  return `${value.toFixed(unit === 'ms' ? 0 : unit === 'MB' ? (value < 10 ? 1 : 0) : 2)} ${unit}`;
 };
 
 const seconds = (value: number): string => numberOf(value, 's');
@@ -159,7 +159,7 @@ export const renderCore = (f: CoreFigures): string =>
     renderFields(f.peers.map(peerField)),
   ].join('\n');
 
-const markdown = ({ columns, rows }: Table): string => {
+export const markdown = ({ columns, rows }: Table): string => {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [
     line(columns.map((c) => c.title)),

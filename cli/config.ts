@@ -25,6 +25,8 @@ const BLOCK_MS_MAX = 86_400_000;
 const WAIT_SECONDS_MAX = 86_400;
 const PORT_MAX = 65_535;
 const LAG_MS_MAX = 7 * 86_400_000;
+const WINDOW_MS_MIN = 1000;
+const WINDOW_MS_MAX = 100 * 366 * 86_400_000;
 
 /** Environment and flags are text, YAML has numbers: the same check for both. */
 const int = (min: number, max: number) => {
@@ -150,8 +152,13 @@ const schema = z
       format: oneOf(LOG_FORMATS).default('pretty'),
     }),
     waitSeconds: int(0, WAIT_SECONDS_MAX).default(60),
+    window: durationMs(WINDOW_MS_MIN, WINDOW_MS_MAX).optional(),
   })
-  .transform(({ seal, ...rest }) => ({ ...rest, sealMs: seal }));
+  .transform(({ seal, window, ...rest }) => ({
+    ...rest,
+    sealMs: seal,
+    ...(window === undefined ? {} : { windowMs: window }),
+  }));
 
 export type Config = z.output<typeof schema>;
 
@@ -199,6 +206,7 @@ export const SETTINGS = {
   'log.level': { env: 'PITR_LOG_LEVEL', flag: 'logLevel' },
   'log.format': { env: 'PITR_LOG_FORMAT', flag: 'logFormat' },
   waitSeconds: { env: 'PITR_WAIT_SECONDS', flag: 'waitSeconds' },
+  window: { env: 'PITR_WINDOW', flag: 'window' },
 } as const satisfies Record<string, Setting>;
 
 export type SettingPath = keyof typeof SETTINGS;

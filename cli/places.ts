@@ -3,7 +3,7 @@ import { PitrError } from '../engine/errors.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import { absoluteUrl } from '../engine/open-object-store.ts';
 import { Archive } from '../wal/archive.ts';
-import { currentTimeline } from '../wal/timeline.ts';
+import { currentTimeline, type Timelines } from '../wal/timeline.ts';
 import { withS3Settings } from './object-storage.ts';
 import type { Session } from './session.ts';
 
@@ -84,18 +84,30 @@ export const timelineOfDirs = (dirs: readonly EngineDir[]): string | undefined =
 
 /**
  * The history that a command means: the one that is named, that of the directories, or the newest. Restoring a copy into the
- * same archive makes a newer one, so when there is a choice a person is told what was chosen.
+ * same archive makes a newer one, so when there is a choice a person is told what was chosen. Given all timelines it chooses.
  */
+export const timelineChooser = (
+  session: Session,
+  { dirs }: Places,
+  named: string | undefined,
+): ((all: Timelines) => string | undefined) => {
+  const known = named ?? timelineOfDirs(dirs);
+  return (all) => {
+    if (known !== undefined) return known;
+    const id = currentTimeline(all)?.id;
+    if (all.timelines.length > 1)
+      session.note(`timeline ${id}, the newest of ${all.timelines.length}; --timeline names another`);
+    return id;
+  };
+};
+
+/** {@link timelineChooser} for what wants an id before it reads anything. */
 export const chooseTimeline = async (
   session: Session,
-  { archive, dirs }: Places,
+  places: Places,
   named: string | undefined,
 ): Promise<string | undefined> => {
-  const known = named ?? timelineOfDirs(dirs);
-  if (known !== undefined) return known;
-  const all = await archive.timelines();
-  const id = currentTimeline(all)?.id;
-  if (all.timelines.length > 1)
-    session.note(`timeline ${id}, the newest of ${all.timelines.length}; --timeline names another`);
-  return id;
+  const choose = timelineChooser(session, places, named);
+  const known = named ?? timelineOfDirs(places.dirs);
+  return known ?? choose(await places.archive.timelines());
 };

@@ -173,6 +173,11 @@ export const ERRORS = {
     (f) => `stream ${f.stream} is not in the archive (streams: ${f.known})`,
     () => 'pitr status lists the streams',
   ),
+  'gap-unknown': kind(
+    25,
+    (f) => `the archive has no gap at ${f.position} (gaps: ${f.known})`,
+    () => 'pitr gaps lists them',
+  ),
   'stream-taken': kind(
     26,
     (f) => `stream ${f.stream} exists in the archive and belongs to another engine`,

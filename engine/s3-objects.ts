@@ -1,6 +1,7 @@
 /** Single operations on the keys of a bucket. An answer that lacks what the protocol says it has is no answer: {@link S3Failure}. */
 import { crc32 } from 'node:zlib';
 import type { GetObjectCommandOutput, PutObjectCommandInput } from '@aws-sdk/client-s3';
+import { giveBack } from './give-back.ts';
 import { failureOf, S3Failure } from './s3-failure.ts';
 import type { S3Options } from './s3-options.ts';
 import type { Try } from './s3-requests.ts';
@@ -167,6 +168,8 @@ async function collect(
     if (at + chunk.length > bytes) throw nonsense('a body longer than stated');
     into.set(chunk, at);
     at += chunk.length;
+    // a copy that the parser made for us: megabytes a moment, which the collector would notice late
+    giveBack([chunk]);
   }
   attempt.came(at);
   if (at < bytes) throw nonsense(`a body that ends after ${at} of ${bytes} bytes`);

@@ -44,12 +44,14 @@ class Probe {
   readonly options: S3Options;
   readonly requests: S3Requests;
   readonly timing: Timing;
+  readonly windowMs: number | undefined;
   readonly #folder: string;
 
-  constructor(store: S3Store, timing: Timing, folder: string) {
+  constructor(store: S3Store, timing: Timing, folder: string, windowMs: number | undefined) {
     this.options = store.options;
     this.requests = store.requests;
     this.timing = timing;
+    this.windowMs = windowMs;
     this.#folder = folder;
   }
 
@@ -369,15 +371,21 @@ async function clockOffsetMs(probe: Probe): Promise<number | undefined> {
 /**
  * Asks everything. Without a bucket, or without access to it, the first answer is the only one.
  * @param folder the name of a folder that nobody else uses
+ * @param windowMs how far back instants shall be restorable, to which the settings of the bucket are compared
  */
-export async function probeS3(url: string, folder: string, timing: Timing): Promise<Finding[]> {
+export async function probeS3(
+  url: string,
+  folder: string,
+  timing: Timing,
+  windowMs?: number,
+): Promise<Finding[]> {
   const { triesMax } = parseS3Url(url);
   const store = new S3Store({
     url: withS3Parameters(url, { tries: `${Math.min(triesMax, TRIES_MAX)}` }),
     timing,
   });
   const { prefix, bucket } = store.options;
-  const probe = new Probe(store, timing, `${prefix === '' ? '' : `${prefix}/`}${folder}/`);
+  const probe = new Probe(store, timing, `${prefix === '' ? '' : `${prefix}/`}${folder}/`, windowMs);
   const findings: Finding[] = [];
   try {
     for (const { what, meaning, isOptional, ask } of QUESTIONS) {

@@ -25,6 +25,27 @@ const RETRY_AFTER_MS_MAX = 60_000;
 
 type Sdk = typeof import('@aws-sdk/client-s3');
 
+/** A request as the SDK has made and signed it. */
+export interface HttpRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query: Readonly<Record<string, unknown>>;
+  readonly headers: Record<string, string>;
+  readonly body?: unknown;
+}
+
+/** `body`: a stream. Names of headers in lower case. */
+export interface HttpAnswer {
+  readonly statusCode: number;
+  readonly headers: Record<string, string>;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** Carries the SDK's requests to a server and brings its answers. Default: the SDK's own, over HTTP. */
+export type Transport = {
+  handle(request: HttpRequest, options?: { abortSignal?: AbortSignal }): Promise<{ response: HttpAnswer }>;
+};
+
 /** The SDK and a client of it, loaded. */
 export interface Aws {
   readonly sdk: Sdk;
@@ -57,13 +78,15 @@ export class S3Requests {
   readonly #timing: Timing;
   readonly #pacer: RequestPacer;
   readonly #observe: StoreObserver | undefined;
+  readonly #transport: Transport | undefined;
   #aws: Promise<Aws> | undefined;
 
-  constructor(options: S3Options, timing: Timing, observe?: StoreObserver) {
+  constructor(options: S3Options, timing: Timing, observe?: StoreObserver, transport?: Transport) {
     this.#options = options;
     this.#timing = timing;
     this.#pacer = new RequestPacer(options, timing, observe);
     this.#observe = observe;
+    this.#transport = transport;
   }
 
   /** @throws S3Failure of the last try, and whatever `settle` throws */
@@ -132,7 +155,7 @@ export class S3Requests {
   }
 
   #load(): Promise<Aws> {
-    this.#aws ??= load(this.#options, this.tally);
+    this.#aws ??= load(this.#options, this.tally, this.#transport);
     return this.#aws;
   }
 }
@@ -183,7 +206,7 @@ class Deadline {
   }
 }
 
-async function load(options: S3Options, tally: RequestTally): Promise<Aws> {
+async function load(options: S3Options, tally: RequestTally, transport: Transport | undefined): Promise<Aws> {
   const sdk = await import('@aws-sdk/client-s3');
   const { endpoint, region, profile, pathStyle, requestsMax, timeoutMs } = options;
   const agent = { keepAlive: true, maxSockets: requestsMax };
@@ -197,7 +220,7 @@ async function load(options: S3Options, tally: RequestTally): Promise<Aws> {
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     expectContinueHeader: false,
-    requestHandler: {
+    requestHandler: transport ?? {
       connectionTimeout: Math.min(CONNECT_MS_MAX, timeoutMs),
       httpAgent: agent,
       httpsAgent: agent,
@@ -207,11 +230,6 @@ async function load(options: S3Options, tally: RequestTally): Promise<Aws> {
   addContentMd5(client);
   countRequests(client, tally);
   return { sdk, client };
-}
-
-interface HttpRequest {
-  readonly headers: Record<string, string>;
-  readonly body?: unknown;
 }
 
 type Sending = { input: ServiceInputTypes; request: unknown };

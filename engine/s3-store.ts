@@ -34,7 +34,7 @@ import {
   storageOf,
 } from './s3-objects.ts';
 import { parseS3Url, type S3Options } from './s3-options.ts';
-import { S3Requests } from './s3-requests.ts';
+import { S3Requests, type Transport } from './s3-requests.ts';
 import { uploadParts } from './s3-upload.ts';
 import type { StoreObserver } from './store-observer.ts';
 import { isFull, openEnvelope, parseTag, sealEnvelope, tagOf } from './swap-envelope.ts';
@@ -55,6 +55,7 @@ export interface S3StoreOptions {
   readonly observe?: StoreObserver;
   /** 16 hex digits, never the same twice. */
   readonly nonce?: () => string;
+  readonly transport?: Transport;
 }
 
 export class S3Store implements ObjectStore {
@@ -74,10 +75,11 @@ export class S3Store implements ObjectStore {
     timing = systemTiming,
     observe,
     nonce = () => randomBytes(8).toString('hex'),
+    transport,
   }: S3StoreOptions) {
     this.url = url;
     this.options = parseS3Url(url);
-    this.requests = new S3Requests(this.options, timing, observe);
+    this.requests = new S3Requests(this.options, timing, observe, transport);
     this.#nonce = nonce;
     this.#prefix = this.options.prefix === '' ? '' : `${this.options.prefix}/`;
   }

@@ -16,6 +16,8 @@ import type { S3Requests } from './s3-requests.ts';
 
 /** The protocol's limit. */
 const PARTS_MAX = 10_000;
+/** Times that one object is begun. */
+const UPLOADS_MAX = 3;
 
 export interface Upload {
   readonly key: string;
@@ -26,10 +28,29 @@ export interface Upload {
 }
 
 /**
- * Steps 2 and 3. `isDone` looks whether the whole object is there: asked after an answer that says nothing certain.
+ * Steps 2 and 3. `isDone` looks whether the whole object is there: asked after an answer that says nothing certain. An upload of
+ * which the server knows nothing is begun anew: its id was damaged on the way here, or somebody has removed it.
  * @throws S3Failure; the parts are then removed as far as possible
  */
 export async function uploadParts(
+  requests: S3Requests,
+  options: S3Options,
+  upload: Upload,
+  isDone: () => Promise<boolean>,
+): Promise<void> {
+  for (let begun = 1; ; begun++) {
+    try {
+      await uploadOnce(requests, options, upload, isDone);
+      return;
+    } catch (error) {
+      if (!(error instanceof S3Failure && error.kind === 'missing')) throw error;
+      if (begun >= UPLOADS_MAX)
+        throw new S3Failure('away', error.code, 'the upload is not known there', { cause: error });
+    }
+  }
+}
+
+async function uploadOnce(
   requests: S3Requests,
   options: S3Options,
   { key, name, bytes, label }: Upload,

@@ -2,6 +2,7 @@ import type { Worker } from 'node:worker_threads';
 import { ContentDigest } from '../engine/content-digest.ts';
 import { PitrError } from '../engine/errors.ts';
 import { PARTITIONS, type PartitionRange, type PartitionSet } from '../engine/partition.ts';
+import { isS3Url } from '../engine/s3-options.ts';
 import type { Store } from '../engine/store.ts';
 import { startThread } from '../engine/thread.ts';
 import type { Archive } from '../wal/archive.ts';
@@ -15,21 +16,33 @@ export interface RangeHandlers {
   readonly onRange: (index: number, result: RangeResult) => Promise<void> | void;
 }
 
-/** Stored bytes that one range should read at most: bounds what waits in front of a slow target. */
-const RANGE_BYTES = 8 * 1024 * 1024;
+/**
+ * How a thread works on ranges: so many at a time, each of which should read so many stored bytes at most. The product bounds what
+ * waits in front of a slow target. Of a bucket one range is merged while the first reads of the other are on their way.
+ */
+interface RangeShape {
+  readonly atOnce: number;
+  readonly bytesMax: number;
+}
+const OF_DIRECTORY: RangeShape = { atOnce: 1, bytesMax: 8 * 1024 * 1024 };
+const OF_BUCKET: RangeShape = { atOnce: 2, bytesMax: 4 * 1024 * 1024 };
+
+const shapeOf = ({ url }: Archive): RangeShape => (isS3Url(url) ? OF_BUCKET : OF_DIRECTORY);
 
 /** Of each thread. What a merge allocates for a moment is little, and by default 48 MB of it may wait for the collector. */
 const YOUNG_GENERATION_MB = 6;
 
 /** Cuts partitions into ranges of about equal work. */
 export const rangesFor = (
+  archive: Archive,
   plan: RestoreJob['plan'],
   wanted: PartitionSet,
   workers: number,
 ): PartitionRange[] => {
+  const { bytesMax } = shapeOf(archive);
   const count = Math.min(
     PARTITIONS,
-    Math.max(workers > 1 ? workers * 4 : 1, Math.ceil(plan.bytes / RANGE_BYTES)),
+    Math.max(workers > 1 ? workers * 4 : 1, Math.ceil(plan.bytes / bytesMax)),
   );
   const step = Math.ceil(PARTITIONS / count);
   const ranges: PartitionRange[] = [];
@@ -77,7 +90,8 @@ export class RangePool {
     }
     for (const thread of this.#threads) thread.postMessage({ kind: 'job', job } satisfies ToWorker);
     const tasks = ranges.map((range, index): ToWorker => ({ kind: 'range', index, ...range }));
-    await this.#share(tasks, async (message, thread) => {
+    const { atOnce } = shapeOf(this.#archive);
+    await this.#share(tasks, atOnce, async (message, thread) => {
       switch (message.kind) {
         case 'chunk':
           await this.#take(job, message, thread, handlers);
@@ -117,7 +131,7 @@ export class RangePool {
     const tasks = this.#threads.map(
       (_, i): ToWorker => ({ kind: 'digest', dir, shards, start: startOf(i), end: startOf(i + 1) }),
     );
-    await this.#share(tasks, async (message) => {
+    await this.#share(tasks, 1, async (message) => {
       if (message.kind !== 'digest') return false;
       digest.add(ContentDigest.from(message.digest));
       return true;
@@ -134,9 +148,10 @@ export class RangePool {
     this.#stop?.(error);
   }
 
-  /** Gives each thread a task, and the next one when `handle` says that it is done. */
+  /** Gives each thread `atOnce` tasks, and another one whenever `handle` says that one is done. */
   async #share(
     tasks: readonly ToWorker[],
+    atOnce: number,
     handle: (message: FromWorker, thread: Worker) => Promise<boolean>,
   ): Promise<void> {
     // one that ended before it was given anything to do would never answer
@@ -151,17 +166,19 @@ export class RangePool {
           new Promise<void>((resolve, reject) => {
             // messages are handled one after the other: a chunk is taken before the next is looked at
             let handling: Promise<void> = Promise.resolve();
+            let given = 0;
             const assign = (): void => {
-              const task = tasks[next++];
-              if (task) thread.postMessage(task);
-              else resolve();
+              for (; given < atOnce && next < tasks.length; given++) thread.postMessage(tasks[next++]);
+              if (given === 0) resolve();
             };
             thread.removeAllListeners('message');
             thread.on('message', (message: FromWorker) => {
               handling = handling
                 .then(async () => {
                   if (message.kind === 'failed') throw new PitrError(message.id, message.facts);
-                  if (await handle(message, thread)) assign();
+                  if (!(await handle(message, thread))) return;
+                  given--;
+                  assign();
                 })
                 .catch(reject);
             });

@@ -6,6 +6,7 @@ import { stateKey } from '../engine/state-record.ts';
 import type { PlannedRun, StatePlan } from '../snapshot/state-plan.ts';
 import { planState } from '../snapshot/state-plan.ts';
 import type { ArchiveView } from '../snapshot/view.ts';
+import type { SegmentRef } from '../wal/segment.ts';
 import { runRange } from './range-job.ts';
 
 /**
@@ -20,16 +21,18 @@ export const readAt = async (
   const id = resolveKey(key);
   const sortKey = sortKeyOf(id.digest);
   const plan = await planState(view, ts);
-  const runs: PlannedRun[] = [];
-  for (const run of plan.runs) {
-    const segments = [];
-    for (const ref of run.segments) {
-      if (id.partition < ref.partitions.start || id.partition >= ref.partitions.end) continue;
-      const reader = await view.archive.reader(ref);
-      if ((await reader.candidates(id.namespace, sortKey)).length > 0) segments.push(ref);
-    }
-    if (segments.length > 0) runs.push({ ...run, segments });
-  }
+  const mayHold = async (ref: SegmentRef): Promise<boolean> => {
+    if (id.partition < ref.partitions.start || id.partition >= ref.partitions.end) return false;
+    const reader = await view.archive.reader(ref);
+    return (await reader.candidates(id.namespace, sortKey)).length > 0;
+  };
+  const asked = await Promise.all(
+    plan.runs.map(async (run): Promise<PlannedRun> => {
+      const may = await Promise.all(run.segments.map(mayHold));
+      return { ...run, segments: run.segments.filter((_, i) => may[i]) };
+    }),
+  );
+  const runs = asked.filter((run) => run.segments.length > 0);
   const narrowed: StatePlan = { ...plan, runs, source: { missing: 'a single record is read' } };
   const wanted = stateKey(id.namespace, sortKey);
   let found: EngineRecord | undefined;

@@ -202,7 +202,7 @@ const restoreAsLines = async (
   const shards = shardsOf(state);
   const ttl = ttlShift(plan, clockOf(options, archive).nowMs());
   const job: RestoreJob = { plan: state, selection, ttl, output: 'json', shards };
-  const ranges = rangesFor(state, PartitionSet.parse(selection.partitions ?? 'all'), workers);
+  const ranges = rangesFor(archive, state, PartitionSet.parse(selection.partitions ?? 'all'), workers);
   let totals = noRange(shards);
   let doneRanges = 0;
   // ranges end in any order; lines come out in theirs

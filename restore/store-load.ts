@@ -19,12 +19,20 @@ export class StoreLoad {
   readonly job: RestoreJob;
   /** What was there already. */
   readonly resumed: { readonly ranges: number; readonly records: number } | undefined;
+  readonly #archive: Archive;
   readonly #base: string | null;
 
-  private constructor(target: RestoreTarget, store: Store, job: RestoreJob, base: string | null) {
+  private constructor(
+    target: RestoreTarget,
+    store: Store,
+    job: RestoreJob,
+    archive: Archive,
+    base: string | null,
+  ) {
     this.target = target;
     this.store = store;
     this.job = job;
+    this.#archive = archive;
     this.#base = base;
     const { progress } = target;
     this.resumed = progress && { ranges: progress.ranges, records: progress.totals.written };
@@ -48,7 +56,7 @@ export class StoreLoad {
         shards: shardsOf(state),
         perPartition: store.perPartition,
       };
-      return new StoreLoad(target, store, job, base);
+      return new StoreLoad(target, store, job, archive, base);
     } catch (error) {
       await store.close();
       throw error;
@@ -63,7 +71,7 @@ export class StoreLoad {
     let totals = progress?.totals ?? noRange(job.shards);
     let ranges = progress?.ranges ?? 0;
     const wanted = PartitionSet.parse(job.selection.partitions ?? 'all').subtract(done);
-    const todo = rangesFor(job.plan, wanted, options.workers ?? 2);
+    const todo = rangesFor(this.#archive, job.plan, wanted, options.workers ?? 2);
     const all = ranges + todo.length;
     await pool.merge(job, todo, {
       onChunk: (chunk) => store.load(chunk),
@@ -106,9 +114,9 @@ const pagesFor = async ({ state, selection }: RestorePlan, archive: Archive): Pr
   if (isRenaming(selection)) return 0;
   let versions = 0;
   let bytes = 0;
-  for (const ref of state.runs.flatMap((r) => r.segments)) {
-    // planning has opened it
-    const { properties } = await archive.reader(ref);
+  // planning has opened most of them
+  const readers = await Promise.all(state.runs.flatMap((r) => r.segments.map((ref) => archive.reader(ref))));
+  for (const { properties } of readers) {
     for (const c of properties.counts) {
       versions += c.versions - c.deletes;
       bytes += c.imageBytes + (c.versions - c.deletes) * (HEADER_BYTES + Buffer.byteLength(c.set));

@@ -18,7 +18,7 @@ export interface Anomaly {
   readonly class: 'missing' | 'corrupt' | 'order' | 'count' | 'gap' | 'overlap' | 'digest' | 'orphan';
   readonly object: string;
   readonly what: string;
-  /** Orphans are untidy, not harmful. */
+  /** Orphans are untidy, not harmful. A gap that the catalog states is no damage either: nothing across it is promised. */
   readonly harmless: boolean;
 }
 
@@ -57,8 +57,8 @@ export const verifyArchive = (archive: Archive, options: VerifyOptions = {}): Pr
 const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<VerifyReport> => {
   const started = performance.now();
   const anomalies: Anomaly[] = [];
-  const add = (kind: Anomaly['class'], object: string, what: string): void => {
-    anomalies.push({ class: kind, object, what, harmless: kind === 'orphan' });
+  const add: Add = (kind, object, what, harmless = kind === 'orphan') => {
+    anomalies.push({ class: kind, object, what, harmless });
   };
   const { timelines } = await archive.timelines();
   const work: { stream: string; runs: readonly Run[] }[] = [];
@@ -129,7 +129,7 @@ const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<Ver
   };
 };
 
-type Add = (kind: Anomaly['class'], object: string, what: string) => void;
+type Add = (kind: Anomaly['class'], object: string, what: string, harmless?: boolean) => void;
 
 const checkContinuity = (
   name: string,
@@ -141,7 +141,8 @@ const checkContinuity = (
   let next = 1;
   for (const run of runs) {
     const gap = gaps.find((g) => g.lsnStart === next && g.lsnEnd === run.lsnStart);
-    if (gap) add('gap', name, `LSN ${gap.lsnStart}-${gap.lsnEnd - 1} were never archived: ${gap.cause}`);
+    if (gap)
+      add('gap', name, `LSN ${gap.lsnStart}-${gap.lsnEnd - 1} were never archived: ${gap.cause}`, true);
     else if (run.lsnStart > next) add('gap', name, `LSN ${next}-${run.lsnStart - 1} are in no run`);
     else if (run.lsnStart < next) add('overlap', name, `LSN ${run.lsnStart}-${next - 1} are in two runs`);
     next = run.lsnEnd;
@@ -224,7 +225,7 @@ const checkState = async (
   const mine = new ContentDigest(shards);
   const pool = new RangePool(archive, workers);
   try {
-    await pool.merge(job, rangesFor(plan, PartitionSet.all, workers), {
+    await pool.merge(job, rangesFor(archive, plan, PartitionSet.all, workers), {
       onChunk: () => undefined,
       onRange: (_, { clockDigest }) => mine.add(ContentDigest.from(clockDigest)),
     });

@@ -38,15 +38,14 @@ if (port) {
   archive.catch(() => undefined);
   let job: RestoreJob | undefined;
   let ahead = 0;
-  let taken: (() => void) | undefined;
+  /** Ranges whose next chunk has to wait. */
+  let waiting: (() => void)[] = [];
 
   const emit = async (index: number, chunk: Buffer): Promise<void> => {
     const buffer = chunk.buffer as ArrayBuffer;
     const bytes = chunk.length;
     while (ahead > 0 && ahead + buffer.byteLength > AHEAD_BYTES_MAX)
-      await new Promise<void>((resolve) => {
-        taken = resolve;
-      });
+      await new Promise<void>((resolve) => waiting.push(resolve));
     ahead += buffer.byteLength;
     // a chunk's buffer is its own, so it can be moved instead of copied
     port.postMessage({ kind: 'chunk', index, buffer, bytes } satisfies FromWorker, [buffer]);
@@ -60,7 +59,9 @@ if (port) {
       case 'taken':
         ahead -= message.bytes;
         if (message.buffer) reuse(message.buffer);
-        taken?.();
+        // each of them looks again
+        for (const go of waiting) go();
+        waiting = [];
         return undefined;
       case 'range': {
         const { index } = message;

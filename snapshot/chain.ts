@@ -3,7 +3,7 @@ import type { Asked } from '../wal/asked.ts';
 import { type Gap, type Head, type Mark, writeAmplification } from '../wal/catalog.ts';
 import type { Run } from '../wal/segment.ts';
 import { currentTimeline, ownedPartitions } from '../wal/timeline.ts';
-import type { SnapshotKind } from './manifest.ts';
+import type { SnapshotEntry, SnapshotKind } from './manifest.ts';
 import type { Restorable } from './ranges.ts';
 import { readSnapshot } from './snapshots.ts';
 import { ArchiveView } from './view.ts';
@@ -71,18 +71,17 @@ export interface Chain {
   readonly timelines: readonly ChainTimeline[];
 }
 
+/** Manifests that are read side by side: each may take long, and each is an open file. */
+const LINKS_AT_ONCE = 32;
+
 /** Everything that hangs together in an archive: timelines, streams, snapshots, what each adds, what can be restored. */
 export const inspectChain = async (archive: Archive): Promise<Chain> => {
-  const all = await archive.timelines();
-  const { timelines } = all;
-  const described: ChainTimeline[] = [];
-  for (const timeline of timelines)
-    described.push(await describe(await ArchiveView.read(archive, timeline.id)));
+  const { timelines, views } = await ArchiveView.readAll(archive);
   return {
     archive: archive.id,
     url: archive.url,
-    defaultTimeline: currentTimeline(all)?.id ?? null,
-    timelines: described,
+    defaultTimeline: currentTimeline(timelines)?.id ?? null,
+    timelines: await Promise.all(views.map(describe)),
   };
 };
 
@@ -90,44 +89,14 @@ const describe = async (view: ArchiveView): Promise<ChainTimeline> => {
   const { timeline } = view;
   const heads = [...(view.heads.get(timeline.id)?.values() ?? [])];
   const restorable = view.restorable;
+  const own = view.snapshots.filter((s) => s.timeline === timeline.id);
   const snapshots: ChainLink[] = [];
-  for (const entry of view.snapshots.filter((s) => s.timeline === timeline.id)) {
-    const snapshot = await readSnapshot(view.archive, entry);
-    const runs: Run[] = [];
-    const missing: string[] = [];
-    for (const range of snapshot.log) {
-      const head = view.heads.get(timeline.id)?.get(range.stream);
-      const covering = (head?.runs ?? []).filter(
-        (r) => r.lsnStart < range.lsnEnd && r.lsnEnd > range.lsnStart,
-      );
-      runs.push(...covering);
-      let next = range.lsnStart;
-      for (const r of covering) if (r.lsnStart <= next) next = Math.max(next, r.lsnEnd);
-      if (next < range.lsnEnd) missing.push(`${range.stream} LSN ${next}-${range.lsnEnd - 1}`);
-    }
-    if (entry.parent && !view.snapshots.some((s) => s.id === entry.parent))
-      missing.push(`snapshot ${entry.parent}`);
-    const logSegments = runs.flatMap((r) => r.segments);
-    snapshots.push({
-      id: entry.id,
-      label: entry.label,
-      kind: entry.kind,
-      timeline: entry.timeline,
-      parent: entry.parent,
-      startTs: entry.startTs,
-      endTs: entry.endTs,
-      records: snapshot.records,
-      log: snapshot.log,
-      positions: snapshot.log.reduce((n, r) => n + r.lsnEnd - r.lsnStart, 0),
-      ownBytes: snapshot.segments.reduce((n, s) => n + s.bytes, 0),
-      logBytes: logSegments.reduce((n, s) => n + s.bytes, 0),
-      objects: snapshot.segments.length + logSegments.length,
-      usable:
-        missing.length === 0 &&
-        restorable.ranges.some((r) => r.fromTs <= entry.endTs && entry.endTs <= r.toTs),
-      missing,
-    });
-  }
+  for (let at = 0; at < own.length; at += LINKS_AT_ONCE)
+    snapshots.push(
+      ...(await Promise.all(
+        own.slice(at, at + LINKS_AT_ONCE).map((entry) => linkOf(view, entry, restorable)),
+      )),
+    );
   return {
     id: timeline.id,
     parent: timeline.parent?.timeline ?? null,
@@ -161,5 +130,45 @@ const describe = async (view: ArchiveView): Promise<ChainTimeline> => {
         gaps: head?.gaps ?? [],
       };
     }),
+  };
+};
+
+const linkOf = async (
+  view: ArchiveView,
+  entry: SnapshotEntry,
+  restorable: Restorable,
+): Promise<ChainLink> => {
+  const { timeline } = view;
+  const snapshot = await readSnapshot(view.archive, entry);
+  const runs: Run[] = [];
+  const missing: string[] = [];
+  for (const range of snapshot.log) {
+    const head = view.heads.get(timeline.id)?.get(range.stream);
+    const covering = (head?.runs ?? []).filter((r) => r.lsnStart < range.lsnEnd && r.lsnEnd > range.lsnStart);
+    runs.push(...covering);
+    let next = range.lsnStart;
+    for (const r of covering) if (r.lsnStart <= next) next = Math.max(next, r.lsnEnd);
+    if (next < range.lsnEnd) missing.push(`${range.stream} LSN ${next}-${range.lsnEnd - 1}`);
+  }
+  if (entry.parent && !view.snapshots.some((s) => s.id === entry.parent))
+    missing.push(`snapshot ${entry.parent}`);
+  const logSegments = runs.flatMap((r) => r.segments);
+  return {
+    id: entry.id,
+    label: entry.label,
+    kind: entry.kind,
+    timeline: entry.timeline,
+    parent: entry.parent,
+    startTs: entry.startTs,
+    endTs: entry.endTs,
+    records: snapshot.records,
+    log: snapshot.log,
+    positions: snapshot.log.reduce((n, r) => n + r.lsnEnd - r.lsnStart, 0),
+    ownBytes: snapshot.segments.reduce((n, s) => n + s.bytes, 0),
+    logBytes: logSegments.reduce((n, s) => n + s.bytes, 0),
+    objects: snapshot.segments.length + logSegments.length,
+    usable:
+      missing.length === 0 && restorable.ranges.some((r) => r.fromTs <= entry.endTs && entry.endTs <= r.toTs),
+    missing,
   };
 };

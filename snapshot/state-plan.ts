@@ -58,9 +58,10 @@ export const planState = async (
   );
   const copies = await Promise.all(bases.entries.map((entry) => readSnapshot(view.archive, entry)));
   const runs: PlannedRun[] = [];
-  const events: ArchiveEvent[] = [];
   const positions: Record<string, number> = {};
   const timelines = chain.slice(0, bases.depthOf(chain));
+  // read side by side: each run's may take long
+  const lists: Promise<readonly ArchiveEvent[]>[] = [];
   for (const [depth, { timeline, tsMax, ttl }] of timelines.entries()) {
     const limits: RunLimits = { tsAfter: bases.tsAfterOf(depth, copies), tsMax, ttl };
     const tsAfter = typeof limits.tsAfter === 'number' ? limits.tsAfter : Math.min(...limits.tsAfter);
@@ -71,8 +72,11 @@ export const planState = async (
           (s) => s.rows > 0 && s.tsMin <= limits.tsMax && s.tsMax > tsAfter,
         );
         if (segments.length > 0) runs.push({ segments, limits });
-        for (const e of await view.archive.events(run.segments))
-          if (e.ts <= limits.tsMax && e.ts > tsAfter) events.push(e);
+        lists.push(
+          view.archive
+            .events(run.segments)
+            .then((list) => list.filter((e) => e.ts <= limits.tsMax && e.ts > tsAfter)),
+        );
         if (timeline === chain[0].timeline)
           positions[head.stream] = Math.max(positions[head.stream] ?? 0, run.lsnEnd - 1);
       }
@@ -81,9 +85,10 @@ export const planState = async (
       if (bases.depthOfCopy(i) !== depth) continue;
       if (copy.segments.length > 0)
         runs.push({ segments: copy.segments, limits: { tsAfter: bases.rowsAfterOf(i), tsMax, ttl } });
-      events.push(...copy.events);
+      lists.push(Promise.resolve(copy.events));
     }
   }
+  const events = (await Promise.all(lists)).flat();
   const segments = runs.flatMap((r) => r.segments);
   return {
     timeline: chain[0].timeline.id,

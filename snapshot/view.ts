@@ -34,10 +34,17 @@ export class ArchiveView {
     this.readMs = archive.clock.nowMs();
   }
 
-  /** @throws timeline-unknown */
-  static async read(archive: Archive, timelineId?: string): Promise<ArchiveView> {
+  /**
+   * `which`: the id of a timeline, or what chooses one among all of them; undefined: the current one.
+   * @throws timeline-unknown
+   */
+  static async read(
+    archive: Archive,
+    which?: string | ((all: Timelines) => string | undefined),
+  ): Promise<ArchiveView> {
     // heads before snapshots before timelines would miss a fork; this order may only see too little of a head
     const [timelines, snapshots] = await Promise.all([archive.timelines(), listSnapshots(archive)]);
+    const timelineId = typeof which === 'function' ? which(timelines) : which;
     const timeline =
       timelineId === undefined ? currentTimeline(timelines) : timelineOf(timelines, timelineId);
     if (!timeline)
@@ -50,6 +57,19 @@ export class ArchiveView {
       ancestry(timelines, timeline.id).map(async (t) => heads.set(t.id, await archive.heads(t))),
     );
     return new ArchiveView(archive, timelines, timeline, snapshots, heads);
+  }
+
+  /** One view for each timeline, parents before children: the same archive seen from all of them. */
+  static async readAll(archive: Archive): Promise<{ timelines: Timelines; views: readonly ArchiveView[] }> {
+    const [timelines, snapshots] = await Promise.all([archive.timelines(), listSnapshots(archive)]);
+    const heads = new Map(
+      await Promise.all(timelines.timelines.map(async (t) => [t.id, await archive.heads(t)] as const)),
+    );
+    const views = timelines.timelines.map((timeline) => {
+      const own = ancestry(timelines, timeline.id).map(({ id }) => [id, heads.get(id) as Heads] as const);
+      return new ArchiveView(archive, timelines, timeline, snapshots, new Map(own));
+    });
+    return { timelines, views };
   }
 
   /** The same archive seen from another timeline. */

@@ -1,4 +1,5 @@
 import { ALL_PARTITIONS, type PartitionRange } from '../engine/partition.ts';
+import { ReadAhead } from './read-ahead.ts';
 import { RunCursor } from './run-cursor.ts';
 import type { StreamSpan } from './segment.ts';
 import type { SegmentReader } from './segment-reader.ts';
@@ -16,7 +17,10 @@ export interface MergeVisitor {
 /** One stream's ownership epoch among all inputs of a merge; sorted by (epoch, stream), so the index orders positions. */
 export type MergeSource = Pick<StreamSpan, 'epoch' | 'stream'>;
 
-/** k-way merge of sorted runs. Bounded memory: one decoded block and up to two fetches for each run. */
+/** Stored bytes that are read ahead over all runs together, beyond one fetch for each. */
+const AHEAD_BYTES_MAX = 8 * 1024 * 1024;
+
+/** k-way merge of sorted runs. Bounded memory: one decoded block and up to two fetches for each run, and what is read ahead. */
 export class Merge {
   /** Union of the inputs' namespaces, in byte order. */
   readonly namespaces: readonly string[];
@@ -34,6 +38,7 @@ export class Merge {
     this.sources = [...sources.values()].sort((a, b) => a.epoch - b.epoch || byteOrder(a.stream, b.stream));
     const sourceOrdinals = new Map(this.sources.map((s, i) => [sourceId(s), i]));
     const namespaceOrdinals = new Map(this.namespaces.map((n, i) => [n, i]));
+    const ahead = new ReadAhead(AHEAD_BYTES_MAX);
     this.cursors = runs.map(
       (segments, index) =>
         new RunCursor(
@@ -42,6 +47,7 @@ export class Merge {
           (r) => Uint32Array.from(r.properties.namespaces, (n) => namespaceOrdinals.get(n) as number),
           (r) =>
             Uint32Array.from(r.properties.header.streams, (s) => sourceOrdinals.get(sourceId(s)) as number),
+          ahead,
           range,
         ),
     );
@@ -49,8 +55,9 @@ export class Merge {
 
   /** Runs the merge to its end. Errors of any input end it. */
   async run(visitor: MergeVisitor): Promise<void> {
-    const heap: RunCursor[] = [];
-    for (const cursor of this.cursors) if (await cursor.nextBlock()) heap.push(cursor);
+    // all at once: their first reads are many, and each may take long
+    const begun = await Promise.all(this.cursors.map((cursor) => cursor.nextBlock()));
+    const heap = this.cursors.filter((_, i) => begun[i]);
     for (let i = (heap.length >> 1) - 1; i >= 0; i--) siftDown(heap, i);
     let rank = -1;
     let w1 = 0;

@@ -1,15 +1,20 @@
 import { giveBack } from '../engine/give-back.ts';
 import { ALL_PARTITIONS, type PartitionRange, partitionOfWord } from '../engine/partition.ts';
 import type { Block } from './block.ts';
+import type { ReadAhead } from './read-ahead.ts';
 import type { BlockHandle, SegmentReader } from './segment-reader.ts';
 
 /** Stored bytes fetched by one ranged read. */
 const FETCH_BYTES = 1024 * 1024;
 
+/** Neighbouring blocks that are read at once. */
 interface Fetch {
   readonly reader: SegmentReader;
   readonly handles: readonly BlockHandle[];
-  bytes: Promise<Buffer[]> | undefined;
+  readonly storedBytes: number;
+  blocks: Promise<Buffer[]> | undefined;
+  /** It has room of the {@link ReadAhead}. */
+  isAhead: boolean;
 }
 
 /**
@@ -30,6 +35,7 @@ export class RunCursor {
   readonly index: number;
   readonly #readers: readonly SegmentReader[];
   readonly #range: PartitionRange;
+  readonly #ahead: ReadAhead;
   readonly #namespaceOrdinals: (reader: SegmentReader) => Uint32Array;
   readonly #sourceOrdinals: (reader: SegmentReader) => Uint32Array;
   #queue: Fetch[] = [];
@@ -45,6 +51,7 @@ export class RunCursor {
     readers: readonly SegmentReader[],
     namespaceOrdinals: (reader: SegmentReader) => Uint32Array,
     sourceOrdinals: (reader: SegmentReader) => Uint32Array,
+    ahead: ReadAhead,
     range: PartitionRange = ALL_PARTITIONS,
   ) {
     this.index = index;
@@ -52,6 +59,7 @@ export class RunCursor {
       (r) => r.properties.partitions.start < range.end && r.properties.partitions.end > range.start,
     );
     this.#range = range;
+    this.#ahead = ahead;
     this.#namespaceOrdinals = namespaceOrdinals;
     this.#sourceOrdinals = sourceOrdinals;
   }
@@ -109,38 +117,60 @@ export class RunCursor {
     await this.#fillQueue();
     const current = this.#queue.shift();
     if (!current) return false;
-    current.bytes ??= current.reader.readBlocks(current.handles);
-    await this.#fillQueue();
-    // read ahead: the next fetch runs while this one is merged
-    const ahead = this.#queue[0];
-    if (ahead && !ahead.bytes) {
-      ahead.bytes = ahead.reader.readBlocks(ahead.handles);
-      ahead.bytes.catch(() => undefined);
-    }
-    this.#fetched = await current.bytes;
+    if (current.isAhead) this.#ahead.give(current.storedBytes);
+    start(current);
+    await this.#readAhead();
+    this.#fetched = await (current.blocks as Promise<Buffer[]>);
     for (const bytes of this.#fetched) this.#stored.push({ reader: current.reader, bytes });
     return true;
+  }
+
+  /** The next fetch runs while this one is merged; those after it as far as there is room. */
+  async #readAhead(): Promise<void> {
+    await this.#fillQueue();
+    for (const [i, next] of this.#queue.entries()) {
+      if (next.blocks) continue;
+      if (i > 0) {
+        if (!this.#ahead.take(next.storedBytes)) return;
+        next.isAhead = true;
+      }
+      start(next);
+    }
   }
 
   async #fillQueue(): Promise<void> {
     while (this.#queue.length < 2 && this.#nextReader < this.#readers.length) {
       const reader = this.#readers[this.#nextReader++];
-      const handles = await reader.blocks(this.#range.start, this.#range.end);
-      let group: BlockHandle[] = [];
-      let bytes = 0;
-      const close = (): void => {
-        if (group.length) this.#queue.push({ reader, handles: group, bytes: undefined });
-        group = [];
-        bytes = 0;
-      };
-      for (const handle of handles) {
-        const last = group.at(-1);
-        if (bytes + handle.bytes > FETCH_BYTES || (last && last.offset + last.bytes !== handle.offset))
-          close();
-        group.push(handle);
-        bytes += handle.bytes;
-      }
-      close();
+      this.#queue.push(...fetchesOf(reader, await reader.blocks(this.#range.start, this.#range.end)));
     }
   }
 }
+
+/** Groups of neighbours, each read with one request. */
+const fetchesOf = (reader: SegmentReader, handles: readonly BlockHandle[]): Fetch[] => {
+  const fetches: Fetch[] = [];
+  let group: BlockHandle[] = [];
+  let storedBytes = 0;
+  const close = (): void => {
+    if (group.length)
+      fetches.push({ reader, handles: group, storedBytes, blocks: undefined, isAhead: false });
+    group = [];
+    storedBytes = 0;
+  };
+  for (const handle of handles) {
+    const last = group.at(-1);
+    if (storedBytes + handle.bytes > FETCH_BYTES || (last && last.offset + last.bytes !== handle.offset))
+      close();
+    group.push(handle);
+    storedBytes += handle.bytes;
+  }
+  close();
+  return fetches;
+};
+
+/** What fails is told when the merge gets there, and may never be. */
+const start = (fetch: Fetch): void => {
+  if (fetch.blocks) return;
+  fetch.blocks = fetch.reader.readBlocks(fetch.handles);
+  fetch.blocks.catch(() => undefined);
+};

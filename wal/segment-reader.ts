@@ -42,6 +42,8 @@ export class SegmentReader {
   /** The last bytes of the file, read at open. */
   readonly #tail: Buffer;
   readonly #tailOffset: number;
+  /** Block tables that were read, decoded: 40 bytes for each block, 20 KiB for a segment of the usual size. */
+  readonly #tables = new Map<number, Promise<Uint8Array>>();
 
   private constructor(
     store: ObjectStore,
@@ -128,14 +130,15 @@ export class SegmentReader {
   /** Blocks that can hold rows of `[partitionStart, partitionEnd)`, in order; of one namespace when its index is given. */
   async blocks(partitionStart = 0, partitionEnd = PARTITIONS, namespace?: number): Promise<BlockHandle[]> {
     const { top } = this.properties;
-    const handles: BlockHandle[] = [];
+    const wanted: number[] = [];
     for (let t = 0; t < top.length; t++) {
       if (namespace !== undefined && top[t].namespace !== namespace) continue;
       if (partitionOfKey(top[t].key) >= partitionEnd) continue;
       const next = top[t + 1];
       if (next && next.namespace === top[t].namespace && partitionOfKey(next.key) < partitionStart) continue;
-      handles.push(...(await this.#indexPartition(t)));
+      wanted.push(t);
     }
+    const handles = (await Promise.all(wanted.map((t) => this.#indexPartition(t)))).flat();
     // a block reaches to the first key of its successor, which may lie in the same partition
     return handles.filter((b, i) => {
       const next = handles[i + 1];
@@ -177,7 +180,7 @@ export class SegmentReader {
       if (top[t].namespace !== ns || Buffer.compare(top[t].key, sortKey) > 0) continue;
       const next = top[t + 1];
       if (next && next.namespace === ns && Buffer.compare(next.key, sortKey) < 0) continue;
-      const filter = new Filter(await this.#stored(top[t].filterOffset, top[t].filterBytes));
+      const filter = await this.#filter(t);
       if (!filter.mayHold(ns, w2, w3)) continue;
       const handles = await this.#indexPartition(t);
       for (let i = 0; i < handles.length; i++) {
@@ -190,9 +193,29 @@ export class SegmentReader {
     return found;
   }
 
+  /** The filter of an index partition. Its block table, which lies before it and is small, comes with the same read. */
+  async #filter(t: number): Promise<Filter> {
+    const { indexOffset, indexBytes, filterOffset, filterBytes } = this.properties.top[t];
+    if (this.#tables.has(t) || indexOffset + indexBytes !== filterOffset)
+      return new Filter(await this.#stored(filterOffset, filterBytes));
+    const both = this.#read(indexOffset, filterOffset + filterBytes);
+    this.#keepTable(
+      t,
+      both.then((bytes) => decodeStored(bytes.subarray(0, indexBytes), this.ref.name)),
+    );
+    return new Filter(decodeStored((await both).subarray(indexBytes), this.ref.name));
+  }
+
+  #keepTable(t: number, table: Promise<Uint8Array>): Promise<Uint8Array> {
+    this.#tables.set(t, table);
+    table.catch(() => this.#tables.delete(t));
+    return table;
+  }
+
   async #indexPartition(t: number): Promise<BlockHandle[]> {
-    const entry = this.properties.top[t];
-    const raw = Buffer.from(await this.#stored(entry.indexOffset, entry.indexBytes));
+    const { indexOffset, indexBytes } = this.properties.top[t];
+    const table = this.#tables.get(t) ?? this.#keepTable(t, this.#stored(indexOffset, indexBytes));
+    const raw = Buffer.from(await table);
     const handles: BlockHandle[] = [];
     for (let at = 0; at + INDEX_ENTRY_BYTES <= raw.length; at += INDEX_ENTRY_BYTES) {
       const key = raw.subarray(at + 4, at + 24);

@@ -22,7 +22,8 @@ export interface Job {
 /** `jobOf(import.meta.url, 'restore')` */
 export const jobOf = (module: string, name: string): Job => ({ module, name });
 
-const MODULES_DIR = join(tmpdir(), 'pitr-bench-modules');
+/** Types are stripped and modules compiled once for all processes and their threads: whoever installed pitr runs what was built. */
+export const COMPILED_ONCE = { NODE_COMPILE_CACHE: join(tmpdir(), 'pitr-bench-modules') } as const;
 
 const children = new Set<ChildProcess>();
 // a benchmark that is interrupted leaves nothing running
@@ -55,8 +56,7 @@ export const startJob = <T>(job: Job, args: object): RunningJob<T> => {
   const started = performance.now();
   const child = fork(CHILD, [job.module, job.name, JSON.stringify(args)], {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    // types are stripped and modules compiled once for all processes and their threads: whoever installed pitr runs what was built
-    env: { ...process.env, NODE_COMPILE_CACHE: MODULES_DIR },
+    env: { ...process.env, ...COMPILED_ONCE },
   });
   children.add(child);
   const watch = new MemoryWatch(child.pid ?? 0);

@@ -11,6 +11,8 @@ import { Workload, type WorkloadStep } from './workload.ts';
 
 export interface RestoreArgs {
   readonly dir: string;
+  /** URL of the archive. Default: that of the database in `dir`. */
+  readonly archive?: string;
   readonly into: string;
   readonly target: string;
   readonly verify: boolean;
@@ -32,7 +34,7 @@ export const restoreJob = jobOf(import.meta.url, 'restore');
 export const restore = async (args: RestoreArgs): Promise<RestoreRate> => {
   const { seconds, cpuSeconds, value } = await timed(() =>
     restoreEngine(args.into, undefined, {
-      archive: archiveUrl(args.dir),
+      archive: args.archive ?? archiveUrl(args.dir),
       target: args.target,
       verify: args.verify,
       workers: args.workers ?? availableParallelism(),

@@ -10,7 +10,7 @@ import { readAt } from '../../restore/read-at.ts';
 import { resolveTarget } from '../../restore/target.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import type { PitrCommand } from '../pitr-command.ts';
-import { chooseTimeline, openPlaces } from '../places.ts';
+import { openPlaces, timelineChooser } from '../places.ts';
 import { parseRecordAddress } from '../record-address.ts';
 import { recordData, renderRecord } from '../render/record.ts';
 import { formatInstant } from '../render/units.ts';
@@ -111,7 +111,7 @@ const inArchive = async (session: Session, key: RecordKey, flags: GetFlags): Pro
     });
   const places = await openPlaces(session, []);
   const { archive } = places;
-  const view = await ArchiveView.read(archive, await chooseTimeline(session, places, flags.timeline));
+  const view = await ArchiveView.read(archive, timelineChooser(session, places, flags.timeline));
   const nowMs = session.clock.nowMs();
   const { ts, rounded, alsoOn } = await resolveTarget(view, flags.at ?? 'latest', nowMs);
   if (alsoOn.length > 0)

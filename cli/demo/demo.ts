@@ -1,23 +1,35 @@
 /**
- * `npm run demo`: the main job on real input. Three writer processes fill a database of 135,233 cities while an agent archives it;
- * one hands its partitions over, goes idle, one is killed; after a day of edits a bad deployment destroys data; then the
- * state of the second before it is restored and compared with the truth that the writers noted down by themselves.
+ * `npm run demo -- [DIR] [--archive URL]`: the main job on real input. Three writer processes fill a database of 135,233 cities
+ * while an agent archives it; one hands its partitions over, goes idle, one is killed; after a day of edits a bad deployment
+ * destroys data; then the state of the second before it is restored and compared with the truth that the writers noted down by
+ * themselves. The archive is in DIR, or in a new folder below URL: `s3://bucket/prefix`, with settings and credentials from where
+ * every command takes them.
  */
 import { type ChildProcess, execFile, fork, spawn } from 'node:child_process';
 import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isDeepStrictEqual, promisify } from 'node:util';
+import { isDeepStrictEqual, parseArgs, promisify } from 'node:util';
+import { readIdentity } from '../../engine/identity.ts';
+import { absoluteUrl, openObjectStore } from '../../engine/open-object-store.ts';
 import { type CdtMap, Engine, type GeoJson } from '../../index.ts';
 import { formatBytes, formatCount, formatDuration, formatIso } from '../render/units.ts';
 import { loadCities } from './cities.ts';
 import { truthAt } from './truth.ts';
 import type { Answer, Job } from './writer.ts';
 
-const ROOT = resolve(process.argv[2] ?? 'pitr-demo');
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { archive: { type: 'string' } },
+});
+const ROOT = resolve(positionals[0] ?? 'pitr-demo');
 const CLI = resolve(import.meta.dirname, '../pitr.ts');
-const ARCHIVE = `file:${join(ROOT, 'archive')}`;
+/** What somebody keeps elsewhere is not the demo's to remove, so each run has a folder of its own there. */
+const newFolder = (url: string): string =>
+  url.replace(/\/?(\?|$)/, `/demo-${new Date().toISOString().replace(/\D/g, '')}$1`);
+const ARCHIVE =
+  flags.archive === undefined ? `file:${join(ROOT, 'archive')}` : newFolder(absoluteUrl(flags.archive));
 const STREAMS = [
   { name: 'amsterdam', partitions: '0-1365' },
   { name: 'berlin', partitions: '1366-2730' },
@@ -257,7 +269,10 @@ await new Promise((resolve) => agent.once('exit', resolve));
 const problems = agentLog
   .split('\n')
   .filter((line) => line.includes('"level":50') || line.includes('"level":"error"'));
-const archiveBytes = await bytesBelow(join(ROOT, 'archive'));
+// by the URL that the engine keeps: it has the settings
+const { archive } = await readIdentity(dirOf('amsterdam'));
+const objects = await openObjectStore(archive?.url ?? ARCHIVE).list('');
+const archiveBytes = objects.reduce((n, { bytes }) => n + bytes, 0);
 const chain = (await pitr('chain', '--archive', ARCHIVE)) as {
   timelines?: { streams: { bytes: number }[] }[];
 };
@@ -268,16 +283,17 @@ say(
   `RTO ${formatDuration(rtoMs)} from the command to a verified engine; RPO ${formatDuration(lag.lagMs ?? 0)} (the archive's lag)`,
 );
 say(
-  `archive ${formatBytes(liveBytes)} with every version (${formatBytes(archiveBytes)} on disk until replaced runs are deleted after six hours); restored engine ${formatBytes(storeBytes)}`,
+  `archive ${formatBytes(liveBytes)} with every version (${formatBytes(archiveBytes)} stored until replaced runs are deleted); restored engine ${formatBytes(storeBytes)}`,
 );
 if (problems.length > 0) throw new Error(`the agent reported: ${problems[0]}`);
 const here = relative('.', ROOT) || '.';
+const there = flags.archive === undefined ? `file:${here}/archive` : `'${ARCHIVE}'`;
 process.stdout.write(`
-The archive stays in ${here}. Play on:
+The archive stays in ${flags.archive === undefined ? here : ARCHIVE}. Play on:
 
-  npm run -s pitr -- chain --archive file:${here}/archive --tree
-  npm run -s pitr -- get world/cities/3143244 --archive file:${here}/archive --at mark:before-deploy
-  npm run -s pitr -- restore --archive file:${here}/archive --to latest --json-lines --set cities --bin population | head -3
-  npm run -s pitr -- restore --archive file:${here}/archive --to ${formatIso(badTs + 300)} --dry-run
-  npm run -s pitr -- verify --archive file:${here}/archive
+  npm run -s pitr -- chain --archive ${there} --tree
+  npm run -s pitr -- get world/cities/3143244 --archive ${there} --at mark:before-deploy
+  npm run -s pitr -- restore --archive ${there} --to latest --json-lines --set cities --bin population | head -3
+  npm run -s pitr -- restore --archive ${there} --to ${formatIso(badTs + 300)} --dry-run
+  npm run -s pitr -- verify --archive ${there}
 `);

@@ -100,6 +100,7 @@ test('each setting can come from its variable and from its flag', () => {
     'log.level': 'debug',
     'log.format': 'json',
     waitSeconds: '7',
+    window: '7d',
   };
   const expected = {
     archive: 'file:/a',
@@ -135,6 +136,7 @@ test('each setting can come from its variable and from its flag', () => {
     ttl: 'never',
     log: { level: 'debug', format: 'json' },
     waitSeconds: 7,
+    windowMs: 7 * 86_400_000,
   };
   const paths = Object.keys(values) as (keyof typeof SETTINGS)[];
   const env = Object.fromEntries(paths.map((path) => [SETTINGS[path].env, values[path]]));

@@ -22,6 +22,7 @@ export const agentMain = async (
     : undefined;
   for (;;) {
     let archiver: Archiver | undefined;
+    let { troubles } = process;
     try {
       archiver = await Archiver.open(node.dir, {
         clock: world.clockOf(process),
@@ -34,14 +35,15 @@ export const agentMain = async (
         ...world.machineOf(process, node.host, scope),
       });
     } catch (error) {
-      world.tolerate(error, process, ['agent-busy', 'cas-conflict']);
+      world.tolerate(error, process, ['agent-busy', 'cas-conflict'], troubles);
     }
     let rounds = options.thief ? rng.int(1, 4) : Number.POSITIVE_INFINITY;
     while (archiver && !archiver.fenced && rounds-- > 0 && !(options.thief && world.stopping)) {
+      troubles = process.troubles;
       try {
         await archiver.round();
       } catch (error) {
-        world.tolerate(error, process, ['fenced', 'cas-conflict', 'engine-busy']);
+        world.tolerate(error, process, ['fenced', 'cas-conflict', 'engine-busy'], troubles);
         if (isPitrError(error, 'fenced')) {
           world.fenced++;
           break;
@@ -50,7 +52,19 @@ export const agentMain = async (
       await process.sleep(rng.int(50, 600));
     }
     await archiver?.close();
+    // what it was writing then is an orphan
+    if (archiver?.fenced) process.troubles++;
     if (options.thief) return;
     await process.sleep(rng.int(100, 2_000));
+  }
+};
+
+/** One on another host, which works in the same directory and comes and goes: it takes the stream, and loses it again. */
+export const standbyMain = async (world: World, node: Node, process: Process): Promise<void> => {
+  const rng = world.fork();
+  node.host.guests.add(process);
+  while (!world.stopping) {
+    await process.sleep(rng.int(300, 6_000));
+    await agentMain(world, node, process, { thief: true });
   }
 };

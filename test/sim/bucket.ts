@@ -8,9 +8,10 @@ import type { ObjectStore } from '../../engine/object-store.ts';
 import type { Rng } from '../model/rng.ts';
 import { damaged } from './damage.ts';
 import type { CallOptions, Fault, Process } from './scheduler.ts';
+import type { Service } from './service.ts';
 
 const WRITE_FAULTS: readonly Fault[] = ['before', 'before', 'after', 'late', 'twice', 'again'];
-const READ_FAULTS: readonly Fault[] = ['before', 'before', 'damaged'];
+const READ_FAULTS: readonly Fault[] = ['before', 'damaged'];
 
 /** Ways in which the service can be broken, to see whether the simulation finds out. */
 export interface BucketMutant {
@@ -25,11 +26,15 @@ interface SwapValue {
   readonly tag: string;
 }
 
-export class Bucket {
+export class Bucket implements Service {
+  readonly kind = 'plain';
+  readonly tries = 1;
+  readonly bounds = { inFlightMax: 0, triesMax: 0 };
   readonly objects = new Map<string, Buffer>();
   readonly swaps = new Map<string, SwapValue>();
-  /** Told about every new value of a swapped object. */
-  onSwap: (name: string, bytes: Buffer) => void = () => undefined;
+  onSwap: Service['onSwap'] = () => undefined;
+  onCreate: Service['onCreate'] = () => undefined;
+  onDelete: Service['onDelete'] = () => undefined;
   readonly #rng: Rng;
   readonly #mutant: BucketMutant;
   /** The tag is made of the content, as an ETag, and not of the number of swaps. */
@@ -42,9 +47,8 @@ export class Bucket {
     this.#mutant = mutant;
   }
 
-  /** As a process reaches it: through the scheduler, with faults. */
   clientOf(process: Process): ObjectStore {
-    return new Client(this, (label, effect, faults, damage) => {
+    return new Client(this, process, (label, effect, faults, damage) => {
       if (this.#mutant.createEarly && label.startsWith('create')) {
         process.call(label, effect, { remote: true }).catch(() => undefined);
         return Promise.resolve(undefined as never);
@@ -52,21 +56,36 @@ export class Bucket {
       const options: CallOptions<ReturnType<typeof effect>> = {
         faults,
         remote: true,
-        error: () => new PitrError('io', { op: 'request', path: 'sim:', why: 'ETIMEDOUT' }),
+        error: (fault) =>
+          fault === 'throttled'
+            ? new PitrError('archive-throttled', { op: 'request', name: 'it', url: 'sim:', why: 'SlowDown' })
+            : new PitrError('io', { op: 'request', path: 'sim:', why: 'ETIMEDOUT' }),
         ...(damage ? { damage } : {}),
       };
       return process.call(label, effect, options);
     });
   }
 
-  /** For the judge: at once and without faults. */
   direct(): ObjectStore {
-    return new Client(this, async (_, effect) => effect());
+    return new Client(this, undefined, async (_, effect) => effect());
   }
 
-  create(name: string, bytes: Buffer): void {
+  create(name: string, bytes: Buffer, by: Process | undefined): void {
     if (this.objects.has(name)) throw new PitrError('object-exists', { name });
     this.objects.set(name, bytes);
+    this.onCreate(name, by);
+  }
+
+  delete(name: string): void {
+    if (this.objects.delete(name)) this.onDelete(name);
+  }
+
+  bytesOf(name: string): Buffer | undefined {
+    return this.objects.get(name) ?? this.swaps.get(name)?.bytes;
+  }
+
+  names(): string[] {
+    return [...this.objects.keys()];
   }
 
   swap(name: string, expected: string | undefined, bytes: Buffer): string {
@@ -83,7 +102,6 @@ export class Bucket {
     return damaged(bytes, this.#rng);
   }
 
-  /** A bit of some object flips for good; returns its name. */
   rot(): string {
     const names = [...this.objects.keys()].filter((n) => n !== 'archive');
     const name = this.#rng.pick(names);
@@ -102,10 +120,12 @@ type Request = <T>(
 class Client implements ObjectStore {
   readonly url = 'sim:';
   readonly #bucket: Bucket;
+  readonly #process: Process | undefined;
   readonly #request: Request;
 
-  constructor(bucket: Bucket, request: Request) {
+  constructor(bucket: Bucket, process: Process | undefined, request: Request) {
     this.#bucket = bucket;
+    this.#process = process;
     this.#request = request;
   }
 
@@ -113,7 +133,7 @@ class Client implements ObjectStore {
     const bytes = Buffer.from(data);
     return this.#request(
       `create ${name} ${bytes.length} ${crc32(bytes)}`,
-      () => this.#bucket.create(name, bytes),
+      () => this.#bucket.create(name, bytes, this.#process),
       WRITE_FAULTS,
     );
   }
@@ -151,7 +171,7 @@ class Client implements ObjectStore {
     return this.#request(
       `delete ${names.join(' ')}`,
       () => {
-        for (const name of names) this.#bucket.objects.delete(name);
+        for (const name of names) this.#bucket.delete(name);
         return [];
       },
       WRITE_FAULTS,

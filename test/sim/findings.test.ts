@@ -2,6 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { test } from 'node:test';
 import { PartitionSet } from '../../engine/partition.ts';
+import { S3Store } from '../../engine/s3-store.ts';
 import { readArchived, writeArchived } from '../../wal/archived.ts';
 import { Engine } from '../../wal/engine.ts';
 import { Rng } from '../model/rng.ts';
@@ -9,6 +10,8 @@ import { clock, openLog, version, versionsOf } from '../wal/log-support.ts';
 import { errnoError, logPath, MemoryFiles } from '../wal/memory-files.ts';
 import { Disk } from './disk.ts';
 import { ownRuntime, runIn } from './runtime.ts';
+import { NO_TIMING, transportTo, warmS3 } from './s3-network.ts';
+import { S3Service } from './s3-service.ts';
 import { Process, Scheduler } from './scheduler.ts';
 import { World } from './world.ts';
 
@@ -96,6 +99,25 @@ test('F1: an engine writes nothing before it owned its partitions, though the cl
   });
   await runIn(setup, () => world.scheduler.run(() => ts !== undefined, 1_000));
   assert(ts !== undefined && ts >= world.history.fromTsOf('s0'), `${ts}`);
+});
+
+test('O1: an upload whose id was damaged on the way is begun anew (seed 2007)', async () => {
+  await warmS3(new Rng(1));
+  const service = new S3Service({ pageKeys: 1000, saysEtagOfParts: true, ignoresRanges: false });
+  let begun = 0;
+  const store = new S3Store({
+    url: 's3://sim/db?endpoint=http://sim.invalid',
+    timing: NO_TIMING,
+    transport: transportTo(service, (answer, { method, query }) => {
+      if (method !== 'POST' || !('uploads' in query) || begun++ > 0) return answer;
+      return { ...answer, body: Buffer.from(answer.body.toString().replace('upload-', 'upload,')) };
+    }),
+  });
+  Object.assign(store.options, { partBytes: 100 });
+  const bytes = Buffer.alloc(1000, 'x');
+  await store.create('large', bytes);
+  assert.equal(begun, 2);
+  assert.deepEqual(await store.read('large'), bytes);
 });
 
 test('a flipped bit in archived.json never lets the engine trim more than is archived', async () => {

@@ -30,13 +30,23 @@ import type { Mutant } from './world.ts';
 const SEEDS_MAX = 60;
 
 const MUTANTS: readonly { readonly what: string; readonly mutant: Mutant }[] = [
-  { what: 'S2: acknowledged before it is synced', mutant: { syncLies: true } },
-  { what: 'a name that is never made durable', mutant: { syncDirLies: true } },
-  { what: 'L7: the log is trimmed before it is archived', mutant: { archivedLies: true } },
-  { what: 'L7: the log is trimmed before the store is flushed', mutant: { flushLies: true } },
-  { what: 'A3: a head is published whoever has published since', mutant: { swapBlind: true } },
-  { what: 'A4: a head is published before its segment', mutant: { createEarly: true } },
-  { what: 'two writers in one directory', mutant: { locksLie: true } },
+  { what: 'S2: acknowledged before it is synced', mutant: { service: 'plain', syncLies: true } },
+  { what: 'a name that is never made durable', mutant: { service: 'plain', syncDirLies: true } },
+  { what: 'L7: the log is trimmed before it is archived', mutant: { service: 'plain', archivedLies: true } },
+  {
+    what: 'L7: the log is trimmed before the store is flushed',
+    mutant: { service: 'plain', flushLies: true },
+  },
+  {
+    what: 'A3: a head is published whoever has published since',
+    mutant: { service: 'plain', swapBlind: true },
+  },
+  { what: 'A4: a head is published before its segment', mutant: { service: 'plain', createEarly: true } },
+  { what: 'two writers in one directory', mutant: { service: 'plain', locksLie: true } },
+  { what: 'A3: S3 does not hear of the condition of a swap', mutant: { service: 's3', ifMatchLost: true } },
+  { what: 'O3: S3 shows an object as somebody else’s', mutant: { service: 's3', attemptLies: true } },
+  { what: 'O5: S3 keeps bodies that were damaged on the way', mutant: { service: 's3', checksumsLie: true } },
+  { what: 'S4: S3 answers with what was there before', mutant: { service: 's3', readsStale: true } },
 ];
 
 for (const { what, mutant } of MUTANTS)

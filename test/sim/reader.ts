@@ -3,6 +3,7 @@ import { type ErrorId, isPitrError } from '../../engine/errors.ts';
 import type { ObjectStore } from '../../engine/object-store.ts';
 import { restoreJsonLines } from '../../restore/restore.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
+import { deleteSnapshot, listSnapshots } from '../../snapshot/snapshots.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { Archive } from '../../wal/archive.ts';
 import type { Rng } from '../model/rng.ts';
@@ -28,9 +29,26 @@ const stateOf = (chunks: readonly Buffer[]): Map<string, Seen> => {
 /** What was read at an instant, as text: read again, it must be the same (F1). */
 export class Readings {
   readonly #at = new Map<number, string>();
+  #fromTs = Number.POSITIVE_INFINITY;
+  #toTs = 0;
 
   get instants(): number[] {
     return [...this.#at.keys()];
+  }
+
+  /** What an archive says can be restored stays so: nobody removes history here. */
+  promised(fromTs: number, toTs: number): void {
+    if (fromTs > this.#fromTs || toTs < this.#toTs)
+      throw new Violation(
+        `S4: restorable was ${this.#fromTs}..${this.#toTs}, and now only ${fromTs}..${toTs} is`,
+      );
+    this.#fromTs = fromTs;
+    this.#toTs = toTs;
+  }
+
+  /** First and last instant that was ever said to be restorable. */
+  get ends(): number[] {
+    return this.#toTs === 0 ? [] : [this.#fromTs, this.#toTs];
   }
 
   compare(ts: number, state: ReadonlyMap<string, Seen>): void {
@@ -62,16 +80,22 @@ export class Look {
     const archive = await Archive.open(store, { clock });
     const view = await ArchiveView.read(archive);
     const { ranges, contiguousEnd } = view.restorable;
-    if (ranges.length === 0 || contiguousEnd === undefined) return;
+    if (ranges.length === 0 || contiguousEnd === undefined) {
+      if (this.#readings.ends.length > 0) throw new Violation('S4: nothing is restorable any more');
+      return;
+    }
     // S4: stated is at most what is true
     if (contiguousEnd > history.contiguousEnd)
       throw new Violation(`S4: restorable to ${contiguousEnd}, published is ${history.contiguousEnd}`);
     if (ranges.length > 1) throw new Violation(`S4: a history without gaps in ${ranges.length} ranges`);
     const [{ fromTs, toTs }] = ranges;
+    this.#readings.promised(fromTs, toTs);
     const rng = this.#rng;
     const inside = (ts: number): boolean => ts >= fromTs && ts <= toTs;
     for (let i = 0; i < restores; i++) {
-      const known = [...history.instants(), ...this.#readings.instants].filter(inside);
+      const known = [...history.instants(), ...this.#readings.instants, ...this.#readings.ends].filter(
+        inside,
+      );
       const ts =
         rng.chance(0.3) || known.length === 0
           ? rng.int(fromTs, toTs)
@@ -81,7 +105,11 @@ export class Look {
     const mark = history.marks.filter((m) => inside(m.ts)).at(rng.int(-3, -1));
     if (mark) await this.#restore(archive, `mark:${mark.name}`, mark.ts);
     await this.#refused(archive, String(fromTs - 1 - rng.int(0, 1000)), 'target-nodata');
-    await this.#refused(archive, String(history.contiguousEnd + 3_600_000), 'target-future');
+    await this.#refused(
+      archive,
+      String(Math.max(history.contiguousEnd, this.#nowMs()) + 3_600_000),
+      'target-future',
+    );
   }
 
   async #restore(archive: Archive, target: string, ts: number): Promise<void> {
@@ -111,18 +139,24 @@ export class Look {
   }
 }
 
+/** A lease lasts this long without being renewed. */
+const LEASE_MS = 2 * 60 * 1000;
+
+/** What a merge replaced goes when no lease keeps it: a lease that could not be written, or was not renewed in time. */
+const mayLoseLease = (world: World, process: Process, startedMs: number, troubles: number): ErrorId[] =>
+  process.troubles > troubles || world.scheduler.nowMs - startedMs > LEASE_MS ? ['lease-lost'] : [];
+
 export const readerMain = async (world: World, process: Process, readings: Readings): Promise<void> => {
   const rng = world.fork();
   const look = new Look(world, rng, readings, () => process.nowMs());
   while (!world.stopping) {
     await process.sleep(rng.int(50, 2_000));
+    const { troubles } = process;
     const started = world.scheduler.nowMs;
     try {
       await look.at(world.bucket.clientOf(process), rng.int(1, 3));
     } catch (error) {
-      // what a merge replaced is deleted after a while: a restore that takes longer is refused
-      const isLong = world.scheduler.nowMs - started > world.retireMs - world.skewMsMax;
-      world.tolerate(error, process, isLong ? ['object-not-found'] : []);
+      world.tolerate(error, process, mayLoseLease(world, process, started, troubles), troubles);
     }
   }
 };
@@ -131,19 +165,27 @@ export const snapshotterMain = async (world: World, process: Process): Promise<v
   const rng = world.fork();
   while (!world.stopping) {
     await process.sleep(rng.int(200, 4_000));
+    const { troubles } = process;
     const started = world.scheduler.nowMs;
     try {
       const clock = world.clockOf(process);
       const archive = await Archive.open(world.bucket.clientOf(process), { clock });
-      await createSnapshot(archive, { kind: rng.pick(['full', 'incremental', 'synthetic'] as const) });
-      world.snapshots++;
+      const old = rng.chance(0.35) ? (await listSnapshots(archive)).at(rng.int(-3, -1)) : undefined;
+      if (old) {
+        await deleteSnapshot(archive, old.id);
+        world.deletions++;
+      } else {
+        await createSnapshot(archive, { kind: rng.pick(['full', 'incremental', 'synthetic'] as const) });
+        world.snapshots++;
+      }
     } catch (error) {
-      const isLong = world.scheduler.nowMs - started > world.retireMs - world.skewMsMax;
-      world.tolerate(error, process, [
-        'nothing-restorable',
-        'target-nodata',
-        ...(isLong ? (['object-not-found'] as const) : []),
-      ]);
+      const ids = mayLoseLease(world, process, started, troubles);
+      world.tolerate(
+        error,
+        process,
+        ['nothing-restorable', 'target-nodata', 'snapshot-in-use', ...ids],
+        troubles,
+      );
     }
   }
 };

@@ -12,16 +12,47 @@ export class Violation extends Error {}
 
 /**
  * Ways in which a call can go. `late`: it fails, and has its effect when nobody expects it any more. `dropped`: a sync fails, and
- * the system forgets that there was anything to sync.
+ * the system forgets that there was anything to sync. `throttled`: refused, without effect. `cut`: a part of the answer arrives.
+ * `asleep`: it has its effect, and its process sleeps, for hours perhaps, before it hears of it. `crashed`: its process dies; the
+ * call is lost, has its effect, or has it late.
  */
-export type Fault = 'before' | 'after' | 'late' | 'twice' | 'again' | 'torn' | 'dropped' | 'damaged';
+export type Fault =
+  | 'before'
+  | 'after'
+  | 'late'
+  | 'twice'
+  | 'again'
+  | 'torn'
+  | 'dropped'
+  | 'damaged'
+  | 'throttled'
+  | 'cut'
+  | 'asleep'
+  | 'crashed';
 
-const FAILING: ReadonlySet<Fault> = new Set(['before', 'after', 'late', 'torn', 'dropped']);
+const FAILING: ReadonlySet<Fault> = new Set(['before', 'after', 'late', 'torn', 'dropped', 'throttled']);
+
+/** Probabilities that something happens to a call: to this machine, and to the archive. */
+export interface Weather {
+  readonly local: number;
+  readonly errors: number;
+  readonly throttled: number;
+  readonly damaged: number;
+  readonly asleep: number;
+  readonly crashed: number;
+}
+
+export const CALM: Weather = { local: 0, errors: 0, throttled: 0, damaged: 0, asleep: 0, crashed: 0 };
+
+/** How long a process sleeps, ms. */
+const NAPS_MS = [50, 1_000, 5_000, 5_000, 3 * 3_600_000];
 
 export interface CallOptions<T> {
   /** Faults that make sense for this call. */
   readonly faults?: readonly Fault[];
-  readonly error?: () => Error;
+  readonly error?: (fault: Fault) => Error;
+  /** An answer that says that it failed, in place of an error. */
+  readonly refusal?: (fault: Fault) => T | undefined;
   /** A part of the effect. */
   readonly tear?: () => void;
   readonly drop?: () => void;
@@ -39,6 +70,8 @@ interface Call {
   tear(): void;
   readonly faults: readonly Fault[];
   readonly remote: boolean;
+  /** It goes on while its process sleeps. */
+  readonly isSent: boolean;
 }
 
 interface Timer {
@@ -66,7 +99,9 @@ export class Process implements Runtime {
   alive = true;
   /** Answers that it got with flipped bits. */
   damaged = 0;
-  pausedUntilMs = 0;
+  /** Requests to the archive to which something happened, and times that it slept. */
+  troubles = 0;
+  #pausedUntilMs = 0;
 
   constructor(scheduler: Scheduler, name: string, clock: { skewMs: number }) {
     this.#scheduler = scheduler;
@@ -79,6 +114,15 @@ export class Process implements Runtime {
     runIn(this, () => {
       main().catch((error) => this.#scheduler.fail(error));
     });
+  }
+
+  get pausedUntilMs(): number {
+    return this.#pausedUntilMs;
+  }
+
+  pause(untilMs: number): void {
+    this.#pausedUntilMs = Math.max(untilMs, this.#pausedUntilMs);
+    this.troubles++;
   }
 
   nowMs(): number {
@@ -101,7 +145,7 @@ export class Process implements Runtime {
     return this.#scheduler.clearTimer(timer);
   }
 
-  call<T>(label: string, effect: () => T, options: CallOptions<T> = {}): Promise<T> {
+  call<T>(label: string, effect: (fault?: Fault) => T, options: CallOptions<T> = {}): Promise<T> {
     return this.#scheduler.call(this, label, effect, options);
   }
 
@@ -122,8 +166,9 @@ export class Scheduler {
   decide: ((label: string) => Fault | undefined) | undefined;
   /** Called when nobody has anything to do; false: nothing can be done about it. */
   idle: () => boolean = () => false;
-  /** Probabilities that a call to this machine, or to the archive, does not go as it should. */
-  faultRates = { local: 0, remote: 0 };
+  weather: Weather = CALM;
+  /** Ends a process. */
+  crash: (process: Process) => void = (process) => this.kill(process);
   nowMs: number;
   steps = 0;
   /** How often each fault was tried. */
@@ -170,11 +215,22 @@ export class Scheduler {
     return Buffer.from(Array.from({ length: bytes }, () => this.rng.int(0, 255)));
   }
 
-  call<T>(process: Process, label: string, effect: () => T, options: CallOptions<T>): Promise<T> {
+  call<T>(
+    process: Process,
+    label: string,
+    effect: (fault?: Fault) => T,
+    options: CallOptions<T>,
+  ): Promise<T> {
     if (!process.alive) return new Promise(() => undefined);
+    const remote = options.remote ?? false;
     return new Promise<T>((resolve, reject) => {
-      const fail = (): void => {
-        const error = options.error?.() ?? Object.assign(new Error(`EIO: ${label}`), { code: 'EIO' });
+      const fail = (fault: Fault): void => {
+        const answer = options.refusal?.(fault);
+        if (answer !== undefined) {
+          resolve(answer);
+          return;
+        }
+        const error = options.error?.(fault) ?? Object.assign(new Error(`EIO: ${label}`), { code: 'EIO' });
         injected.add(error);
         reject(error);
       };
@@ -191,16 +247,19 @@ export class Scheduler {
         if (fault === 'dropped') options.drop?.();
         if (fault === 'after' || fault === 'twice') attempt();
         if (fault === 'late' || fault === 'again') this.#later(label, attempt);
+        if (fault !== undefined && remote) process.troubles++;
+        if (fault === 'asleep') this.nap(process, this.rng.pick(NAPS_MS));
         if (fault !== undefined && FAILING.has(fault)) {
-          fail();
+          this.#tell(process, label, () => fail(fault));
           return;
         }
         try {
-          const value = effect();
+          const value = effect(fault);
           if (fault === 'damaged') process.damaged++;
-          resolve(fault === 'damaged' && options.damage ? options.damage(value) : value);
+          const told = fault === 'damaged' && options.damage ? options.damage(value) : value;
+          this.#tell(process, label, () => resolve(told));
         } catch (error) {
-          reject(error);
+          this.#tell(process, label, () => reject(error));
         }
       };
       this.#calls.push({
@@ -210,21 +269,30 @@ export class Scheduler {
         effect: attempt,
         tear,
         faults: options.faults ?? [],
-        remote: options.remote ?? false,
+        remote,
+        isSent: remote && this.rng.chance(0.5),
       });
     });
   }
 
+  nap(process: Process, ms: number): void {
+    process.pause(this.nowMs + ms);
+    this.note(`${process.name} sleeps for ${ms} ms`);
+  }
+
+  /** At once, or when it wakes up. */
+  #tell(process: Process, label: string, tell: () => void): void {
+    if (process.pausedUntilMs <= this.nowMs) tell();
+    else this.#push(process, `answer to ${label}`, tell, () => undefined);
+  }
+
   #later(label: string, effect: () => void): void {
-    this.#calls.push({
-      process: undefined,
-      label: `late ${label}`,
-      run: effect,
-      effect,
-      tear: () => undefined,
-      faults: [],
-      remote: true,
-    });
+    this.#push(undefined, `late ${label}`, effect, effect);
+  }
+
+  #push(process: Process | undefined, label: string, run: () => void, effect: () => void): void {
+    const tear = (): void => undefined;
+    this.#calls.push({ process, label, run, effect, tear, faults: [], remote: true, isSent: false });
   }
 
   addTimer(process: Process, run: () => void, ms: number, repeat: boolean): object {
@@ -281,8 +349,8 @@ export class Scheduler {
     this.nowMs += this.rng.int(0, 2);
     this.chaos();
     this.waitingMax = Math.max(this.waitingMax, this.#calls.length);
-    const isReady = ({ process }: { process: Process | undefined }): boolean =>
-      process === undefined || process.pausedUntilMs <= this.nowMs;
+    const isReady = ({ process, isSent }: { process: Process | undefined; isSent?: boolean }): boolean =>
+      process === undefined || isSent === true || process.pausedUntilMs <= this.nowMs;
     let calls = this.#calls.filter(isReady);
     let timers = this.#timers.filter((t) => t.dueMs <= this.nowMs && isReady(t));
     if (calls.length + timers.length === 0) {
@@ -305,13 +373,32 @@ export class Scheduler {
 
   #runCall(call: Call): void {
     this.#calls.splice(this.#calls.indexOf(call), 1);
-    const { faults, remote } = call;
-    const rate = remote ? this.faultRates.remote : this.faultRates.local;
-    const random = faults.length > 0 && this.rng.chance(rate) ? this.rng.pick(faults) : undefined;
-    const fault = this.decide ? this.decide(call.label) : random;
+    const fault = this.decide ? this.decide(call.label) : this.#faultOf(call);
     if (fault) this.faults.set(fault, (this.faults.get(fault) ?? 0) + 1);
     this.note(`${call.process?.name ?? 'nobody'}: ${call.label}${fault ? ` ! ${fault}` : ''}`);
-    call.run(fault);
+    if (fault !== 'crashed') {
+      call.run(fault);
+      return;
+    }
+    this.#calls.push(call);
+    if (call.process) this.crash(call.process);
+  }
+
+  #faultOf({ faults, remote }: Call): Fault | undefined {
+    const { local, errors, throttled, damaged, asleep, crashed } = this.weather;
+    if (faults.length === 0) return undefined;
+    if (!remote) return this.rng.chance(local) ? this.rng.pick(faults) : undefined;
+    const at = this.rng.next();
+    let below = errors;
+    if (at < below) return this.rng.pick(faults.filter((f) => f !== 'damaged'));
+    below += throttled;
+    if (at < below) return 'throttled';
+    below += damaged;
+    if (at < below) return faults.includes('damaged') ? 'damaged' : undefined;
+    below += asleep;
+    if (at < below) return 'asleep';
+    below += crashed;
+    return at < below ? 'crashed' : undefined;
   }
 
   #runTimer(timer: Timer): void {

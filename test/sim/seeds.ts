@@ -4,10 +4,23 @@ import { test } from 'node:test';
 import type { Fault } from './scheduler.ts';
 import { type SimulationResult, simulate } from './simulation.ts';
 
-const SEEDS = 240;
+const SEEDS = 200;
 /** Seeds of one test, so that the list of tests can be read. */
 const GROUP = 20;
-const FAULTS: readonly Fault[] = ['before', 'after', 'late', 'twice', 'again', 'torn', 'dropped', 'damaged'];
+const FAULTS: readonly Fault[] = [
+  'before',
+  'after',
+  'late',
+  'twice',
+  'again',
+  'torn',
+  'dropped',
+  'damaged',
+  'throttled',
+  'cut',
+  'asleep',
+  'crashed',
+];
 
 /**
  * The seeds of `part` out of `parts`, so that files can share the work. PITR_SIM_SEEDS=n: the first n; PITR_SIM_SEED=k: that one
@@ -45,14 +58,19 @@ export const testSeeds = (part: number, parts: number): void => {
       snapshots: total((r) => r.snapshots),
       merges: total((r) => r.merges),
       fenced: total((r) => r.fenced),
+      s3: total((r) => r.s3),
       kills: total((r) => r.kills),
       powerCuts: total((r) => r.powerCuts),
       ...Object.fromEntries(FAULTS.map((f) => [f, total((r) => r.faults.get(f) ?? 0)])),
     };
-    t.diagnostic(`${results.length} seeds: ${JSON.stringify(done)}`);
+    const also = { deletions: total((r) => r.deletions), orphans: total((r) => r.orphans) };
+    t.diagnostic(`${results.length} seeds: ${JSON.stringify({ ...done, ...also })}`);
     for (const [what, count] of Object.entries(done))
       assert(count >= seeds.length / 10, `${what}: ${count} in ${seeds.length} seeds`);
     // memory: nobody lets work pile up without bounds
     assert(Math.max(...results.map((r) => r.waitingMax)) < 100);
+    // a write that fails is tried again, and not for ever: that no one is tried too often is looked at where it is sent
+    const tries = Math.max(...results.map((r) => r.triesMax));
+    assert(tries > 2 && tries <= 8, `${tries} tries of one write`);
   });
 };

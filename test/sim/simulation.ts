@@ -1,9 +1,10 @@
 /** One seed. */
 import { Rng } from '../model/rng.ts';
-import { agentMain } from './agent.ts';
+import { agentMain, standbyMain } from './agent.ts';
 import { Look, Readings, readerMain, snapshotterMain } from './reader.ts';
 import { ownRuntime, runIn } from './runtime.ts';
-import { type Fault, type Process, Violation } from './scheduler.ts';
+import { warmS3 } from './s3-network.ts';
+import { CALM, type Fault, type Process, Violation, type Weather } from './scheduler.ts';
 import { type Host, type Mutant, type Node, World } from './world.ts';
 import { WriterProcess } from './writer.ts';
 
@@ -28,7 +29,15 @@ export interface SimulationResult {
   readonly powerCuts: number;
   readonly snapshots: number;
   readonly merges: number;
+  readonly deletions: number;
   readonly fenced: number;
+  /** Objects that nothing names when all is quiet. */
+  readonly orphans: number;
+  /** 1: its archive was on S3. */
+  readonly s3: number;
+  /** Most requests of one process at once, and most tries of one write. */
+  readonly inFlightMax: number;
+  readonly triesMax: number;
   readonly faults: ReadonlyMap<Fault, number>;
   /** Most calls that waited at once: what is in flight is bounded. */
   readonly waitingMax: number;
@@ -37,10 +46,22 @@ export interface SimulationResult {
 /** Steps that a run may take to catch up once the faults have ended. */
 const CATCH_UP_STEPS = 30_000;
 const LINES_SHOWN = 60;
+const HOUR_MS = 3_600_000;
+
+/** What requests to the archive have to go through. The last are those of a bad day. */
+const WEATHERS: readonly Omit<Weather, 'local'>[] = [
+  { errors: 0, throttled: 0, damaged: 0, asleep: 0, crashed: 0 },
+  { errors: 0.05, throttled: 0, damaged: 0.02, asleep: 0.002, crashed: 0.01 },
+  { errors: 0.1, throttled: 0.05, damaged: 0.05, asleep: 0.005, crashed: 0 },
+  { errors: 0.3, throttled: 0, damaged: 0.1, asleep: 0, crashed: 0.005 },
+  { errors: 0.25, throttled: 0.3, damaged: 0.01, asleep: 0.002, crashed: 0.002 },
+  { errors: 0.25, throttled: 0.3, damaged: 0.01, asleep: 0.01, crashed: 0.01 },
+];
 
 /** @throws Violation that says what is wrong, the last steps, and how to repeat it */
 export const simulate = async (seed: number, options: SimulationOptions = {}): Promise<SimulationResult> => {
   ownRuntime();
+  await warmS3(new Rng(0));
   const world = new World(seed, options.mutant ?? {}, options.echo ?? false);
   try {
     return await run(world, options);
@@ -69,8 +90,9 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
 
   const cast = new Cast(world);
   const counts = { kills: 0, powerCuts: 0 };
-  scheduler.faultRates = { local: rng.pick([0, 0.003, 0.02, 0.1]), remote: rng.pick([0, 0.05, 0.1, 0.3]) };
+  scheduler.weather = { ...rng.pick(WEATHERS), local: rng.pick([0, 0.003, 0.02, 0.1]) };
   scheduler.chaos = () => chaos(world, cast, counts);
+  scheduler.crash = (process) => world.kill(world.hostOf(process), process);
   scheduler.idle = () => {
     cast.startAll();
     return true;
@@ -81,12 +103,12 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
 
   // the faults end: everything that was asked for comes to an end, and the archive has it all
   scheduler.note('the faults end');
-  scheduler.faultRates = { local: 0, remote: 0 };
+  scheduler.weather = CALM;
   scheduler.chaos = () => undefined;
   scheduler.idle = () => false;
-  for (const { processes } of world.hosts) for (const p of processes) p.pausedUntilMs = 0;
+  wakeAll(world);
   cast.startAll();
-  const settleMs = scheduler.nowMs + 1_500;
+  const settleMs = scheduler.nowMs + 800;
   await scheduler.run(() => scheduler.nowMs > settleMs, CATCH_UP_STEPS);
   world.stopping = true;
   await scheduler.run(
@@ -97,6 +119,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
     CATCH_UP_STEPS,
   );
   world.watch.check();
+  const orphans = world.watch.orphans();
   const judge = world.process(setup, 'judge');
   const look = new Look(world, new Rng(rng.int(0, 2 ** 31)), cast.readings, () => judge.nowMs());
   await runIn(judge, () => look.at(world.bucket.direct(), 12));
@@ -104,7 +127,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
   scheduler.note(`rot of ${world.bucket.rot()}`);
   await runIn(judge, () => look.at(world.bucket.direct(), 6)).catch((error) => {
     judge.damaged++;
-    world.tolerate(error, judge, []);
+    world.tolerate(error, judge, [], 0);
   });
   scheduler.note('end');
   return {
@@ -115,7 +138,11 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
     heads: world.watch.heads,
     snapshots: world.snapshots,
     merges: world.merges,
+    deletions: world.deletions,
     fenced: world.fenced,
+    orphans,
+    s3: world.bucket.kind === 's3' ? 1 : 0,
+    ...world.bucket.bounds,
     faults: scheduler.faults,
     waitingMax: scheduler.waitingMax,
     ...counts,
@@ -143,6 +170,11 @@ class Cast {
       const writer = new WriterProcess(world, node);
       this.#add(node.host, `writer-${node.stream}`, (p) => writer.main(p));
       this.#add(node.host, `agent-${node.stream}`, (p) => agentMain(world, node, p));
+    }
+    if (world.rng.chance(0.5)) {
+      const elsewhere = world.addHost('elsewhere');
+      for (const node of world.nodes)
+        this.#add(elsewhere, `standby-${node.stream}`, (p) => standbyMain(world, node, p));
     }
     const desk = world.addHost('desk');
     this.#add(desk, 'reader', (p) => readerMain(world, p, this.readings));
@@ -186,9 +218,22 @@ class Cast {
   }
 }
 
+/** Whoever sleeps has slept as long as it was to. */
+const wakeAll = (world: World): void => {
+  const { scheduler } = world;
+  const untilMs = world.hosts.flatMap((h) => [...h.processes].map((p) => p.pausedUntilMs));
+  const nowMs = Math.max(scheduler.nowMs, ...untilMs);
+  // whoever waited for an answer has waited too long
+  if (nowMs > scheduler.nowMs) for (const h of world.hosts) for (const p of h.processes) p.troubles++;
+  scheduler.nowMs = nowMs;
+};
+
 const chaos = (world: World, cast: Cast, counts: { kills: number; powerCuts: number }): void => {
   const { rng, scheduler } = world;
   for (const role of cast.roles) if (!role.process?.alive && rng.chance(0.02)) cast.start(role);
+  const isLong = (p: Process): boolean => p.pausedUntilMs > scheduler.nowMs + HOUR_MS / 2;
+  // what the others do while one sleeps for hours takes steps, not hours
+  if (world.hosts.some((h) => [...h.processes].some(isLong)) && rng.chance(0.02)) wakeAll(world);
   if (!rng.chance(0.012)) return;
   switch (rng.weighted({ kill: 4, power: 2, pause: 3, clock: 2, thief: 2 })) {
     case 'kill': {
@@ -205,15 +250,13 @@ const chaos = (world: World, cast: Cast, counts: { kills: number; powerCuts: num
     case 'pause': {
       const host = rng.pick(world.hosts.filter((h) => h.processes.size > 0));
       const process = rng.pick([...host.processes]);
-      process.pausedUntilMs = scheduler.nowMs + rng.int(10, 5_000);
-      scheduler.note(`pause ${process.name}`);
+      scheduler.nap(process, rng.chance(0.2) ? rng.int(1, 4) * HOUR_MS : rng.int(10, 5_000));
       return;
     }
     case 'clock': {
       const { clock, name } = rng.pick(world.hosts);
       const ms = rng.int(-5_000, 5_000);
       clock.skewMs += ms;
-      world.skewMsMax += Math.abs(ms);
       scheduler.note(`clock of ${name} steps by ${ms}`);
       return;
     }

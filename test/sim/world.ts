@@ -12,10 +12,15 @@ import { Bucket, type BucketMutant } from './bucket.ts';
 import { CatalogWatch } from './catalog-watch.ts';
 import { Disk, type DiskMutant } from './disk.ts';
 import { History } from './history.ts';
+import { type S3Mutant, S3Network } from './s3-network.ts';
 import { isInjected, Process, Scheduler, Violation } from './scheduler.ts';
+import type { Service } from './service.ts';
 import { emptyStore, SimStore } from './store.ts';
 
-export type Mutant = DiskMutant & BucketMutant;
+export type Mutant = DiskMutant & BucketMutant & S3Mutant & { readonly service?: Service['kind'] };
+
+/** Of the seeds, how many have their archive on S3. */
+const S3_SHARE = 0.35;
 
 /** A machine: a disk, a clock, and power. */
 export interface Host {
@@ -23,6 +28,8 @@ export interface Host {
   readonly disk: Disk;
   readonly clock: { skewMs: number };
   readonly processes: Set<Process>;
+  /** Processes elsewhere that work in its directories. */
+  readonly guests: Set<Process>;
 }
 
 /** One engine: its directory is on its host, its records are those of its partitions. */
@@ -36,12 +43,15 @@ export interface Node {
 /** How a damaged answer is refused. */
 const CORRUPT: ReadonlySet<string> = new Set<ErrorId>(['object-corrupt', 'format-version', 'log-corrupt']);
 
+/** What is said of an archive that cannot be reached. */
+const AWAY: ReadonlySet<string> = new Set<ErrorId>(['archive-away', 'archive-throttled']);
+
 const START_MS = 1_750_000_000_000;
 
 export class World {
   readonly rng: Rng;
   readonly scheduler: Scheduler;
-  readonly bucket: Bucket;
+  readonly bucket: Service;
   readonly history = new History();
   readonly watch: CatalogWatch;
   readonly nodes: Node[] = [];
@@ -49,14 +59,15 @@ export class World {
   readonly fanout: number;
   readonly retireMs: number;
   readonly writers: number;
+  /** How often a writer rests between two operations, and for how long at most. */
+  readonly rest: { readonly chance: number; readonly msMax: number };
   /** Faults have ended; who can comes to an end. */
   stopping = false;
   /** What happened, so that a test can say that it did. */
   snapshots = 0;
   merges = 0;
   fenced = 0;
-  /** Most that clocks have been moved. */
-  skewMsMax = 0;
+  deletions = 0;
   readonly #mutant: Mutant;
   readonly #seed: number;
   #forks = 0;
@@ -66,11 +77,26 @@ export class World {
     this.#mutant = mutant;
     this.rng = new Rng(seed);
     this.scheduler = new Scheduler(this.rng, START_MS, echo);
-    this.bucket = new Bucket(this.rng, this.rng.chance(0.5), mutant);
-    this.watch = new CatalogWatch(this.bucket, this.history, (error) => this.scheduler.fail(error));
+    const isS3 = this.rng.chance(S3_SHARE);
+    const fail = (error: unknown): void => this.scheduler.fail(error);
+    this.bucket =
+      (mutant.service ?? (isS3 ? 's3' : 'plain')) === 's3'
+        ? new S3Network(this.rng, mutant, fail)
+        : new Bucket(this.rng, this.rng.chance(0.5), mutant);
+    this.watch = new CatalogWatch(this.bucket, this.history, fail);
     this.fanout = this.rng.int(2, 4);
-    this.retireMs = this.rng.pick([2_000, 20_000]);
+    this.retireMs = this.rng.pick([300, 2_000, 20_000]);
     this.writers = this.rng.int(1, 3);
+    // busy writers leave few steps to those who talk to the archive
+    this.rest = this.rng.pick(
+      this.bucket.kind === 's3'
+        ? [{ chance: 0.9, msMax: 600 }]
+        : [
+            { chance: 0.5, msMax: 120 },
+            { chance: 0.5, msMax: 120 },
+            { chance: 0.9, msMax: 600 },
+          ],
+    );
   }
 
   /** Random numbers of one actor: what it does next does not depend on who runs before it. */
@@ -84,6 +110,7 @@ export class World {
       disk: new Disk(this.rng, this.#mutant),
       clock: { skewMs: 0 },
       processes: new Set<Process>(),
+      guests: new Set<Process>(),
     };
     this.hosts.push(host);
     return host;
@@ -93,6 +120,10 @@ export class World {
     const process = new Process(this.scheduler, name, host.clock);
     host.processes.add(process);
     return process;
+  }
+
+  hostOf(process: Process): Host {
+    return this.hosts.find((h) => h.processes.has(process)) as Host;
   }
 
   clockOf(process: Process): Clock {
@@ -146,28 +177,39 @@ export class World {
 
   /**
    * Accepts an error that faults explain: one that the simulation made or that follows from one; anything else is a finding.
+   * `ids`: what may also be, without a fault. `troubles`: of the process, when it began what has failed.
    */
-  tolerate(error: unknown, process: Process, ids: readonly ErrorId[]): void {
+  tolerate(error: unknown, process: Process, ids: readonly ErrorId[], troubles: number): void {
     if (error instanceof Violation) throw error;
     const id = error instanceof PitrError ? error.id : undefined;
     this.scheduler.note(`${process.name}: ${id ?? error}`);
-    if (isInjected(error)) return;
-    // a request that arrived twice: the first one made the object
-    if (id === 'object-exists' && this.scheduler.faults.has('twice')) return;
-    if (id !== undefined && CORRUPT.has(id) && process.damaged > 0) return;
-    if (id !== undefined && ids.includes(id)) return;
-    throw new Violation(`${process.name}: ${id ?? ''} ${(error as Error)?.stack ?? error}`, { cause: error });
+    const { kind, tries } = this.bucket;
+    const had = process.troubles - troubles;
+    const isExplained = ((): boolean => {
+      if (id !== undefined && ids.includes(id)) return true;
+      // who asks a real server tries again before it gives up
+      if (id !== undefined && AWAY.has(id)) return had >= tries;
+      if (id !== undefined && CORRUPT.has(id) && process.damaged > 0) return true;
+      // a request that arrived twice: the first one made the object, and a plain store cannot tell
+      if (id === 'object-exists' && kind === 'plain') return this.scheduler.faults.has('twice');
+      return isInjected(error);
+    })();
+    if (!isExplained)
+      throw new Violation(
+        `${process.name}: ${id ?? ''} after ${had} troubles: ${(error as Error)?.stack ?? error}`,
+        { cause: error },
+      );
   }
 
   kill(host: Host, process: Process): void {
     host.processes.delete(process);
+    for (const h of this.hosts) h.guests.delete(process);
     this.scheduler.kill(process);
   }
 
   powerCut(host: Host): void {
     this.scheduler.note(`power cut of ${host.name}`);
-    for (const process of host.processes) this.scheduler.kill(process);
-    host.processes.clear();
+    for (const process of [...host.processes, ...host.guests]) this.kill(this.hostOf(process), process);
     host.disk.powerCut();
   }
 }

@@ -74,9 +74,9 @@ export class WriterProcess {
           ),
         );
       } catch (error) {
-        world.tolerate(error, process, []);
+        world.tolerate(error, process, [], 0);
       }
-      await engine.close().catch((error) => world.tolerate(error, process, []));
+      await engine.close().catch((error) => world.tolerate(error, process, [], 0));
     }
   }
 
@@ -91,7 +91,7 @@ export class WriterProcess {
         ...this.#world.machineOf(process, this.#node.host),
       });
     } catch (error) {
-      this.#world.tolerate(error, process, ['engine-busy']);
+      this.#world.tolerate(error, process, ['engine-busy'], 0);
       return undefined;
     }
   }
@@ -150,7 +150,7 @@ export class WriterProcess {
           await this.#get(engine, rng.pick(keys));
           break;
       }
-      if (rng.chance(0.5)) await process.sleep(rng.int(0, 120));
+      if (rng.chance(this.#world.rest.chance)) await process.sleep(rng.int(0, this.#world.rest.msMax));
     }
   }
 
