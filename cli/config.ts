@@ -22,6 +22,8 @@ const WORKERS_MAX = 64;
 const SEAL_MS_MAX = 3_600_000;
 /** A writer that waits longer than a day is taken for one that hangs. */
 const BLOCK_MS_MAX = 86_400_000;
+const SWEEP_MS_MAX = 30 * 86_400_000;
+const SWEEP_EVERY_MS_MAX = 86_400_000;
 const WAIT_SECONDS_MAX = 86_400;
 const PORT_MAX = 65_535;
 const LAG_MS_MAX = 7 * 86_400_000;
@@ -60,6 +62,12 @@ const durationMs = (minMs: number, maxMs: number) =>
       context.addIssue(`${error.message}; ${error.hint}`);
     }
     return z.NEVER;
+  });
+
+/** A duration, or `off`. */
+const durationOrOff = (minMs: number, maxMs: number) =>
+  z.union([z.literal('off'), durationMs(minMs, maxMs)], {
+    error: `must be a duration with a unit, such as 24h, from ${minMs} to ${maxMs} ms, or off`,
   });
 
 const byteSize = () =>
@@ -138,6 +146,10 @@ const schema = z
       minFree: byteSize().default(SPOOL_DEFAULTS.minFreeBytes),
     }),
     compact: z.object({ fanout: int(2, 64).default(8) }),
+    sweep: z.object({
+      margin: durationOrOff(1, SWEEP_MS_MAX).prefault('24h'),
+      every: durationMs(1, SWEEP_EVERY_MS_MAX).prefault('1h'),
+    }),
     metrics: z.object({
       port: int(0, PORT_MAX).optional(),
       host: text.default('127.0.0.1'),
@@ -198,6 +210,8 @@ export const SETTINGS = {
   'metrics.host': { env: 'PITR_METRICS_HOST', flag: 'metricsHost' },
   'metrics.maxLag': { env: 'PITR_METRICS_MAX_LAG', flag: 'metricsMaxLag' },
   'compact.fanout': { env: 'PITR_COMPACT_FANOUT', flag: 'compactFanout' },
+  'sweep.margin': { env: 'PITR_SWEEP_MARGIN', flag: 'sweepMargin' },
+  'sweep.every': { env: 'PITR_SWEEP_EVERY', flag: 'sweepEvery' },
   'prices.put': { env: 'PITR_PRICE_PUT', flag: 'pricePut' },
   'prices.get': { env: 'PITR_PRICE_GET', flag: 'priceGet' },
   'prices.gb': { env: 'PITR_PRICE_GB', flag: 'priceGb' },

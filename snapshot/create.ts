@@ -7,7 +7,7 @@ import { Store } from '../engine/store.ts';
 import type { Archive } from '../wal/archive.ts';
 import { segmentName } from '../wal/archive.ts';
 import { EXTENSION_BYTES, FLAG } from '../wal/block.ts';
-import { withLease } from '../wal/lease.ts';
+import { LeaseWatch, withLease } from '../wal/lease.ts';
 import { SEGMENT_RAW_BYTES, type SegmentRef } from '../wal/segment.ts';
 import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
 import { ownedPartitions, timelineOf, withEngine } from '../wal/timeline.ts';
@@ -22,6 +22,7 @@ import {
 } from './begun.ts';
 import type { Begun, LogRange, Snapshot, SnapshotEntry, SnapshotKind } from './manifest.ts';
 import { type MergeStateOptions, mergeState } from './merge-state.ts';
+import { deleteRetired } from './retired.ts';
 import { publishSnapshot, readSnapshot } from './snapshots.ts';
 import { planState, type StatePlan } from './state-plan.ts';
 import { ArchiveView } from './view.ts';
@@ -44,8 +45,14 @@ export interface CreateSnapshotOptions extends MergeStateOptions {
  * becomes visible in one step. A synthetic one that is killed is gone on with by the next call for the same instant.
  * @throws nothing-restorable, target-future, target-nodata, snapshot-exists, verification-failed, cas-conflict, lease-lost
  */
-export const createSnapshot = (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> =>
-  withLease(archive, 'snapshot', () => createHeld(archive, options));
+export const createSnapshot = async (
+  archive: Archive,
+  options: CreateSnapshotOptions,
+): Promise<SnapshotEntry> => {
+  // before there is a lease of our own, for which it would wait
+  await deleteRetired(archive, new LeaseWatch(archive, archive.clock));
+  return withLease(archive, 'snapshot', () => createHeld(archive, options));
+};
 
 const createHeld = async (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> => {
   const view = await ArchiveView.read(archive, options.timeline);
@@ -191,11 +198,19 @@ const logRanges = async (
  * `confirm` is called with the copy's LSN before the copy is published, and throws if the archive does not have this directory's
  * log up to there. Without that, an agent that slept and has lost its stream could publish a state that the history never had.
  */
-export const createBase = async (
+export const createBase = (
   archive: Archive,
   dir: string,
   sealed: { readonly lsn: number; readonly ts: number },
   confirm: (lsn: number) => Promise<void> = async () => undefined,
+): Promise<SnapshotEntry> =>
+  withLease(archive, 'base copy', () => createBaseHeld(archive, dir, sealed, confirm));
+
+const createBaseHeld = async (
+  archive: Archive,
+  dir: string,
+  sealed: { readonly lsn: number; readonly ts: number },
+  confirm: (lsn: number) => Promise<void>,
 ): Promise<SnapshotEntry> => {
   const identity = await readIdentity(dir);
   const all = await archive.updateTimelines((t) => withEngine(t, identity, archive.clock.nowMs()));

@@ -8,12 +8,12 @@ import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import { countedStore } from '../engine/request-tally.ts';
 import { Archive, storeOf } from './archive.ts';
 import type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts';
-import { type Head, replaceRuns, withWritten } from './catalog.ts';
-import { Compaction, type CompactRequest } from './compaction.ts';
+import { type Head, RETIRE_MS, replaceRuns, withWritten } from './catalog.ts';
+import { Compaction, type CompactRequest, knownNames } from './compaction.ts';
 import { Continuity } from './continuity.ts';
 import { Engine } from './engine.ts';
 import { clearFenced, writeFenced } from './fenced.ts';
-import { HeldHead } from './held-head.ts';
+import { type Deletion, HeldHead } from './held-head.ts';
 import { LeaseWatch } from './lease.ts';
 import { LOG_DIR } from './local-log.ts';
 import { MergePool } from './merge-pool.ts';
@@ -29,11 +29,6 @@ export type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts'
 
 /** Looks at the directory this often even when the watcher says nothing. */
 const POLL_MS = 1000;
-/**
- * Objects that a merge replaced stay at least this long: for those who read one record by a catalog of a moment ago and take
- * no lease for that.
- */
-const RETIRE_MS = 2 * 60 * 1000;
 /** After a merge that failed, compaction rests this long, then twice as long, up to the longest. */
 const REST_MS = 1000;
 const REST_MAX_MS = 10 * 60 * 1000;
@@ -254,6 +249,21 @@ export class Archiver {
    */
   exclusively<T>(job: (own: Alone) => Promise<T>): Promise<T> {
     return this.#enqueue(() => job({ archivePending: () => this.#ship() }));
+  }
+
+  /** Deletes segments of this stream that nothing names; others are left alone. With none it only proves that the stream is ours. */
+  sweep(names: readonly string[]): Promise<Deletion> {
+    return this.#enqueue(() =>
+      this.#held.sweep(
+        names,
+        async (head) => new Set([...(await knownNames(this.archive, head)), ...this.#compaction.writing]),
+      ),
+    );
+  }
+
+  /** Tells who listens to this archiver of something that was done beside it. */
+  tell(event: ArchiverEvent): void {
+    this.#emit(event);
   }
 
   /** Waits for the jobs that were asked for, ends a merge that runs wherever it is, and lets go of the stream. */

@@ -57,11 +57,18 @@ export class Compaction {
   /** One run after the other. */
   #last: Promise<unknown> = Promise.resolve();
   #note: NoteKeeper | undefined;
+  /** Objects of a merge that keeps no note. */
+  #writing: readonly string[] = [];
   #closed = false;
 
   constructor(host: CompactionHost, options: CompactionOptions) {
     this.#host = host;
     this.#options = options;
+  }
+
+  /** Objects that the head may come to list, and that nothing names yet. */
+  get writing(): readonly string[] {
+    return this.#writing;
   }
 
   /** Merges until the number of runs is within bounds. Returns the number of merges that were completed. */
@@ -156,6 +163,15 @@ export class Compaction {
 
   async #mergeAtOnce(choice: MergeChoice, request: CompactRequest): Promise<void> {
     const written: string[] = [];
+    this.#writing = written;
+    try {
+      await this.#mergeWriting(choice, written, request);
+    } finally {
+      this.#writing = [];
+    }
+  }
+
+  async #mergeWriting(choice: MergeChoice, written: string[], request: CompactRequest): Promise<void> {
     let outcome: MergeOutcome;
     try {
       outcome = await this.#host.pool.run(this.#job(choice, [], null, Number.POSITIVE_INFINITY), {

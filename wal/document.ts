@@ -34,7 +34,8 @@ export type DocumentKind =
   | 'merge'
   | 'leases'
   | 'acknowledgements'
-  | 'verify-results';
+  | 'verify-results'
+  | 'orphans';
 
 export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
   const text = Buffer.from(`${JSON.stringify(body, null, 1)}\n`);

@@ -4,6 +4,7 @@ import type { Archive } from '../../wal/archive.ts';
 import { recordVerifyResult, type VerifyResult } from '../../wal/verify-results.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { openPlaces } from '../places.ts';
+import { renderOrphans } from '../render/orphans.ts';
 import { renderFields, renderTable } from '../render/table.ts';
 import { formatBytes, formatCount, formatDuration, formatIso } from '../render/units.ts';
 import type { Runner, Session } from '../session.ts';
@@ -25,7 +26,7 @@ export const registerVerify = (program: PitrCommand, runner: Runner): void => {
     )
     .argument('[dir...]', 'engine directories, to find the archive')
     .option('--archive <url>', 'the archive')
-    .option('--orphans', 'also list objects that nothing names (left by crashes; harmless)')
+    .option('--orphans', 'also list what nothing names (left by crashes; harmless), and when agents sweep it')
     .option('--workers <n>', 'worker threads')
     .examples(
       ['pitr verify --archive file:/backup/db', 'check everything'],
@@ -55,6 +56,8 @@ const runVerify = async (
     if (notRecorded !== undefined)
       session.note(`this result could not be kept in the archive: ${notRecorded}`);
     const isRecorded = notRecorded === undefined;
+    // orphans have a table of their own
+    const listed = report.anomalies.filter((a) => a.class !== 'orphan' && a.class !== 'foreign');
     session.emit({ ...report, ok: harmful.length === 0, recorded: isRecorded }, () =>
       [
         renderFields([
@@ -74,14 +77,15 @@ const runVerify = async (
           ]),
           ['took', formatDuration(report.durationMs)],
         ]),
-        ...(report.anomalies.length > 0
+        ...(listed.length > 0
           ? [
               renderTable(
                 [{ title: 'class' }, { title: 'object' }, { title: 'what' }],
-                report.anomalies.map((a) => [a.class, a.object, a.what]),
+                listed.map((a) => [a.class, a.object, a.what]),
               ),
             ]
           : []),
+        ...(report.orphans ? [renderOrphans(report.orphans, session.clock.nowMs())] : []),
       ].join('\n\n'),
     );
     return harmful.length === 0 ? 0 : EXIT_DAMAGED;
