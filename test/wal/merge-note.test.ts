@@ -7,7 +7,12 @@ import { MemoryStore } from './memory-store.ts';
 
 test('W7: an older agent that reads the note for the first time does not take it from a newer one', async () => {
   const archive = await Archive.openOrCreate(new MemoryStore());
-  const headOf = (generation: number, claim: string) => ({ timeline: 't', stream: 'main', generation, claim });
+  const headOf = (generation: number, claim: string) => ({
+    timeline: 't',
+    stream: 'main',
+    generation,
+    claim,
+  });
   const newer = await NoteKeeper.read(archive, headOf(6, 'b'));
   await newer.takeOver();
   const older = await NoteKeeper.read(archive, headOf(5, 'a'));
