@@ -43,7 +43,10 @@ export const agentMain = async (
       try {
         await archiver.round();
       } catch (error) {
-        world.tolerate(error, process, ['fenced', 'cas-conflict', 'engine-busy'], troubles);
+        // what it was to merge may be gone when somebody else has taken the stream and does not know that it works
+        const isSuperseded = world.watch.generationOf(node.stream) > archiver.head.generation;
+        const gone = isSuperseded ? (['object-not-found'] as const) : [];
+        world.tolerate(error, process, ['fenced', 'cas-conflict', 'engine-busy', ...gone], troubles);
         if (isPitrError(error, 'fenced')) {
           world.fenced++;
           break;

@@ -38,6 +38,7 @@
  * | object-corrupt, format-version, log-corrupt | a damaged answer |
  * | lease-lost | a failed request, or two minutes without a renewal |
  * | fenced, cas-conflict, agent-busy, engine-busy | another agent or writer, which there is |
+ * | object-not-found | of an agent: the stream was taken from it |
  * | nothing-restorable, target-nodata, snapshot-in-use | the state of the archive, of a snapshot only |
  * | object-exists | a request that arrived twice, where the store cannot tell; never on S3 |
  * | io and whatever else has an injected error as its cause | that error |

@@ -85,7 +85,7 @@ export class World {
         : new Bucket(this.rng, this.rng.chance(0.5), mutant);
     this.watch = new CatalogWatch(this.bucket, this.history, fail);
     this.fanout = this.rng.int(2, 4);
-    this.retireMs = this.rng.pick([300, 2_000, 20_000]);
+    this.retireMs = this.rng.pick([20, 300, 20_000]);
     this.writers = this.rng.int(1, 3);
     // busy writers leave few steps to those who talk to the archive
     this.rest = this.rng.pick(
