@@ -77,10 +77,27 @@ export {
 } from './restore/verify-archive.ts';
 export { type Chain, inspectChain } from './snapshot/chain.ts';
 export { type CreateSnapshotOptions, createSnapshot } from './snapshot/create.ts';
+export { type Hole, holesOf, windowOf } from './snapshot/holes.ts';
 export type { Snapshot, SnapshotEntry, SnapshotKind } from './snapshot/manifest.ts';
+export type { OrphanLine, OrphanReport } from './snapshot/orphan-report.ts';
+export type { SweepRule } from './snapshot/orphan-table.ts';
 export type { Restorable, RestorableRange } from './snapshot/ranges.ts';
-export { deleteSnapshot, findSnapshot, listSnapshots, readSnapshot } from './snapshot/snapshots.ts';
+export {
+  type DeletedSnapshot,
+  deleteSnapshot,
+  findSnapshot,
+  listSnapshots,
+  readSnapshot,
+} from './snapshot/snapshots.ts';
+export { Sweeper, type SweepReport } from './snapshot/sweep.ts';
 export { ArchiveView } from './snapshot/view.ts';
+export {
+  type Acknowledgement,
+  acknowledge,
+  readAcknowledged,
+  unacknowledge,
+} from './wal/acknowledgements.ts';
 export { Archive } from './wal/archive.ts';
 export { Archiver, type ArchiverEvent, type ArchiverOptions } from './wal/archiver.ts';
 export { Engine, type EngineOptions, type InitOptions } from './wal/engine.ts';
+export { readVerifyResults, type VerifyResult, type VerifyResults } from './wal/verify-results.ts';

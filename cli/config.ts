@@ -22,9 +22,13 @@ const WORKERS_MAX = 64;
 const SEAL_MS_MAX = 3_600_000;
 /** A writer that waits longer than a day is taken for one that hangs. */
 const BLOCK_MS_MAX = 86_400_000;
+const SWEEP_MS_MAX = 30 * 86_400_000;
+const SWEEP_EVERY_MS_MAX = 86_400_000;
 const WAIT_SECONDS_MAX = 86_400;
 const PORT_MAX = 65_535;
 const LAG_MS_MAX = 7 * 86_400_000;
+const WINDOW_MS_MIN = 1000;
+const WINDOW_MS_MAX = 100 * 366 * 86_400_000;
 
 /** Environment and flags are text, YAML has numbers: the same check for both. */
 const int = (min: number, max: number) => {
@@ -58,6 +62,12 @@ const durationMs = (minMs: number, maxMs: number) =>
       context.addIssue(`${error.message}; ${error.hint}`);
     }
     return z.NEVER;
+  });
+
+/** A duration, or `off`. */
+const durationOrOff = (minMs: number, maxMs: number) =>
+  z.union([z.literal('off'), durationMs(minMs, maxMs)], {
+    error: `must be a duration with a unit, such as 24h, from ${minMs} to ${maxMs} ms, or off`,
   });
 
 const byteSize = () =>
@@ -136,6 +146,10 @@ const schema = z
       minFree: byteSize().default(SPOOL_DEFAULTS.minFreeBytes),
     }),
     compact: z.object({ fanout: int(2, 64).default(8) }),
+    sweep: z.object({
+      margin: durationOrOff(1, SWEEP_MS_MAX).prefault('24h'),
+      every: durationMs(1, SWEEP_EVERY_MS_MAX).prefault('1h'),
+    }),
     metrics: z.object({
       port: int(0, PORT_MAX).optional(),
       host: text.default('127.0.0.1'),
@@ -150,8 +164,13 @@ const schema = z
       format: oneOf(LOG_FORMATS).default('pretty'),
     }),
     waitSeconds: int(0, WAIT_SECONDS_MAX).default(60),
+    window: durationMs(WINDOW_MS_MIN, WINDOW_MS_MAX).optional(),
   })
-  .transform(({ seal, ...rest }) => ({ ...rest, sealMs: seal }));
+  .transform(({ seal, window, ...rest }) => ({
+    ...rest,
+    sealMs: seal,
+    ...(window === undefined ? {} : { windowMs: window }),
+  }));
 
 export type Config = z.output<typeof schema>;
 
@@ -191,6 +210,8 @@ export const SETTINGS = {
   'metrics.host': { env: 'PITR_METRICS_HOST', flag: 'metricsHost' },
   'metrics.maxLag': { env: 'PITR_METRICS_MAX_LAG', flag: 'metricsMaxLag' },
   'compact.fanout': { env: 'PITR_COMPACT_FANOUT', flag: 'compactFanout' },
+  'sweep.margin': { env: 'PITR_SWEEP_MARGIN', flag: 'sweepMargin' },
+  'sweep.every': { env: 'PITR_SWEEP_EVERY', flag: 'sweepEvery' },
   'prices.put': { env: 'PITR_PRICE_PUT', flag: 'pricePut' },
   'prices.get': { env: 'PITR_PRICE_GET', flag: 'priceGet' },
   'prices.gb': { env: 'PITR_PRICE_GB', flag: 'priceGb' },
@@ -199,6 +220,7 @@ export const SETTINGS = {
   'log.level': { env: 'PITR_LOG_LEVEL', flag: 'logLevel' },
   'log.format': { env: 'PITR_LOG_FORMAT', flag: 'logFormat' },
   waitSeconds: { env: 'PITR_WAIT_SECONDS', flag: 'waitSeconds' },
+  window: { env: 'PITR_WINDOW', flag: 'window' },
 } as const satisfies Record<string, Setting>;
 
 export type SettingPath = keyof typeof SETTINGS;

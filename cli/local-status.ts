@@ -2,11 +2,15 @@ import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
 import { isLocked, writerLockPath } from '../engine/directory-lock.ts';
 import { callDoor } from '../engine/door.ts';
+import { isPitrError } from '../engine/errors.ts';
 import { nodeFiles } from '../engine/files.ts';
 import type { DroppedRange, SpoolPolicy, SpoolStatus } from '../engine/spool.ts';
+import { readArchived } from '../wal/archived.ts';
+import { type ArchivedLog, Continuity } from '../wal/continuity.ts';
 import { readDropped } from '../wal/dropped.ts';
 import { logDirOf } from '../wal/engine.ts';
-import { logFilesIn } from '../wal/log-file.ts';
+import { type FencedReport, readFenced } from '../wal/fenced.ts';
+import { decodeLogHeader, type LogFileName, logFilesIn, scanLogFile } from '../wal/log-file.ts';
 import { type OutageReport, readOutage } from '../wal/outage.ts';
 import { readSpoolSettings } from '../wal/spool-settings.ts';
 
@@ -37,20 +41,33 @@ export interface LocalStatus {
   readonly dropped: readonly DroppedRange[];
   /** Since when and why the agent cannot archive; null: it can, or there is none. */
   readonly outage: OutageReport | null;
+  /** Another agent has taken the stream from the one of this directory. */
+  readonly fenced: FencedReport | null;
+  /** Why the log here is not the one whose continuation the archive would take. */
+  readonly rolledBack: string | null;
+  /** What waits, when one of the two above is so and the log can be read. */
+  readonly waitingLsn: { readonly lsnStart: number; readonly lsnEnd: number } | null;
   readonly writer: WriterStatus | null;
 }
 
-export const readLocalStatus = async (dir: string, archivedSequence: number): Promise<LocalStatus> => {
+/** `archived`: what the archive has of the stream, or what the directory knows of that. */
+export const readLocalStatus = async (dir: string, archived: ArchivedLog): Promise<LocalStatus> => {
   const log = logDirOf(dir);
   const names: string[] = await fs.readdir(log).catch(() => []);
-  const waiting = logFilesIn(names).filter((f) => f.sequence > archivedSequence);
+  const fenced = await readFenced(dir);
+  const hasAgent = isLocked(join(dir, 'agent.lock'));
+  // an agent looks for itself, and its outage says so
+  const rolledBack = hasAgent ? null : await whyRolledBack(log, logFilesIn(names), archived);
+  // numbers of another history say nothing about these files
+  const ownSequence = fenced?.sequence ?? (await readArchived(dir)).sequence;
+  const sequence = rolledBack === null ? archived.sequence : ownSequence;
+  const waiting = logFilesIn(names).filter((f) => f.sequence > sequence);
   const stats = await Promise.all(
     // the writer renames and trims meanwhile: a file that is gone waits for nothing
     waiting.map(({ name }) => fs.stat(join(log, name)).catch(() => undefined)),
   );
   const oldest = stats.find((s, i) => s && waiting[i].sealed);
   const hasWriter = isLocked(writerLockPath(dir));
-  const hasAgent = isLocked(join(dir, 'agent.lock'));
   const [writer, settings, dropped, outage] = await Promise.all([
     hasWriter ? askWriterStatus(dir) : null,
     readSpoolSettings(dir),
@@ -69,8 +86,47 @@ export const readLocalStatus = async (dir: string, archivedSequence: number): Pr
     quotaBytes,
     dropped: writer?.spool?.dropped ?? dropped,
     outage: outage ?? null,
+    fenced: fenced ?? null,
+    rolledBack,
+    waitingLsn: fenced || rolledBack !== null ? await lsnRangeOf(log, waiting, writer) : null,
     writer,
   };
+};
+
+/** Why the log does not continue what is archived; null: it does, or nobody can tell. */
+const whyRolledBack = async (
+  log: string,
+  files: readonly LogFileName[],
+  archived: ArchivedLog,
+): Promise<string | null> => {
+  if (files.length === 0) return null;
+  try {
+    await new Continuity(log, nodeFiles).check(files, archived);
+    return null;
+  } catch (error) {
+    return isPitrError(error, 'log-rolled-back') ? String(error.facts.why) : null;
+  }
+};
+
+/** LSNs `[lsnStart, lsnEnd)` of the files; null: there are none, or they cannot be read. */
+const lsnRangeOf = async (
+  log: string,
+  files: readonly LogFileName[],
+  writer: WriterStatus | null,
+): Promise<LocalStatus['waitingLsn']> => {
+  const [first, last] = [files.at(0), files.at(-1)];
+  if (!first || !last) return null;
+  try {
+    const path = join(log, first.name);
+    const { lsnFirst } = decodeLogHeader(await fs.readFile(path), path).body;
+    const lastPath = join(log, last.name);
+    const lsnEnd = writer
+      ? writer.lastLsn + 1
+      : scanLogFile(await fs.readFile(lastPath), lastPath, !last.sealed, () => undefined).lsnNext;
+    return lsnEnd > lsnFirst ? { lsnStart: lsnFirst, lsnEnd } : null;
+  } catch {
+    return null;
+  }
 };
 
 /** Null: it has no door, is closing, or does not answer. */
@@ -83,8 +139,22 @@ const askWriterStatus = async (dir: string): Promise<WriterStatus | null> => {
   }
 };
 
+/** Log that is only in this directory. */
+interface KeptLog {
+  readonly dir: string;
+  readonly waitingBytes: number;
+  readonly waitingFiles: number;
+  readonly waitingLsn: LocalStatus['waitingLsn'];
+}
+
 /** Why a directory's part of a status is not green. */
 export type LocalProblem =
+  | ({
+      readonly code: 'fenced';
+      readonly stream: string;
+      readonly fenced: FencedReport;
+    } & KeptLog)
+  | ({ readonly code: 'log-rolled-back'; readonly stream: string; readonly why: string } & KeptLog)
   | { readonly code: 'outage'; readonly stream: string; readonly outage: OutageReport }
   | {
       readonly code: 'log-quota';
@@ -102,10 +172,19 @@ export type LocalProblem =
 
 export const localProblems = (stream: string, local: LocalStatus): LocalProblem[] => {
   const { outage, dropped, writer, policy, quotaBytes } = local;
+  const { fenced, rolledBack } = local;
+  const kept: KeptLog = {
+    dir: local.dir,
+    waitingBytes: local.waitingBytes,
+    waitingFiles: local.waitingFiles,
+    waitingLsn: local.waitingLsn,
+  };
   const spool = writer?.spool;
   const waitingBytes = spool?.waitingBytes ?? local.waitingBytes;
   const isFull = waitingBytes - (spool?.spilledBytes ?? 0) >= quotaBytes || spool?.diskLow === true;
   return [
+    ...(fenced ? [{ code: 'fenced', stream, fenced, ...kept } as const] : []),
+    ...(rolledBack === null ? [] : [{ code: 'log-rolled-back', stream, why: rolledBack, ...kept } as const]),
     ...(outage ? [{ code: 'outage', stream, outage } as const] : []),
     ...(isFull || (spool?.blockedWriters ?? 0) > 0
       ? [

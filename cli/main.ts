@@ -31,10 +31,14 @@ if (process.connected) {
   process.channel?.unref();
 }
 
+/** What was cut short goes on in the background; once everything is out, nothing waits for it. */
+const exitWhenWritten = (): unknown => stdout.write('', () => stderr.write('', () => process.exit()));
+
 try {
   if (process.argv.length <= 2) program.outputHelp();
   else await program.parseAsync();
   process.exitCode = runner.exitCode;
+  if (isStopping) exitWhenWritten();
 } catch (error) {
   if (error instanceof CommanderError) {
     // help or version was asked for and is printed
@@ -42,7 +46,6 @@ try {
   } else {
     const json = program.opts().json === true || process.argv.includes('--json');
     process.exitCode = runner.report(error, json);
-    // what was interrupted goes on in the background; once the report is out, nothing waits for it
-    if (isStopping) stdout.write('', () => stderr.write('', () => process.exit()));
+    if (isStopping) exitWhenWritten();
   }
 }

@@ -3,6 +3,7 @@ import { registerBench } from './commands/bench.ts';
 import { registerChain } from './commands/chain.ts';
 import { registerCompact } from './commands/compact.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerGaps } from './commands/gaps.ts';
 import { registerGet } from './commands/get.ts';
 import { registerHandover } from './commands/handover.ts';
 import { registerInit } from './commands/init.ts';
@@ -37,7 +38,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly Register[]
     ],
   ],
   ['Recover:', [registerRestore, registerGet]],
-  ['Watch:', [registerStatus, registerChain, registerVerify, registerDoctor, registerBench]],
+  ['Watch:', [registerStatus, registerGaps, registerChain, registerVerify, registerDoctor, registerBench]],
 ];
 
 const TEXT = `Point-in-time recovery: every write of an engine goes to its log, an agent ships the log to an \
@@ -59,7 +60,7 @@ Examples:
   $ pitr get shop/users/42 --archive file:/backup/db --at mark:before-deploy
 
 Times:  latest, -10m, 2026-11-21T10:00:00Z, epoch ms, mark:NAME, lsn:STREAM/N
-Exit:   0 done, 2 bad usage, 7 status is not green, others: cli/README.md
+Exit:   0 done, 2 bad usage, 7 not green, others: cli/README.md
 Bucket: --archive s3://BUCKET/PREFIX and --s3-… settings: docs/archive.md
 Config: flags, then PITR_… variables, then ${CONFIG_FILE}, then defaults`;
 

@@ -1,31 +1,29 @@
-import type { PitrError } from '../engine/errors.ts';
+import { isPitrError, type PitrError } from '../engine/errors.ts';
 import { PartitionSet } from '../engine/partition.ts';
+import { type Hole, historyStart, holesOf, windowOf } from '../snapshot/holes.ts';
 import type { RestorableRange } from '../snapshot/ranges.ts';
 import { ArchiveView } from '../snapshot/view.ts';
+import { type Acknowledgement, readAcknowledged } from '../wal/acknowledgements.ts';
 import type { Archive } from '../wal/archive.ts';
 import { readArchived } from '../wal/archived.ts';
 import { type Gap, type Head, writeAmplification } from '../wal/catalog.ts';
 import { type LeaseEntry, listLeases } from '../wal/lease.ts';
 import type { Timeline, Timelines } from '../wal/timeline.ts';
-import { type LocalProblem, type LocalStatus, localProblems, readLocalStatus } from './local-status.ts';
+import { readVerifyResults, type VerifyResult, type VerifyResults } from '../wal/verify-results.ts';
+import { type LocalStatus, localProblems, readLocalStatus } from './local-status.ts';
 import type { EngineDir } from './places.ts';
 import { snapshotData } from './render/snapshots.ts';
+import { type ArchiveFacts, archiveProblems, type Problem, type WindowStatus } from './verdict.ts';
 
-/** Why a status is not green. */
-export type Problem =
-  | LocalProblem
-  | { readonly code: 'archive-away'; readonly id: string; readonly message: string }
-  | { readonly code: 'lag'; readonly lagMs: number; readonly maxLagMs: number; readonly stream?: string }
-  | { readonly code: 'nothing-restorable'; readonly why?: string }
-  | { readonly code: 'gap'; readonly stream: string; readonly gap: Gap }
-  | { readonly code: 'hole'; readonly afterTs: number; readonly untilTs: number }
-  | { readonly code: 'unregistered'; readonly dir: string; readonly timeline: string };
+export type { Problem } from './verdict.ts';
 
 export interface StreamStatus {
   readonly stream: string;
-  /** Inclusive ranges that it owns now. */
+  /** Inclusive ranges that it owns now; `none`: it is retired, and its frontier need not move. */
   readonly partitions: string;
   readonly frontierTs: number | null;
+  /** Clock minus frontier; negative: the frontier is ahead of this machine's clock. Null: nothing archived, or retired. */
+  readonly lagMs: number | null;
   readonly lsn: number;
   readonly runs: number;
   readonly segments: number;
@@ -48,10 +46,18 @@ export interface Status {
   readonly contiguousEnd: number | null;
   readonly maxEnd: number | null;
   readonly limitedBy: string | null;
+  /** Clock minus `contiguousEnd`; negative: see the problem `clock-skew`. */
   readonly lagMs: number | null;
+  /** Newest stretch without a hole; null: nothing is restorable. */
+  readonly window: WindowStatus | null;
+  /** Of this history and, up to the forks, of what it comes from. */
+  readonly holes: readonly Hole[];
   readonly streams: readonly StreamStatus[];
   readonly snapshots: number;
   readonly lastSnapshot: ReturnType<typeof snapshotData> | null;
+  /** Newest result of `pitr verify`, and the newest good one; null: never. */
+  readonly lastVerify: VerifyResult | null;
+  readonly lastGoodVerify: VerifyResult | null;
   /** Who works by a catalog that was read earlier; one that died is here until an agent has found out. */
   readonly leases: readonly LeaseEntry[];
   readonly timelines: readonly {
@@ -69,6 +75,8 @@ export interface StatusOptions {
   readonly dirs: readonly EngineDir[];
   /** How far behind is still well; left out: {@link usualLagMs}. */
   readonly maxLagMs?: number;
+  /** How far back instants shall be restorable. */
+  readonly windowMs?: number;
 }
 
 const LAG_MS = 10_000;
@@ -85,14 +93,22 @@ export interface StatusFacts {
   /** The timeline that was asked for is in the archive; else the view is of its parent. */
   readonly isRegistered: boolean;
   readonly leases: readonly LeaseEntry[];
-  /** When all of it had been read, ms. */
+  readonly acknowledged: Said<readonly Acknowledgement[]>;
+  readonly verified: Said<VerifyResults>;
+  /** When the heads had been read, ms: what takes time after that makes no lag. */
   readonly readMs: number;
+}
+
+/** What somebody said of an archive, or why it cannot be read. */
+interface Said<T> {
+  readonly value?: T;
+  readonly damage?: string;
 }
 
 /** Everything that `pitr status` tells, computed from one view of the archive. */
 export const readStatus = async (archive: Archive, options: StatusOptions): Promise<Status> => {
   const facts = await readStatusFacts(archive, options);
-  return statusOf(facts, await readLocals(facts.view, options.dirs), options);
+  return statusOf(facts, await readLocals(facts.view, options.dirs), options, facts.readMs);
 };
 
 export const readStatusFacts = async (archive: Archive, options: StatusOptions): Promise<StatusFacts> => {
@@ -101,11 +117,20 @@ export const readStatusFacts = async (archive: Archive, options: StatusOptions):
   // a restored engine's history is in the archive only once something of it is archived: until then its parent's is shown
   const isKnown = ({ timelines }: Timelines): boolean =>
     wanted === undefined || timelines.some((t) => t.id === wanted);
-  const [view, leases] = await Promise.all([
+  const [view, acknowledged, verified, leases] = await Promise.all([
     ArchiveView.read(archive, (all) => (isKnown(all) ? wanted : dirs[0]?.identity.fork?.timeline)),
+    unlessDamaged(readAcknowledged(archive)),
+    unlessDamaged(readVerifyResults(archive)),
     listLeases(archive),
   ]);
-  return { view, isRegistered: isKnown(view.timelines), leases, readMs: archive.clock.nowMs() };
+  return {
+    view,
+    isRegistered: isKnown(view.timelines),
+    leases,
+    acknowledged,
+    verified,
+    readMs: view.readMs,
+  };
 };
 
 /** What the directories of the view's timeline say, by their streams. */
@@ -117,7 +142,10 @@ export const readLocals = async (
   const locals = new Map<string, LocalStatus>();
   for (const { dir, identity } of dirs)
     if (identity.timeline === view.timeline.id)
-      locals.set(identity.stream, await readLocalStatus(dir, heads.get(identity.stream)?.sequence ?? 0));
+      locals.set(
+        identity.stream,
+        await readLocalStatus(dir, heads.get(identity.stream) ?? nothingOf(identity.stream)),
+      );
   return locals;
 };
 
@@ -126,32 +154,43 @@ const headsOf = ({ heads, timeline }: ArchiveView): ReadonlyMap<string, Head> =>
 
 /** The status at `nowMs`; default now. */
 export const statusOf = (
-  { view, isRegistered, leases }: StatusFacts,
+  facts: StatusFacts,
   locals: ReadonlyMap<string, LocalStatus>,
   options: StatusOptions,
-  nowMs: number = view.archive.clock.nowMs(),
+  nowMs: number = facts.view.archive.clock.nowMs(),
 ): Status => {
+  const { view, isRegistered, leases, acknowledged, verified } = facts;
   const { archive } = view;
-  const { dirs } = options;
+  const { dirs, maxLagMs, windowMs } = options;
   const heads = headsOf(view);
-  const maxLagMs = options.maxLagMs ?? usualLagMs(heads.values());
   const streams = view.timeline.streams.map(({ name }) =>
-    streamStatus(view.timeline, name, heads.get(name), locals.get(name)),
+    streamStatus(view.timeline, name, heads.get(name), locals.get(name), nowMs),
   );
-  const { ranges, contiguousEnd, maxEnd, limitedBy } = view.restorable;
-  const lagMs = contiguousEnd === undefined ? undefined : nowMs - contiguousEnd;
+  const { ranges, contiguousEnd = null, maxEnd = null, limitedBy = null } = view.restorable;
+  const holes = holesOf(view, acknowledged.value ?? []);
+  const window = windowStatus(view, nowMs, windowMs);
+  const lastVerify = verified.value?.history.at(-1) ?? null;
   const problems: Problem[] = [
     ...dirs
       .filter(({ identity }) => !isRegistered || identity.timeline !== view.timeline.id)
       .map(({ dir, identity }) => ({ code: 'unregistered', dir, timeline: identity.timeline }) as const),
-    ...(lagMs === undefined
-      ? [{ code: 'nothing-restorable', ...(limitedBy === undefined ? {} : { why: limitedBy }) } as const]
-      : []),
-    ...(isRegistered && lagMs !== undefined && lagMs > maxLagMs
-      ? [{ code: 'lag', lagMs, maxLagMs, ...(limitedBy === undefined ? {} : { stream: limitedBy }) } as const]
-      : []),
-    ...streams.flatMap((s) => s.gaps.map((gap) => ({ code: 'gap', stream: s.stream, gap }) as const)),
-    ...holesIn(ranges),
+    ...archiveProblems({
+      nowMs,
+      contiguousEnd,
+      limitedBy,
+      owners: ownersOf(view.timeline, streams, (stream) =>
+        // of a parent that is shown in place of what is not there yet, nobody asks that it goes on
+        isRegistered
+          ? (maxLagMs ?? usualLagMs(heads.values().filter((h) => h.stream === stream)))
+          : Number.POSITIVE_INFINITY,
+      ),
+      holes,
+      window,
+      lastVerify,
+    }),
+    ...[acknowledged, verified].flatMap(({ damage }) =>
+      damage === undefined ? [] : [{ code: 'unreadable', message: damage } as const],
+    ),
     ...[...locals].flatMap(([stream, local]) => localProblems(stream, local)),
   ];
   const last = view.snapshots.filter((s) => view.ancestry.some((t) => t.id === s.timeline)).at(-1);
@@ -162,13 +201,17 @@ export const statusOf = (
     problems,
     timeline: view.timeline.id,
     ranges,
-    contiguousEnd: contiguousEnd ?? null,
-    maxEnd: maxEnd ?? null,
-    limitedBy: limitedBy ?? null,
-    lagMs: lagMs ?? null,
+    contiguousEnd,
+    maxEnd,
+    limitedBy,
+    lagMs: contiguousEnd === null ? null : nowMs - contiguousEnd,
+    window,
+    holes,
     streams,
     snapshots: view.snapshots.length,
     lastSnapshot: last ? snapshotData(last) : null,
+    lastVerify,
+    lastGoodVerify: verified.value?.newestGood ?? null,
     leases,
     timelines: view.timelines.timelines.map((t) => ({
       id: t.id,
@@ -181,11 +224,46 @@ export const statusOf = (
   };
 };
 
+/** An object that only says something of the archive: what can be restored is shown without it. */
+const unlessDamaged = async <T>(reading: Promise<T>): Promise<Said<T>> => {
+  try {
+    return { value: await reading };
+  } catch (error) {
+    if (!isPitrError(error, 'object-corrupt')) throw error;
+    return { damage: error.message };
+  }
+};
+
+const windowStatus = (
+  view: ArchiveView,
+  nowMs: number,
+  wantedMs: number | undefined,
+): WindowStatus | null => {
+  const window = windowOf(view.restorable.ranges);
+  if (!window) return null;
+  if (wantedMs === undefined) return { ...window, wantedMs: null, isShort: false };
+  const wantedFromTs = nowMs - wantedMs;
+  const isShort = window.fromTs > wantedFromTs && (historyStart(view) ?? window.fromTs) <= wantedFromTs;
+  return { ...window, wantedMs, isShort };
+};
+
+const ownersOf = (
+  { ownership }: Timeline,
+  streams: readonly StreamStatus[],
+  maxLagMsOf: (stream: string) => number,
+): ArchiveFacts['owners'] =>
+  streams.flatMap(({ stream, frontierTs }) => {
+    const since = ownership.filter((o) => o.stream === stream && o.toTs === null).map((o) => o.fromTs);
+    const ownsSinceTs = Math.min(...since);
+    return since.length === 0 ? [] : [{ stream, frontierTs, ownsSinceTs, maxLagMs: maxLagMsOf(stream) }];
+  });
+
 /** What the directories themselves say while their archive cannot be read. */
 export const readAwayStatus = async (
   dirs: readonly EngineDir[],
   error: PitrError,
   nowMs: number,
+  url = '',
 ): Promise<Status> => {
   const streams = await Promise.all(
     dirs.map(async ({ dir, identity }): Promise<StreamStatus> => {
@@ -194,6 +272,7 @@ export const readAwayStatus = async (
         stream: identity.stream,
         partitions: identity.partitions,
         frontierTs: null,
+        lagMs: null,
         lsn,
         runs: 0,
         segments: 0,
@@ -201,47 +280,61 @@ export const readAwayStatus = async (
         written: null,
         writeAmplification: null,
         gaps: [],
-        local: await readLocalStatus(dir, sequence),
+        local: await readLocalStatus(dir, { ...nothingOf(identity.stream), sequence }),
       };
     }),
   );
-  const [{ identity }] = dirs;
+  const identity = dirs[0]?.identity;
   return {
-    archive: { url: identity.archive?.url ?? '', id: identity.archive?.id ?? '', isReachable: false },
+    archive: { url: identity?.archive?.url ?? url, id: identity?.archive?.id ?? '', isReachable: false },
     nowMs,
     green: false,
     problems: [
       { code: 'archive-away', id: error.id, message: error.message },
       ...streams.flatMap((s) => (s.local ? localProblems(s.stream, s.local) : [])),
     ],
-    timeline: identity.timeline,
+    timeline: identity?.timeline ?? '',
     ranges: [],
     contiguousEnd: null,
     maxEnd: null,
     limitedBy: null,
     lagMs: null,
+    window: null,
+    holes: [],
     streams,
     snapshots: 0,
     lastSnapshot: null,
+    lastVerify: null,
+    lastGoodVerify: null,
     leases: [],
     timelines: [],
   };
 };
+
+/** Of a stream that the archive does not have, or not at present. */
+const nothingOf = (stream: string): { stream: string; sequence: number; chain: null } => ({
+  stream,
+  sequence: 0,
+  chain: null,
+});
 
 const streamStatus = (
   timeline: Timeline,
   stream: string,
   head: Head | undefined,
   local: LocalStatus | undefined,
+  nowMs: number,
 ): StreamStatus => {
   const segments = head?.runs.flatMap((r) => r.segments) ?? [];
+  const frontierTs = head?.frontier.ts || null;
   const owned = timeline.ownership
     .filter((o) => o.stream === stream && o.toTs === null)
     .reduce((set, o) => set.union(PartitionSet.parse(o.partitions)), PartitionSet.none);
   return {
     stream,
     partitions: owned.toString(),
-    frontierTs: head?.frontier.ts || null,
+    frontierTs,
+    lagMs: frontierTs === null || owned.size === 0 ? null : nowMs - frontierTs,
     lsn: head?.frontier.lsn ?? 0,
     runs: head?.runs.length ?? 0,
     segments: segments.length,
@@ -252,11 +345,3 @@ const streamStatus = (
     ...(local ? { local } : {}),
   };
 };
-
-/** Between two ranges of one timeline something is missing; between those of two timelines lies a fork. */
-const holesIn = (ranges: readonly RestorableRange[]): Problem[] =>
-  ranges.flatMap((range, i) => {
-    const before = ranges[i - 1];
-    if (before === undefined || before.timeline !== range.timeline) return [];
-    return [{ code: 'hole', afterTs: before.toTs, untilTs: range.fromTs } as const];
-  });

@@ -13,19 +13,18 @@
  */
 import { randomUUID } from 'node:crypto';
 import { dirname, join, resolve } from 'node:path';
+import { DirectoryLeftovers } from './directory-leftovers.ts';
 import { PitrError } from './errors.ts';
 import { type Files, nodeFiles } from './files.ts';
 import { checkFolder, checkName, checkRange, isNamePart, RESERVED_FOLDER as TEMP } from './object-name.ts';
-import type { ObjectStore } from './object-store.ts';
+import type { Leftovers, ObjectStore, StoredObject } from './object-store.ts';
+import { isSwapNumber, SWAP_NUMBERS_KEPT as KEEP, outdatedNumbers } from './swap-number.ts';
 
-/** Swap numbers that stay below the highest: how many swaps a reader may sleep between listing and opening. */
-const KEEP = 64;
 const READ_SWAP_TRIES_MAX = 100; // each means that more than KEEP swaps overtook the reader
 /** Mode of a swap file that a successor has seen as the highest: see {@link DirectoryStore.swap}. */
 const CONFIRMED_MODE = 0o444;
 
 const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code;
-const isSwapNumber = (part: string): boolean => /^\d{12}$/.test(part);
 
 const ioError = (op: string, path: string, cause: unknown): PitrError =>
   new PitrError('io', { op, path, why: codeOf(cause) ?? String(cause) }, { cause });
@@ -44,6 +43,7 @@ const unlessAbsent = <T>(op: string, path: string, run: () => Promise<T>): Promi
 
 export class DirectoryStore implements ObjectStore {
   readonly url: string;
+  readonly leftovers: Leftovers;
   readonly #root: string;
   readonly #files: Files;
   readonly #random: () => string;
@@ -55,6 +55,7 @@ export class DirectoryStore implements ObjectStore {
     this.url = options.url ?? `file:${this.#root}`;
     this.#files = options.files ?? nodeFiles;
     this.#random = options.random ?? randomUUID;
+    this.leftovers = new DirectoryLeftovers(this.#root, this.#files);
   }
 
   async create(name: string, bytes: Uint8Array): Promise<void> {
@@ -80,31 +81,44 @@ export class DirectoryStore implements ObjectStore {
     return stat?.bytes;
   }
 
-  async list(prefix: string): Promise<{ name: string; bytes: number }[]> {
+  async list(prefix: string): Promise<StoredObject[]> {
+    const found: StoredObject[] = [];
+    for await (const page of this.pages(prefix)) found.push(...page);
+    return found.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** A piece is what lies in one folder. */
+  async *pages(prefix: string): AsyncGenerator<readonly StoredObject[]> {
     checkFolder(prefix);
     const top = prefix === '' ? this.#root : this.#pathOf(prefix.slice(0, -1));
-    const found: { name: string; bytes: number }[] = [];
-    const walk = async (dir: string, above: string, names: string[]): Promise<void> => {
-      for (const part of names) {
-        // What no object can be called is not ours (lost+found, an editor's backup) and may even be unreadable.
-        if (!isNamePart(part) || (above === '' && part === TEMP)) continue;
-        const path = join(dir, part);
-        const stat = await unlessAbsent('stat', path, () => this.#files.stat(path));
-        // Deleted since the folder was listed. Only a file is: no code of ours removes folders.
-        if (stat === undefined) continue;
-        if (stat.isFile) found.push({ name: above + part, bytes: stat.bytes });
-        else if (stat.isDirectory) {
-          await walk(path, `${above}${part}/`, await attempt('list', path, () => this.#files.list(path)));
-        }
-      }
-    };
     const names = await unlessAbsent('list', top, () => this.#files.list(top));
-    if (names !== undefined) await walk(top, prefix, names);
+    if (names !== undefined) yield* this.#walk(top, prefix, names);
     else if ((await unlessAbsent('stat', this.#root, () => this.#files.stat(this.#root))) === undefined) {
       // An unmounted archive must not look like an empty one.
       throw new PitrError('archive-not-found', { url: this.url });
     }
-    return found.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async *#walk(
+    dir: string,
+    above: string,
+    names: readonly string[],
+  ): AsyncGenerator<readonly StoredObject[]> {
+    const here: StoredObject[] = [];
+    for (const part of names) {
+      // What no object can be called is not ours (lost+found, an editor's backup) and may even be unreadable.
+      if (!isNamePart(part) || (above === '' && part === TEMP)) continue;
+      const path = join(dir, part);
+      const stat = await unlessAbsent('stat', path, () => this.#files.stat(path));
+      // Deleted since the folder was listed.
+      if (stat === undefined) continue;
+      if (stat.isFile) here.push({ name: above + part, bytes: stat.bytes });
+      else if (stat.isDirectory) {
+        const below = await unlessAbsent('list', path, () => this.#files.list(path));
+        if (below !== undefined) yield* this.#walk(path, `${above}${part}/`, below);
+      }
+    }
+    if (here.length > 0) yield here;
   }
 
   async delete(names: readonly string[]): Promise<{ name: string; cause: unknown }[]> {
@@ -174,8 +188,7 @@ export class DirectoryStore implements ObjectStore {
       return after;
     });
     // 4. Best effort: the swap is durable already. Who has opened one of these keeps it; who has only listed it looks again.
-    const trimBelow = Number(numbers.at(-1)) - KEEP;
-    for (const number of numbers.filter((n) => Number(n) < trimBelow)) {
+    for (const number of outdatedNumbers(numbers)) {
       await this.#files.remove(join(dir, number)).catch(() => {});
     }
     return mine;

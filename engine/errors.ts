@@ -128,7 +128,8 @@ export const ERRORS = {
   fenced: kind(
     52,
     (f) => `writer generation ${f.mine} of stream ${f.stream} was superseded by ${f.current}`,
-    () => 'another agent took this stream over; stop this one. Nothing was published by it since',
+    () =>
+      'another agent took this stream over: stop this one. It has published nothing since; pitr status says what waits in its log',
   ),
   'cas-conflict': kind(
     53,
@@ -171,6 +172,11 @@ export const ERRORS = {
     25,
     (f) => `stream ${f.stream} is not in the archive (streams: ${f.known})`,
     () => 'pitr status lists the streams',
+  ),
+  'gap-unknown': kind(
+    25,
+    (f) => `the archive has no gap at ${f.position} (gaps: ${f.known})`,
+    () => 'pitr gaps lists them',
   ),
   'stream-taken': kind(
     26,
@@ -309,8 +315,8 @@ export const ERRORS = {
     46,
     (f) => `${f.path} does not continue what is archived of stream ${f.stream}: ${f.why}`,
     () =>
-      'the directory was put back from a copy, and nothing of it is archived: start a new history with ' +
-      'pitr restore, or put the newer directory back',
+      'the directory is an older state that was put back, or it went on beside a copy that is archived; nothing of it is archived ' +
+      'now: go on with the directory that is, or start a new history with pitr restore',
   ),
 
   'wire-malformed': kind(

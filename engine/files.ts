@@ -89,6 +89,8 @@ export interface Files {
   /** Hard link: fails with EEXIST if `to` exists. The atomic create-if-absent of the directory archive. */
   link(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
+  /** Removes a folder that is empty. @throws ENOTEMPTY and others as the system has it */
+  removeDir(dir: string): Promise<void>;
   truncate(path: string, bytes: number): Promise<void>;
 }
 
@@ -276,6 +278,7 @@ export const nodeFiles: Files = {
   rename: (from, to) => fs.rename(from, to),
   link: (from, to) => fs.link(from, to),
   remove: (path) => fs.unlink(path),
+  removeDir: (dir) => fs.rmdir(dir),
   truncate: async (path, bytes) => {
     const handle = await fs.open(path, 'r+');
     try {

@@ -21,7 +21,8 @@ export function openObjectStore(url: string, observe?: StoreObserver): ObjectSto
   return observe ? observedStore(store, observe) : store;
 }
 
-function directoryOf(url: string): string {
+/** The directory of a `file:` URL, absolute. @throws `archive-url` */
+export function directoryOf(url: string): string {
   try {
     const path = url.startsWith('file:///') ? fileURLToPath(url) : url.replace(/^file:(?!\/\/)/, '');
     if (path !== url && path !== '' && !path.includes('\0')) return resolve(path);

@@ -7,7 +7,7 @@
  * | gets | GET, HEAD and everything else |
  * | deletes | DELETE, and giving up an upload: free |
  */
-import type { ObjectStore } from './object-store.ts';
+import { type Leftovers, type ObjectStore, pagesOf, type StoredObject } from './object-store.ts';
 
 export interface RequestCounts {
   readonly puts: number;
@@ -88,6 +88,17 @@ class CountedStore implements ObjectStore {
   list(prefix: string): Promise<{ name: string; bytes: number }[]> {
     this.tally.add({ puts: 1 });
     return this.#store.list(prefix);
+  }
+
+  async *pages(prefix: string): AsyncGenerator<readonly StoredObject[]> {
+    for await (const page of pagesOf(this.#store, prefix)) {
+      this.tally.add({ puts: 1 });
+      yield page;
+    }
+  }
+
+  get leftovers(): Leftovers | undefined {
+    return this.#store.leftovers;
   }
 
   delete(names: readonly string[]): Promise<{ name: string; cause: unknown }[]> {

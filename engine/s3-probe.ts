@@ -3,8 +3,10 @@
  * answers counts, not what it says of itself. Works below a folder of its own and removes everything that it made.
  */
 import { PitrError } from './errors.ts';
+import type { Leftover, Leftovers } from './object-store.ts';
 import { type Answer, failed, lifecycle, objectLock } from './s3-bucket-settings.ts';
 import { errorOf, S3Failure } from './s3-failure.ts';
+import { S3Leftovers } from './s3-leftovers.ts';
 import { type Condition, get, head, list, metadataOf, put, remove, storageOf } from './s3-objects.ts';
 import { parseS3Url, type S3Options, withS3Parameters } from './s3-options.ts';
 import type { S3Requests, Try } from './s3-requests.ts';
@@ -44,12 +46,18 @@ class Probe {
   readonly options: S3Options;
   readonly requests: S3Requests;
   readonly timing: Timing;
+  /** Of the probe's own folder. */
+  readonly leftovers: Leftovers;
+  readonly windowMs: number | undefined;
   readonly #folder: string;
 
-  constructor(store: S3Store, timing: Timing, folder: string) {
+  constructor(store: S3Store, timing: Timing, folder: string, windowMs: number | undefined) {
+    const { requests, options, url } = store;
+    this.leftovers = new S3Leftovers({ requests, options, url, prefix: folder, isUnderWay: () => false });
     this.options = store.options;
     this.requests = store.requests;
     this.timing = timing;
+    this.windowMs = windowMs;
     this.#folder = folder;
   }
 
@@ -264,6 +272,29 @@ const QUESTIONS: readonly Question[] = [
     },
   },
   {
+    what: 'unfinished uploads',
+    meaning: 'agents remove the parts that crashes leave behind',
+    isOptional: true,
+    ask: async (probe) => {
+      await beginUpload(probe, 'unfinished');
+      const { leftovers } = probe;
+      const listed = async (): Promise<Leftover[]> => {
+        const found: Leftover[] = [];
+        for await (const page of leftovers.list()) found.push(...page);
+        return found;
+      };
+      const found = await listed();
+      await leftovers.remove(found);
+      return found.length > 0 && (await listed()).length === 0
+        ? { found: 'listed and removed' }
+        : {
+            result: 'warning',
+            found: 'they are not listed, or not removed',
+            meaning: 'have a lifecycle rule that removes them (AbortIncompleteMultipartUpload)',
+          };
+    },
+  },
+  {
     what: 'delete',
     meaning: 'what is not needed any more goes, and what does not go is known',
     ask: async (probe) => {
@@ -301,15 +332,19 @@ const QUESTIONS: readonly Question[] = [
   },
 ];
 
+const beginUpload = (probe: Probe, name: string): Promise<string | undefined> =>
+  probe.send(async ({ sdk, client, signal }) => {
+    const command = new sdk.CreateMultipartUploadCommand({
+      Bucket: probe.options.bucket,
+      Key: probe.key(name),
+    });
+    return (await client.send(command, { abortSignal: signal })).UploadId;
+  });
+
 async function uploadInParts(probe: Probe, name: string, condition: { IfNoneMatch?: string } = {}) {
   const { bucket: Bucket } = probe.options;
   const Key = probe.key(name);
-  const UploadId = await probe.send(async ({ sdk, client, signal }) => {
-    const begun = await client.send(new sdk.CreateMultipartUploadCommand({ Bucket, Key }), {
-      abortSignal: signal,
-    });
-    return begun.UploadId;
-  });
+  const UploadId = await beginUpload(probe, name);
   const bodies = [Buffer.alloc(PART_BYTES), Buffer.from('end')];
   try {
     const Parts = await Promise.all(
@@ -369,21 +404,28 @@ async function clockOffsetMs(probe: Probe): Promise<number | undefined> {
 /**
  * Asks everything. Without a bucket, or without access to it, the first answer is the only one.
  * @param folder the name of a folder that nobody else uses
+ * @param windowMs how far back instants shall be restorable, to which the settings of the bucket are compared
  */
-export async function probeS3(url: string, folder: string, timing: Timing): Promise<Finding[]> {
+export async function probeS3(
+  url: string,
+  folder: string,
+  timing: Timing,
+  windowMs?: number,
+): Promise<Finding[]> {
   const { triesMax } = parseS3Url(url);
   const store = new S3Store({
     url: withS3Parameters(url, { tries: `${Math.min(triesMax, TRIES_MAX)}` }),
     timing,
   });
   const { prefix, bucket } = store.options;
-  const probe = new Probe(store, timing, `${prefix === '' ? '' : `${prefix}/`}${folder}/`);
+  const probe = new Probe(store, timing, `${prefix === '' ? '' : `${prefix}/`}${folder}/`, windowMs);
   const findings: Finding[] = [];
   try {
     for (const { what, meaning, isOptional, ask } of QUESTIONS) {
       const answer = await ask(probe).catch((error): Answer => {
-        if (!(error instanceof S3Failure)) throw error;
-        const told = errorOf(error, { op: what, name: folder, url, bucket });
+        if (!(error instanceof S3Failure || error instanceof PitrError)) throw error;
+        const told =
+          error instanceof PitrError ? error : errorOf(error, { op: what, name: folder, url, bucket });
         return { result: isOptional ? 'warning' : 'failed', found: told.message, meaning: told.hint };
       });
       findings.push({ what, result: 'ok', meaning, ...answer });

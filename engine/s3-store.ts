@@ -15,9 +15,10 @@
 import { randomBytes } from 'node:crypto';
 import { PitrError } from './errors.ts';
 import { checkFolder, checkName, checkRange, isObjectName, RESERVED_FOLDER } from './object-name.ts';
-import type { ObjectStore } from './object-store.ts';
+import type { Leftovers, ObjectStore, StoredObject } from './object-store.ts';
 import type { RequestTally } from './request-tally.ts';
 import { errorOf, S3Failure } from './s3-failure.ts';
+import { S3Leftovers } from './s3-leftovers.ts';
 import {
   type ByteRange,
   type Condition,
@@ -62,6 +63,9 @@ export class S3Store implements ObjectStore {
   readonly url: string;
   readonly options: S3Options;
   readonly requests: S3Requests;
+  readonly leftovers: Leftovers;
+  /** Ids of uploads in parts that this store has under way. */
+  readonly #uploads = new Set<string>();
   readonly #nonce: () => string;
   readonly #prefix: string;
   /** The last write of each name that has one on its way: with one writer, looking and writing must not interleave. */
@@ -82,6 +86,13 @@ export class S3Store implements ObjectStore {
     this.requests = new S3Requests(this.options, timing, observe, transport);
     this.#nonce = nonce;
     this.#prefix = this.options.prefix === '' ? '' : `${this.options.prefix}/`;
+    this.leftovers = new S3Leftovers({
+      requests: this.requests,
+      options: this.options,
+      url,
+      prefix: this.#prefix,
+      isUnderWay: (id) => this.#uploads.has(id),
+    });
   }
 
   get tally(): RequestTally {
@@ -118,24 +129,27 @@ export class S3Store implements ObjectStore {
     });
   }
 
-  async list(prefix: string): Promise<{ name: string; bytes: number }[]> {
+  async list(prefix: string): Promise<StoredObject[]> {
+    const found: StoredObject[] = [];
+    for await (const page of this.pages(prefix)) found.push(...page);
+    return found.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async *pages(prefix: string): AsyncGenerator<readonly StoredObject[]> {
     checkFolder(prefix);
-    return this.#named('list', prefix, async () => {
-      const found: { name: string; bytes: number }[] = [];
-      let from: string | undefined;
-      do {
-        const { objects, next } = await this.requests.send({
+    let from: string | undefined;
+    do {
+      const page = await this.#named('list', prefix, () =>
+        this.requests.send({
           run: (attempt) => list(attempt, this.options.bucket, this.#prefix + prefix, from),
-        });
-        for (const { key, bytes } of objects) {
-          const name = key.slice(this.#prefix.length);
-          // what no object can be called is not ours
-          if (isObjectName(name)) found.push({ name, bytes });
-        }
-        from = next;
-      } while (from !== undefined);
-      return found.sort((a, b) => (a.name < b.name ? -1 : 1));
-    });
+        }),
+      );
+      yield page.objects
+        .map(({ key, bytes }) => ({ name: key.slice(this.#prefix.length), bytes }))
+        // what no object can be called is not ours
+        .filter(({ name }) => isObjectName(name));
+      from = page.next;
+    } while (from !== undefined);
   }
 
   async delete(names: readonly string[]): Promise<{ name: string; cause: unknown }[]> {
@@ -213,7 +227,12 @@ export class S3Store implements ObjectStore {
       return found?.label.attempt === label.attempt && found?.bytes === bytes.length;
     };
     try {
-      await uploadParts(this.requests, this.options, { key: this.#keyOf(name), name, bytes, label }, isDone);
+      await uploadParts(
+        this.requests,
+        this.options,
+        { key: this.#keyOf(name), name, bytes, label, underWay: this.#uploads },
+        isDone,
+      );
     } catch (error) {
       // The name is ours. Left behind it would read as absent, too.
       await this.#deleteSome([name]).catch(() => undefined);

@@ -6,7 +6,7 @@
  *  3. The last step replaces the empty object. Only who won 1 comes here.
  *
  * A pending object reads as absent. After a crash it stays behind, listed with 0 bytes, and is swept like every object that no
- * catalog names; the parts are removed by a lifecycle rule of the bucket (docs/archive.md).
+ * catalog names; so are the parts (s3-leftovers.ts).
  */
 import type { CompletedPart } from '@aws-sdk/client-s3';
 import { S3Failure } from './s3-failure.ts';
@@ -25,6 +25,8 @@ export interface Upload {
   readonly name: string;
   readonly bytes: Uint8Array;
   readonly label: Label;
+  /** Has the upload's id as long as it lasts. */
+  readonly underWay: Set<string>;
 }
 
 /**
@@ -53,7 +55,7 @@ export async function uploadParts(
 async function uploadOnce(
   requests: S3Requests,
   options: S3Options,
-  { key, name, bytes, label }: Upload,
+  { key, name, bytes, label, underWay }: Upload,
   isDone: () => Promise<boolean>,
 ): Promise<void> {
   const { bucket: Bucket } = options;
@@ -73,6 +75,7 @@ async function uploadOnce(
       return UploadId;
     },
   });
+  underWay.add(uploadId);
   try {
     const parts = await sendParts(requests, options, key, uploadId, bytes);
     await requests.send({
@@ -97,6 +100,8 @@ async function uploadOnce(
     if (error instanceof S3Failure && error.kind === 'missing' && (await isDone())) return;
     await abort(requests, Bucket, key, uploadId);
     throw error;
+  } finally {
+    underWay.delete(uploadId);
   }
 }
 
@@ -147,7 +152,7 @@ async function sendParts(
   return parts;
 }
 
-/** Best effort: parts that stay behind cost money until the bucket's rule removes them, and harm nothing. */
+/** Best effort: parts that stay behind cost money until they are swept, and harm nothing. */
 async function abort(requests: S3Requests, Bucket: string, Key: string, UploadId: string): Promise<void> {
   await requests
     .send({

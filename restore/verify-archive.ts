@@ -1,12 +1,12 @@
 import { ContentDigest } from '../engine/content-digest.ts';
 import { isStorageError, PitrError } from '../engine/errors.ts';
 import { PartitionSet } from '../engine/partition.ts';
-import { listBegun, snapshotFolder } from '../snapshot/begun.ts';
+import { NamedObjects } from '../snapshot/named-objects.ts';
+import { type OrphanReport, reportOrphans } from '../snapshot/orphan-report.ts';
 import { listSnapshots, readSnapshot } from '../snapshot/snapshots.ts';
 import { planState } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import type { Archive } from '../wal/archive.ts';
-import { knownNames } from '../wal/compaction.ts';
 import { withLease } from '../wal/lease.ts';
 import type { Run, SegmentRef } from '../wal/segment.ts';
 import type { SegmentReader } from '../wal/segment-reader.ts';
@@ -15,10 +15,19 @@ import { RangePool, rangesFor } from './range-pool.ts';
 
 /** One thing that is wrong. `class`: what kind of wrong. */
 export interface Anomaly {
-  readonly class: 'missing' | 'corrupt' | 'order' | 'count' | 'gap' | 'overlap' | 'digest' | 'orphan';
+  readonly class:
+    | 'missing'
+    | 'corrupt'
+    | 'order'
+    | 'count'
+    | 'gap'
+    | 'overlap'
+    | 'digest'
+    | 'orphan'
+    | 'foreign';
   readonly object: string;
   readonly what: string;
-  /** Orphans are untidy, not harmful. */
+  /** Orphans and what is not ours are untidy, not harmful. A gap that the catalog states is no damage either: nothing across it is promised. */
   readonly harmless: boolean;
 }
 
@@ -36,6 +45,8 @@ export interface VerifyReport {
     readonly why?: string;
   }[];
   readonly anomalies: readonly Anomaly[];
+  /** What nothing names; null: not asked for. */
+  readonly orphans: OrphanReport | null;
   readonly durationMs: number;
 }
 
@@ -57,8 +68,8 @@ export const verifyArchive = (archive: Archive, options: VerifyOptions = {}): Pr
 const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<VerifyReport> => {
   const started = performance.now();
   const anomalies: Anomaly[] = [];
-  const add = (kind: Anomaly['class'], object: string, what: string): void => {
-    anomalies.push({ class: kind, object, what, harmless: kind === 'orphan' });
+  const add: Add = (kind, object, what, harmless = kind === 'orphan' || kind === 'foreign') => {
+    anomalies.push({ class: kind, object, what, harmless });
   };
   const { timelines } = await archive.timelines();
   const work: { stream: string; runs: readonly Run[] }[] = [];
@@ -107,16 +118,18 @@ const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<Ver
   // what nothing names any more was replaced while we read: that says nothing about the archive
   const missing = anomalies.filter((a) => a.class === 'missing');
   if (missing.length > 0) {
-    const named = await namedObjects(archive);
-    const gone = missing.find((a) => !named.has(a.object));
-    if (gone) throw new PitrError('lease-lost', { what: 'verify', why: `${gone.object} was replaced` });
+    const named = await NamedObjects.read(archive);
+    for (const gone of missing)
+      if (!(await named.has(gone.object)))
+        throw new PitrError('lease-lost', { what: 'verify', why: `${gone.object} was replaced` });
   }
   const states: VerifyReport['states'][number][] = [];
   // a recorded gap limits what can be restored; what can be is still checked
   if (anomalies.every((a) => a.class === 'gap'))
     for (const timeline of timelines)
       states.push(await checkState(archive, timeline.id, options.workers ?? 2, add));
-  if (options.orphans) await findOrphans(archive, add);
+  const orphans = options.orphans ? await reportOrphans(archive) : null;
+  if (orphans) addOrphans(orphans, add);
   return {
     archive: archive.id,
     segments: refs.length,
@@ -125,11 +138,12 @@ const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<Ver
     snapshots: entries.length,
     states,
     anomalies,
+    orphans,
     durationMs: performance.now() - started,
   };
 };
 
-type Add = (kind: Anomaly['class'], object: string, what: string) => void;
+type Add = (kind: Anomaly['class'], object: string, what: string, harmless?: boolean) => void;
 
 const checkContinuity = (
   name: string,
@@ -141,7 +155,8 @@ const checkContinuity = (
   let next = 1;
   for (const run of runs) {
     const gap = gaps.find((g) => g.lsnStart === next && g.lsnEnd === run.lsnStart);
-    if (gap) add('gap', name, `LSN ${gap.lsnStart}-${gap.lsnEnd - 1} were never archived: ${gap.cause}`);
+    if (gap)
+      add('gap', name, `LSN ${gap.lsnStart}-${gap.lsnEnd - 1} were never archived: ${gap.cause}`, true);
     else if (run.lsnStart > next) add('gap', name, `LSN ${next}-${run.lsnStart - 1} are in no run`);
     else if (run.lsnStart < next) add('overlap', name, `LSN ${run.lsnStart}-${next - 1} are in two runs`);
     next = run.lsnEnd;
@@ -241,39 +256,27 @@ const checkState = async (
   return { timeline: timelineId, ts, result: wrong.length > 0 ? 'differs' : 'equal' };
 };
 
-/** An object is written before the catalog names it: what is still unnamed after this time was left behind. */
-const ORPHAN_MARGIN_MS = 2000;
-
-const findOrphans = async (archive: Archive, add: Add): Promise<void> => {
-  const listed = [...(await archive.store.list('segments/')), ...(await archive.store.list('manifests/'))];
-  let known = await namedObjects(archive);
-  if (listed.some((o) => !known.has(o.name))) {
-    await new Promise((resolve) => setTimeout(resolve, ORPHAN_MARGIN_MS));
-    known = new Set([...known, ...(await namedObjects(archive))]);
-  }
-  // what a snapshot that is being made has so far is nobody's orphan
-  const begun = (await listBegun(archive)).flatMap((b) => [
-    `segments/${b.timeline}/${snapshotFolder(b.id)}/`,
-    `manifests/${b.timeline}/${b.id}/`,
-  ]);
-  for (const { name, bytes } of listed)
-    if (!known.has(name) && !begun.some((folder) => name.startsWith(folder)))
-      add('orphan', name, `${bytes} bytes that nothing names`);
-};
-
-/** Every object that a head, a manifest or the index names now. */
-const namedObjects = async (archive: Archive): Promise<Set<string>> => {
-  const names = new Set<string>();
-  for (const timeline of (await archive.timelines()).timelines)
-    for (const head of (await archive.heads(timeline)).values()) {
-      for (const name of await knownNames(archive, head)) names.add(name);
+/** Objects only: what a store itself has left is in the report's own list. */
+const addOrphans = ({ lines }: OrphanReport, add: Add): void => {
+  for (const { class: kind, name, bytes } of lines)
+    switch (kind) {
+      case 'segment':
+      case 'snapshot':
+      case 'probe':
+        add('orphan', name, `${bytes} bytes that nothing names`);
+        break;
+      case 'foreign':
+        add('foreign', name, `${bytes} bytes under a name that is none of pitr's`);
+        break;
+      case 'begun':
+      case 'upload':
+      case 'temporary':
+      case 'folder':
+      case 'value':
+        break;
+      default:
+        kind satisfies never;
     }
-  for (const entry of await listSnapshots(archive)) {
-    names.add(entry.name);
-    for (const ref of (await readSnapshot(archive, entry).catch(() => undefined))?.segments ?? [])
-      names.add(ref.name);
-  }
-  return names;
 };
 
 const classOf = (error: unknown): Anomaly['class'] => {

@@ -1,5 +1,5 @@
 import { callDoor, isDoorClosed } from '../engine/door.ts';
-import { isPitrError } from '../engine/errors.ts';
+import { isPitrError, PitrError } from '../engine/errors.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import type { Archiver } from '../wal/archiver.ts';
 import { Engine } from '../wal/engine.ts';
@@ -27,7 +27,14 @@ export const anchorIfNeeded = (archiver: Archiver): Promise<SnapshotEntry | unde
     if (!needed || mine.size === 0) return undefined;
     const sealed = await sealNow(archiver.dir);
     await own.archivePending();
-    return createBase(archive, archiver.dir, sealed);
+    return createBase(archive, archiver.dir, sealed, async (lsn) => {
+      // what this agent has archived stays true whoever has the stream later; what it has only in its log may never become history
+      if (archiver.head.frontier.lsn >= lsn) return;
+      await sealNow(archiver.dir);
+      await own.archivePending();
+      if (archiver.head.frontier.lsn < lsn)
+        throw new PitrError('internal', { what: `a base copy at LSN ${lsn} that no seal covers` });
+    });
   });
 
 const ownedBy = (timeline: Timeline, stream: string): PartitionSet =>

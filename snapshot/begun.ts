@@ -2,9 +2,11 @@ import { createHash, randomBytes } from 'node:crypto';
 import { PitrError } from '../engine/errors.ts';
 import { PARTITIONS, type PartitionRange } from '../engine/partition.ts';
 import type { Archive } from '../wal/archive.ts';
-import type { Begun } from './manifest.ts';
+import { type LeaseWatch, listLeases } from '../wal/lease.ts';
+import type { Begun, SnapshotIndex } from './manifest.ts';
 import { noteName } from './progress-note.ts';
-import { changeIndex, listSnapshots, readIndex, readSnapshot } from './snapshots.ts';
+import { changeIndex, readIndex } from './snapshot-index.ts';
+import { listSnapshots, readSnapshot } from './snapshots.ts';
 import type { StatePlan } from './state-plan.ts';
 
 /** Stored bytes that one range reads: what a kill can cost, and what one worker does at a time. */
@@ -56,26 +58,22 @@ export const beginSnapshot = async (
   let begun: Begun | undefined;
   await changeIndex(archive, (index) => {
     const { label } = wanted;
-    if (label !== null && index?.snapshots.some((s) => s.label === label))
+    if (label !== null && index.snapshots.some((s) => s.label === label))
       throw new PitrError('snapshot-exists', { id: label });
-    begun = index?.begun.find(
-      (b) =>
-        b.state === 'working' &&
-        b.kind === wanted.kind &&
-        b.timeline === wanted.timeline &&
-        b.plan === wanted.plan,
-    );
-    if (index && begun) return index;
-    begun = {
-      ...wanted,
-      id: newSnapshotId(wanted.endTs),
-      createdMs: archive.clock.nowMs(),
-      state: 'working',
-    };
+    const isSame = (b: Begun): boolean =>
+      b.state === 'working' &&
+      b.kind === wanted.kind &&
+      b.timeline === wanted.timeline &&
+      b.plan === wanted.plan;
+    const found = index.begun.find(isSame);
+    // also when it is found: who is about to give it up must see that somebody has taken it up
+    const mine: Begun = found
+      ? { ...found, attempts: (found.attempts ?? 1) + 1 }
+      : { ...wanted, id: newSnapshotId(wanted.endTs), createdMs: archive.clock.nowMs(), state: 'working' };
+    begun = mine;
     return {
-      archive: archive.id,
-      snapshots: index?.snapshots ?? [],
-      begun: [...(index?.begun ?? []), begun],
+      ...index,
+      begun: found ? index.begun.map((b) => (b === found ? mine : b)) : [...index.begun, mine],
     };
   });
   return begun as Begun;
@@ -83,15 +81,35 @@ export const beginSnapshot = async (
 
 /** Gives up what was begun: nothing of it is taken over, and the next sweep deletes it. */
 export const abandonSnapshot = async (archive: Archive, id: string): Promise<void> => {
-  await changeIndex(archive, (index) => ({
-    archive: archive.id,
-    snapshots: index?.snapshots ?? [],
-    begun: (index?.begun ?? []).map((b) =>
-      b.id === id && b.state === 'working' ? { ...b, state: 'abandoned' } : b,
-    ),
-  }));
+  await changeIndex(archive, (index) => withoutWork(index, (b) => b.id === id));
   await sweepBegun(archive);
 };
+
+const withoutWork = (index: SnapshotIndex, isOver: (begun: Begun) => boolean): SnapshotIndex => ({
+  ...index,
+  begun: index.begun.map((b) => (b.state === 'working' && isOver(b) ? { ...b, state: 'abandoned' } : b)),
+});
+
+/** Leases under which snapshots are begun and taken up. */
+export const MAKERS: ReadonlySet<string> = new Set(['snapshot', 'base copy']);
+
+/**
+ * Gives up a snapshot on which nobody works any more. Whoever takes one up writes his lease first and his attempt then: so
+ * either his lease is seen here, or his attempt is, and it stays. False: it stays.
+ */
+export const giveUpBegun = async (archive: Archive, watch: LeaseWatch, begun: Begun): Promise<boolean> => {
+  await watch.held();
+  if ((await listLeases(archive)).some((lease) => MAKERS.has(lease.purpose))) return false;
+  let isGivenUp = false;
+  await changeIndex(archive, (index) => {
+    isGivenUp = index.begun.some((b) => isSameAttempt(b, begun));
+    return isGivenUp ? withoutWork(index, (b) => isSameAttempt(b, begun)) : index;
+  });
+  return isGivenUp;
+};
+
+const isSameAttempt = (a: Begun, b: Begun): boolean =>
+  a.id === b.id && a.state === 'working' && a.attempts === b.attempts;
 
 /**
  * Deletes what attempts left that are over: of abandoned ones everything, of published ones what the manifest does not name. The
@@ -120,8 +138,7 @@ export const sweepBegun = async (archive: Archive, mine?: Begun): Promise<void> 
     if ((await archive.store.delete(names)).length === 0) swept.add(begun.id);
   }
   await changeIndex(archive, (index) => ({
-    archive: archive.id,
-    snapshots: index?.snapshots ?? [],
-    begun: (index?.begun ?? []).filter((b) => !swept.has(b.id)),
+    ...index,
+    begun: index.begun.filter((b) => !swept.has(b.id)),
   }));
 };

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { PitrError } from '../engine/errors.ts';
-import { readIdentity } from '../engine/identity.ts';
+import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import { DIGEST_BYTES, PartitionSet } from '../engine/partition.ts';
 import { splitStateKey, state } from '../engine/state-record.ts';
 import { Store } from '../engine/store.ts';
 import type { Archive } from '../wal/archive.ts';
 import { segmentName } from '../wal/archive.ts';
 import { EXTENSION_BYTES, FLAG } from '../wal/block.ts';
-import { withLease } from '../wal/lease.ts';
+import { LeaseWatch, withLease } from '../wal/lease.ts';
 import { SEGMENT_RAW_BYTES, type SegmentRef } from '../wal/segment.ts';
 import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
 import { ownedPartitions, timelineOf, withEngine } from '../wal/timeline.ts';
@@ -22,6 +22,7 @@ import {
 } from './begun.ts';
 import type { Begun, LogRange, Snapshot, SnapshotEntry, SnapshotKind } from './manifest.ts';
 import { type MergeStateOptions, mergeState } from './merge-state.ts';
+import { deleteRetired } from './retired.ts';
 import { publishSnapshot, readSnapshot } from './snapshots.ts';
 import { planState, type StatePlan } from './state-plan.ts';
 import { ArchiveView } from './view.ts';
@@ -44,8 +45,14 @@ export interface CreateSnapshotOptions extends MergeStateOptions {
  * becomes visible in one step. A synthetic one that is killed is gone on with by the next call for the same instant.
  * @throws nothing-restorable, target-future, target-nodata, snapshot-exists, verification-failed, cas-conflict, lease-lost
  */
-export const createSnapshot = (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> =>
-  withLease(archive, 'snapshot', () => createHeld(archive, options));
+export const createSnapshot = async (
+  archive: Archive,
+  options: CreateSnapshotOptions,
+): Promise<SnapshotEntry> => {
+  // before there is a lease of our own, for which it would wait
+  await deleteRetired(archive, new LeaseWatch(archive, archive.clock));
+  return withLease(archive, 'snapshot', () => createHeld(archive, options));
+};
 
 const createHeld = async (archive: Archive, options: CreateSnapshotOptions): Promise<SnapshotEntry> => {
   const view = await ArchiveView.read(archive, options.timeline);
@@ -187,16 +194,40 @@ const logRanges = async (
  * Base copy: reads an engine's store in one read transaction and makes it the start of a history, for a stream whose log the
  * archive does not have from the beginning (after a gap, or after a restore with filters). The engine goes on writing.
  * The engine's log must have been sealed just before: `sealed` is the clock frame of that seal.
+ *
+ * `confirm` is called with the copy's LSN before the copy is published, and throws if the archive does not have this directory's
+ * log up to there. Without that, an agent that slept and has lost its stream could publish a state that the history never had.
  */
-export const createBase = async (
+export const createBase = (
   archive: Archive,
   dir: string,
   sealed: { readonly lsn: number; readonly ts: number },
-  label?: string,
+  confirm: (lsn: number) => Promise<void> = async () => undefined,
+): Promise<SnapshotEntry> =>
+  withLease(archive, 'base copy', () => createBaseHeld(archive, dir, sealed, confirm));
+
+const createBaseHeld = async (
+  archive: Archive,
+  dir: string,
+  sealed: { readonly lsn: number; readonly ts: number },
+  confirm: (lsn: number) => Promise<void>,
 ): Promise<SnapshotEntry> => {
   const identity = await readIdentity(dir);
   const all = await archive.updateTimelines((t) => withEngine(t, identity, archive.clock.nowMs()));
   const owned = ownedPartitions(timelineOf(all, identity.timeline));
+  const { begun, snapshot } = await copyStore(archive, dir, identity, owned, sealed);
+  await confirm(snapshot.positions[identity.stream]);
+  return publishOwn(archive, begun, snapshot);
+};
+
+/** The copy itself: its segments are written, its manifest is not. */
+const copyStore = async (
+  archive: Archive,
+  dir: string,
+  { timeline, stream }: EngineIdentity,
+  owned: PartitionSet,
+  sealed: { readonly lsn: number; readonly ts: number },
+): Promise<{ begun: Begun; snapshot: Snapshot }> => {
   const store = Store.open(dir, { readOnly: true });
   try {
     const { meta, records, done } = store.snapshot();
@@ -205,41 +236,37 @@ export const createBase = async (
         throw new PitrError('internal', {
           what: `the store is at LSN ${meta?.appliedLsn ?? 0}, before the seal at ${sealed.lsn}`,
         });
+      const endTs = Math.max(meta.lastTs, sealed.ts);
       // of one of several engines: the other partitions go on from what the archive has of them
       const isWhole = owned.subtract(PartitionSet.parse(meta.partitions)).size === 0;
       // one read transaction: what a killed copy left is not taken up, only deleted after the next one
-      const begun = await beginSnapshot(archive, {
-        kind: 'base',
-        timeline: identity.timeline,
-        label: label ?? null,
-        endTs: Math.max(meta.lastTs, sealed.ts),
-        plan: randomBytes(16).toString('hex'),
-        ranges: [],
-      });
+      const plan = randomBytes(16).toString('hex');
+      const wanted = { kind: 'base', timeline, label: null, endTs, plan, ranges: [] } as const;
+      const begun = await beginSnapshot(archive, wanted);
       const { id } = begun;
-      const stream = { epoch: meta.epoch, stream: identity.stream, lsnStart: 0, lsnEnd: meta.appliedLsn + 1 };
-      const segments = await writeStore(archive, identity.timeline, id, stream, store.namespaces(), records);
+      const span = { epoch: meta.epoch, stream, lsnStart: 0, lsnEnd: meta.appliedLsn + 1 };
+      const segments = await writeStore(archive, timeline, id, span, store.namespaces(), records);
       const snapshot: Snapshot = {
         archive: archive.id,
         id,
-        label: label ?? null,
-        timeline: identity.timeline,
+        label: null,
+        timeline,
         kind: 'base',
         createdMs: archive.clock.nowMs(),
         coordinated: false,
         ...(isWhole ? {} : { partitions: meta.partitions }),
         startTs: meta.lastTs,
-        endTs: Math.max(meta.lastTs, sealed.ts),
+        endTs,
         logAfterTs: sealed.ts,
         digests: null,
-        positions: { [identity.stream]: meta.appliedLsn },
+        positions: { [stream]: meta.appliedLsn },
         parent: null,
         segments,
         log: [],
         events: [],
         records: segments.reduce((n, s) => n + s.rows, 0),
       };
-      return await publishOwn(archive, begun, snapshot);
+      return { begun, snapshot };
     } finally {
       done();
     }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { ShardDigest } from '../engine/content-digest.ts';
 import type { PartitionRange } from '../engine/partition.ts';
+import type { Retired } from '../wal/catalog.ts';
 import type { ArchiveEvent } from '../wal/event.ts';
 import {
   archiveEventSchema,
@@ -100,12 +101,26 @@ export interface Begun {
   readonly ranges: readonly PartitionRange[];
   /** working: may be taken up. published, abandoned: only what it left behind is still to be deleted. */
   readonly state: 'working' | 'published' | 'abandoned';
+  /** Rises each time it is taken up: who gives it up has seen the newest attempt. */
+  readonly attempts?: number;
+}
+
+/** A snapshot that was deleted: its objects go when nobody can read them any more. */
+export interface RetiredSnapshot extends Retired {
+  readonly id: string;
+  readonly timeline: string;
 }
 
 export interface SnapshotIndex {
   readonly archive: string;
   readonly snapshots: readonly SnapshotEntry[];
   readonly begun: readonly Begun[];
+  readonly retired?: readonly RetiredSnapshot[];
+  /**
+   * Rises before manifests that the index does not name are swept: who has written one before that must write another one, since
+   * it may be gone.
+   */
+  readonly sweeps?: number;
 }
 
 /** Has rows of its own: the log before its end is not needed for the partitions that it holds. */
@@ -155,6 +170,19 @@ export const snapshotIndexSchema = z.object({
       plan: z.string(),
       ranges: z.array(partitionRangeSchema),
       state: z.enum(['working', 'published', 'abandoned']),
+      attempts: z.int().min(1).optional(),
     }),
   ),
+  retired: z
+    .array(
+      z.object({
+        id: z.string().min(1),
+        timeline: z.string().min(1),
+        names: z.array(z.string().min(1)),
+        sinceMs: z.int().min(0),
+        leases: z.array(z.string().min(1)).nullable(),
+      }),
+    )
+    .optional(),
+  sweeps: z.int().min(0).optional(),
 });

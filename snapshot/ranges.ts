@@ -11,7 +11,11 @@ export interface RestorableRange {
   readonly timeline: string;
   /** What it starts from: the beginning of the history, or a snapshot's id. */
   readonly anchor: string;
+  /** Why it ends where it does: the stream that has no more, or partitions that nobody owns. Absent: a fork. */
+  readonly endsBy?: string;
 }
+
+export const NO_OWNER = 'partitions without owner';
 
 export interface Restorable {
   readonly ranges: readonly RestorableRange[];
@@ -43,7 +47,7 @@ export const restorable = (
     const forkTs = timeline.parent?.ts ?? -1;
     const before = [...inherited, ...own.ranges]
       .filter((r) => r.fromTs <= forkTs)
-      .map((r) => ({ ...r, toTs: Math.min(r.toTs, forkTs) }));
+      .map(({ endsBy, ...r }) => (r.toTs < forkTs ? { ...r, endsBy } : { ...r, toTs: forkTs }));
     const hasPast = timeline.parent === null || before.some((r) => r.fromTs <= forkTs && forkTs <= r.toTs);
     const mine = snapshots.filter((s) => s.timeline === timeline.id);
     inherited = before;
@@ -117,8 +121,8 @@ const both = (a: Ranges, b: Ranges): Ranges => ({
   ranges: a.ranges.flatMap((x) =>
     b.ranges.flatMap((y) => {
       const later = x.fromTs >= y.fromTs ? x : y;
-      const toTs = Math.min(x.toTs, y.toTs);
-      return later.fromTs <= toTs ? [{ ...later, toTs }] : [];
+      const { toTs, endsBy } = x.toTs <= y.toTs ? x : y;
+      return later.fromTs <= toTs ? [{ ...later, toTs, endsBy }] : [];
     }),
   ),
   limitedBy: (a.ranges.at(-1)?.toTs ?? -1) <= (b.ranges.at(-1)?.toTs ?? -1) ? a.limitedBy : b.limitedBy,
@@ -132,9 +136,10 @@ const rangesFrom = (timeline: Timeline, heads: Heads, anchors: readonly Anchor[]
     limitedBy = end.limitedBy;
     if (end.ts < anchor.ts) continue;
     const last = ranges.at(-1);
-    if (last && anchor.ts <= last.toTs)
-      ranges[ranges.length - 1] = { ...last, toTs: Math.max(last.toTs, end.ts) };
-    else ranges.push({ fromTs: anchor.ts, toTs: end.ts, timeline: timeline.id, anchor: anchor.name });
+    const ends = { toTs: end.ts, endsBy: end.limitedBy };
+    if (!last || anchor.ts > last.toTs)
+      ranges.push({ fromTs: anchor.ts, timeline: timeline.id, anchor: anchor.name, ...ends });
+    else if (end.ts > last.toTs) ranges[ranges.length - 1] = { ...last, ...ends };
   }
   return { ranges, limitedBy };
 };
@@ -158,7 +163,7 @@ const contiguousEnd = (
   for (;;) {
     const owners = timeline.ownership.filter((o) => o.fromTs <= at && (o.toTs === null || at <= o.toTs));
     const covered = owners.reduce((n, o) => n + PartitionSet.parse(o.partitions).size, 0);
-    if (covered < domainAt(timeline, at)) return { ts: at - 1, limitedBy: 'partitions without owner' };
+    if (covered < domainAt(timeline, at)) return { ts: at - 1, limitedBy: NO_OWNER };
     // ownership is constant up to the next change
     const changes = timeline.ownership
       .flatMap((o) => [o.fromTs, o.toTs === null ? 0 : o.toTs + 1])

@@ -1,30 +1,19 @@
 import { randomBytes } from 'node:crypto';
 import { PitrError } from '../engine/errors.ts';
 import type { Archive } from '../wal/archive.ts';
+import { RETIRE_MS } from '../wal/catalog.ts';
 import { decodeDocument, encodeDocument } from '../wal/document.ts';
-import { listLeases } from '../wal/lease.ts';
+import { LeaseWatch, listLeases } from '../wal/lease.ts';
 import {
   hasOwnRows,
   type Snapshot,
   type SnapshotEntry,
   type SnapshotIndex,
-  snapshotIndexSchema,
   snapshotSchema,
 } from './manifest.ts';
 import { type RestorableRange, restorable } from './ranges.ts';
-
-const INDEX_OBJECT = 'snapshots';
-
-/** Undefined before the first snapshot. */
-export const readIndex = async (archive: Archive): Promise<SnapshotIndex | undefined> =>
-  (await archive.readDocument<SnapshotIndex>('snapshots', INDEX_OBJECT, snapshotIndexSchema))?.value;
-
-export const changeIndex = async (
-  archive: Archive,
-  change: (index: SnapshotIndex | undefined) => SnapshotIndex,
-): Promise<void> => {
-  await archive.updateDocument<SnapshotIndex>('snapshots', INDEX_OBJECT, change, snapshotIndexSchema);
-};
+import { deleteRetired } from './retired.ts';
+import { changeIndex, readIndex } from './snapshot-index.ts';
 
 /** Snapshots that exist, oldest end first; of one timeline, or of all. */
 export const listSnapshots = async (archive: Archive, timeline?: string): Promise<SnapshotEntry[]> => {
@@ -67,10 +56,26 @@ export const readSnapshot = async (archive: Archive, entry: SnapshotEntry): Prom
  * @throws snapshot-exists when the label is taken; cas-conflict when it was given up meanwhile
  */
 export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Promise<SnapshotEntry> => {
+  for (;;) {
+    // one that was begun is protected by that
+    const sweeps = hasOwnRows(snapshot) ? undefined : sweepsOf(await readIndex(archive));
+    const published = await publishOnce(archive, snapshot, sweeps);
+    if (published) return published;
+  }
+};
+
+const sweepsOf = (index: SnapshotIndex | undefined): number => index?.sweeps ?? 0;
+
+/** Undefined: manifests were swept since there had been `sweeps` sweeps, and that of this one may have been among them. */
+const publishOnce = async (
+  archive: Archive,
+  snapshot: Snapshot,
+  sweeps: number | undefined,
+): Promise<SnapshotEntry | undefined> => {
   const { id, label, kind, timeline, parent, startTs, endTs, createdMs, records, partitions } = snapshot;
   const own = hasOwnRows(snapshot);
   // an attempt that is killed before the next step leaves its manifest, and the next attempt has the same id
-  const name = `manifests/${timeline}/${id}${own ? `/${randomBytes(6).toString('hex')}` : ''}`;
+  const name = `manifests/${timeline}/${id}/${randomBytes(6).toString('hex')}`;
   const entry: SnapshotEntry = {
     id,
     label,
@@ -85,15 +90,11 @@ export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Pro
     name,
   };
   await archive.store.create(name, encodeDocument('snapshot', snapshot));
-  let published = entry;
+  let published: SnapshotEntry | undefined;
   await changeIndex(archive, (index) => {
-    const snapshots = index?.snapshots ?? [];
-    const same = snapshots.find((s) => s.id === id);
-    if (index && same) {
-      published = same;
-      return index;
-    }
-    const begun = index?.begun ?? [];
+    const { snapshots, begun } = index;
+    published = snapshots.find((s) => s.id === id);
+    if (published) return index;
     const at = begun.findIndex((b) => b.id === id);
     if (own && begun[at]?.state !== 'working')
       throw new PitrError('cas-conflict', { name: `snapshot ${id}` });
@@ -101,8 +102,10 @@ export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Pro
       throw new PitrError('snapshot-exists', { id: label });
     if (parent !== null && !snapshots.some((s) => s.id === parent))
       throw new PitrError('snapshot-unknown', { id: parent });
+    if (sweeps !== undefined && sweepsOf(index) !== sweeps) return index;
+    published = entry;
     return {
-      archive: archive.id,
+      ...index,
       snapshots: [...snapshots, entry],
       begun: begun.map((b, i) => {
         if (i === at) return { ...b, state: 'published' };
@@ -114,29 +117,42 @@ export const publishSnapshot = async (archive: Archive, snapshot: Snapshot): Pro
   return published;
 };
 
+/** What {@link deleteSnapshot} did: the snapshot is not there any more, its objects are for a while. */
+export interface DeletedSnapshot extends SnapshotEntry {
+  readonly frees: {
+    readonly objects: number;
+    readonly bytes: number;
+    /** Not before this instant, and not before those have ended who read it. Epoch ms. */
+    readonly afterMs: number;
+    /** Who may read it now: `restore`, `verify` … */
+    readonly readers: readonly string[];
+  };
+}
+
 /**
- * Deletes a snapshot: its line first, then manifest and own segments.
- * @throws snapshot-in-use when another snapshot depends on it, when instants would stop being restorable, or while somebody works by
- * a catalog that may name its segments
+ * Deletes a snapshot: its line now; manifest and own segments when nobody can read them any more, by whoever comes then (an
+ * agent, the next that is taken or deleted).
+ * @throws snapshot-in-use when another snapshot depends on it, or when instants would stop being restorable
  */
-export const deleteSnapshot = async (archive: Archive, idOrLabel: string): Promise<SnapshotEntry> => {
+export const deleteSnapshot = async (archive: Archive, idOrLabel: string): Promise<DeletedSnapshot> => {
+  await deleteRetired(archive, new LeaseWatch(archive, archive.clock));
   const entry = await findSnapshot(archive, idOrLabel);
-  const snapshot = await readSnapshot(archive, entry);
+  const { segments } = await readSnapshot(archive, entry);
+  const manifestBytes = (await archive.store.size(entry.name)) ?? 0;
   const all = await archive.timelines();
   const heads = new Map(
     await Promise.all(all.timelines.map(async (t) => [t.id, await archive.heads(t)] as const)),
   );
   const shown = entry.label ?? entry.id;
-  // by the clock of this machine, unlike an archiver: nobody waits here, and a dead lease must not keep a snapshot for ever
-  const nowMs = archive.clock.nowMs();
-  const reader = (await listLeases(archive)).find((l) => nowMs - l.renewedMs <= l.ttlMs);
-  if (reader && snapshot.segments.length > 0)
-    throw new PitrError('snapshot-in-use', { id: shown, by: `a running ${reader.purpose}` });
+  const sinceMs = archive.clock.nowMs();
+  const names = [...segments.map((s) => s.name), entry.name];
   await changeIndex(archive, (index) => {
-    const snapshots = index?.snapshots ?? [];
+    const { snapshots } = index;
     const child = snapshots.find((s) => s.parent === entry.id);
     if (child)
       throw new PitrError('snapshot-in-use', { id: shown, by: `snapshot ${child.label ?? child.id}` });
+    // an earlier try of this swap, or somebody else at the same moment
+    if (!snapshots.some((s) => s.id === entry.id)) return index;
     const rest = snapshots.filter((s) => s.id !== entry.id);
     // a fork stands on what its parent can restore, so every timeline is asked
     for (const { id } of all.timelines) {
@@ -150,10 +166,20 @@ export const deleteSnapshot = async (archive: Archive, idOrLabel: string): Promi
           by: `what timeline ${id} can restore from ${new Date(lost).toISOString()} on`,
         });
     }
-    return { archive: archive.id, snapshots: rest, begun: index?.begun ?? [] };
+    const retired = { id: entry.id, timeline: entry.timeline, names, sinceMs, leases: null };
+    return { ...index, snapshots: rest, retired: [...(index.retired ?? []), retired] };
   });
-  await archive.store.delete([...snapshot.segments.map((s) => s.name), entry.name]);
-  return entry;
+  const nowMs = archive.clock.nowMs();
+  const readers = (await listLeases(archive)).filter((l) => nowMs - l.renewedMs <= l.ttlMs);
+  return {
+    ...entry,
+    frees: {
+      objects: names.length,
+      bytes: segments.reduce((n, s) => n + s.bytes, manifestBytes),
+      afterMs: sinceMs + RETIRE_MS,
+      readers: readers.map((l) => l.purpose),
+    },
+  };
 };
 
 /** The first instant that `before` covers and `after` does not. */

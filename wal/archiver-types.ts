@@ -47,6 +47,18 @@ export type ArchiverEvent =
       readonly versions: number;
       readonly tornBytes: number;
     }
+  | {
+      /** What crashes had left behind is deleted. */
+      readonly kind: 'swept';
+      readonly stream: string;
+      readonly objects: number;
+      /** As far as the store says them. */
+      readonly bytes: number;
+      /** Could not be deleted: tried again with the next sweep. */
+      readonly failed: number;
+      /** Still to be waited for. */
+      readonly waiting: number;
+    }
   | { readonly kind: 'gap'; readonly stream: string; readonly gap: Gap }
   | { readonly kind: 'error'; readonly stream: string; readonly error: unknown };
 

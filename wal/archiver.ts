@@ -8,10 +8,12 @@ import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import { countedStore } from '../engine/request-tally.ts';
 import { Archive, storeOf } from './archive.ts';
 import type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts';
-import { type Head, replaceRuns, withWritten } from './catalog.ts';
-import { Compaction, type CompactRequest } from './compaction.ts';
+import { type Head, RETIRE_MS, replaceRuns, withWritten } from './catalog.ts';
+import { Compaction, type CompactRequest, knownNames } from './compaction.ts';
+import { Continuity } from './continuity.ts';
 import { Engine } from './engine.ts';
-import { HeldHead } from './held-head.ts';
+import { clearFenced, writeFenced } from './fenced.ts';
+import { type Deletion, HeldHead } from './held-head.ts';
 import { LeaseWatch } from './lease.ts';
 import { LOG_DIR } from './local-log.ts';
 import { MergePool } from './merge-pool.ts';
@@ -27,11 +29,6 @@ export type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts'
 
 /** Looks at the directory this often even when the watcher says nothing. */
 const POLL_MS = 1000;
-/**
- * Objects that a merge replaced stay at least this long: for those who read one record by a catalog of a moment ago and take
- * no lease for that.
- */
-const RETIRE_MS = 2 * 60 * 1000;
 /** After a merge that failed, compaction rests this long, then twice as long, up to the longest. */
 const REST_MS = 1000;
 const REST_MAX_MS = 10 * 60 * 1000;
@@ -59,6 +56,8 @@ export class Archiver {
   #queued = false;
   #stopped = false;
   #fenced: PitrError | undefined;
+  /** That it was fenced is being written down. */
+  #word: Promise<void> | undefined;
   readonly #shipper: Shipper;
   readonly #pace: ShipPace;
   /** Fires when what was sealed too early to be shipped is due. */
@@ -128,7 +127,10 @@ export class Archiver {
     this.#outage = new Outage(dir, this.#clock, this.#files);
   }
 
-  /** Takes the stream. @throws agent-busy, archive-not-found, archive-mismatch, usage when the engine has no archive */
+  /**
+   * Takes the stream, from whoever has it, unless the log of this directory does not continue what is archived (A8).
+   * @throws agent-busy, archive-not-found, archive-mismatch, log-rolled-back, usage when the engine has no archive
+   */
   static async open(dir: string, options: ArchiverOptions = {}): Promise<Archiver> {
     const identity = await readIdentity(dir, options.files);
     if (!identity.archive)
@@ -152,10 +154,14 @@ export class Archiver {
           expected: archive.id,
         });
       await archive.updateTimelines((all) => withEngine(all, identity, clock.nowMs()));
+      const continuity = new Continuity(join(dir, LOG_DIR), options.files ?? nodeFiles);
       const held = await HeldHead.claim(archive, identity, clock, {
+        // read after the head: whatever has been archived of this directory is there, or a newer file
+        mayTake: (head) => continuity.checkNow(head),
         sealMs: options.sealMs,
         tally: store.tally,
       });
+      await forgetFenced(dir, options.files ?? nodeFiles);
       return new Archiver(dir, identity, archive, lock, options, held);
     } catch (error) {
       lock.release();
@@ -245,12 +251,28 @@ export class Archiver {
     return this.#enqueue(() => job({ archivePending: () => this.#ship() }));
   }
 
+  /** Deletes segments of this stream that nothing names; others are left alone. With none it only proves that the stream is ours. */
+  sweep(names: readonly string[]): Promise<Deletion> {
+    return this.#enqueue(() =>
+      this.#held.sweep(
+        names,
+        async (head) => new Set([...(await knownNames(this.archive, head)), ...this.#compaction.writing]),
+      ),
+    );
+  }
+
+  /** Tells who listens to this archiver of something that was done beside it. */
+  tell(event: ArchiverEvent): void {
+    this.#emit(event);
+  }
+
   /** Waits for the jobs that were asked for, ends a merge that runs wherever it is, and lets go of the stream. */
   async close(): Promise<void> {
     this.#stopped = true;
     await this.#unwatch();
     await this.#compaction.close();
     await this.#queue;
+    await this.#word;
     this.#lock.release();
   }
 
@@ -279,7 +301,21 @@ export class Archiver {
   #stopFenced(error: PitrError): void {
     this.#fenced = error;
     void this.#unwatch();
+    this.#word = this.#leaveWord(Number(error.facts.current));
     this.#emit({ kind: 'error', stream: this.identity.stream, error });
+  }
+
+  /** For `pitr status`: this process ends, and what the directory has logged since is not archived. */
+  async #leaveWord(current: number): Promise<void> {
+    const { frontier, sequence, generation: mine } = this.head;
+    const report = { sinceMs: this.#clock.nowMs(), mine, current, lsn: frontier.lsn, sequence };
+    try {
+      await assertSameEngine(this.dir, this.identity, this.#files);
+      await writeFenced(this.dir, report, this.#files);
+    } catch (error) {
+      // the exit code and the log of the agent say it as well
+      this.#emit({ kind: 'error', stream: this.identity.stream, error });
+    }
   }
 
   async #unwatch(): Promise<void> {
@@ -402,6 +438,8 @@ export class Archiver {
       this.#succeededMs.ship = this.#clock.nowMs();
       await this.#outage.ended();
     }
+    // of one that shared this directory from another host and woke up after this one had taken the stream
+    await forgetFenced(this.dir, this.#files);
     return failure;
   }
 
@@ -422,3 +460,7 @@ export class Archiver {
     this.#options.onEvent?.(event);
   }
 }
+
+/** What cannot be removed only keeps a status from being green. */
+const forgetFenced = (dir: string, files: Files): Promise<void> =>
+  clearFenced(dir, files).catch(() => undefined);

@@ -30,6 +30,12 @@ export interface Retired {
   readonly leases: readonly string[] | null;
 }
 
+/**
+ * What nothing names any more stays at least this long: for those who read one record by a catalog of a moment ago and take no
+ * lease for that.
+ */
+export const RETIRE_MS = 2 * 60 * 1000;
+
 /** Bytes and versions that were written to the archive, all of them counted. */
 export interface Written {
   readonly bytes: number;

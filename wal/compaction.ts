@@ -3,7 +3,7 @@ import type { Archive } from './archive.ts';
 import { type Head, namesOf, runOf } from './catalog.ts';
 import { FANOUT, type MergeChoice, nextFullMerge, nextMerge } from './levels.ts';
 import type { MergeJob, MergeOutcome } from './merge-job.ts';
-import { inputsIn, NoteKeeper, noteOf, objectsOf } from './merge-note.ts';
+import { givenUp, inputsIn, isGivenUp, NoteKeeper, noteOf, objectsOf } from './merge-note.ts';
 import type { MergePool } from './merge-pool.ts';
 import { type Run, SEGMENT_RAW_BYTES } from './segment.ts';
 import { verifyPart } from './verify-part.ts';
@@ -57,11 +57,18 @@ export class Compaction {
   /** One run after the other. */
   #last: Promise<unknown> = Promise.resolve();
   #note: NoteKeeper | undefined;
+  /** Objects of a merge that keeps no note. */
+  #writing: readonly string[] = [];
   #closed = false;
 
   constructor(host: CompactionHost, options: CompactionOptions) {
     this.#host = host;
     this.#options = options;
+  }
+
+  /** Objects that the head may come to list, and that nothing names yet. */
+  get writing(): readonly string[] {
+    return this.#writing;
   }
 
   /** Merges until the number of runs is within bounds. Returns the number of merges that were completed. */
@@ -141,16 +148,30 @@ export class Compaction {
     }
   }
 
-  /** Removes what an unfinished merge has written, and the note of it. */
+  /**
+   * Removes what an unfinished merge has written, and the note of it. The note says so first: between the proof that a deletion needs
+   * and the deletion this process may sleep for an hour, and whoever takes the note over meanwhile must not go on with its parts.
+   */
   async #forget(): Promise<void> {
-    const merge = this.#note?.merge;
-    if (!merge) return;
+    const note = this.#note;
+    const merge = note?.merge;
+    if (!note || !merge) return;
+    if (!isGivenUp(merge)) await note.write(givenUp(merge));
     await this.#host.discard(objectsOf(merge));
-    await this.#note?.write(null);
+    await note.write(null);
   }
 
   async #mergeAtOnce(choice: MergeChoice, request: CompactRequest): Promise<void> {
     const written: string[] = [];
+    this.#writing = written;
+    try {
+      await this.#mergeWriting(choice, written, request);
+    } finally {
+      this.#writing = [];
+    }
+  }
+
+  async #mergeWriting(choice: MergeChoice, written: string[], request: CompactRequest): Promise<void> {
     let outcome: MergeOutcome;
     try {
       outcome = await this.#host.pool.run(this.#job(choice, [], null, Number.POSITIVE_INFINITY), {
@@ -172,6 +193,8 @@ export class Compaction {
     const before = note.merge;
     // an earlier try may have written a part and not lived to note that it is right
     if (before?.writing) {
+      // the same once more: a note of ours that has it as a part, and whose answer was lost, can arrive no more
+      await note.write(before);
       await this.#host.discard([before.writing]);
       await note.write({ ...before, writing: null });
     }

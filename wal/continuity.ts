@@ -2,7 +2,10 @@ import { join } from 'node:path';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { Files } from '../engine/files.ts';
 import type { Head } from './catalog.ts';
-import { type LogFileName, scanLogFile } from './log-file.ts';
+import { decodeLogHeader, type LogFileName, logFilesIn, scanLogFile } from './log-file.ts';
+
+/** What a head says of the log behind it. */
+export type ArchivedLog = Pick<Head, 'stream' | 'sequence' | 'chain'>;
 
 /**
  * Is a log directory the one whose log is archived, or a copy of an earlier state of it? What an engine logs in such a copy has
@@ -25,7 +28,7 @@ export class Continuity {
   }
 
   /** @throws log-rolled-back */
-  async check(files: readonly LogFileName[], head: Head): Promise<void> {
+  async check(files: readonly LogFileName[], head: ArchivedLog): Promise<void> {
     const { sequence, chain, stream } = head;
     const newest = files.at(-1)?.sequence ?? 0;
     if (newest < sequence)
@@ -34,24 +37,47 @@ export class Continuity {
         stream,
         why: `its newest file is ${newest}, archived is file ${sequence}`,
       });
-    // the file after it says the same in its header
+    if (this.#compared === sequence || typeof chain !== 'number') return;
+    const refuse = (name: string, why: string): PitrError =>
+      new PitrError('log-rolled-back', { path: join(this.#dir, name), stream, why });
     const file = files.find((f) => f.sequence === sequence);
-    if (!file?.sealed || this.#compared === sequence || typeof chain !== 'number') return;
-    const path = join(this.#dir, file.name);
-    const own = await this.#chainOf(path);
-    if (own !== undefined && own !== chain)
-      throw new PitrError('log-rolled-back', {
-        path,
-        stream,
-        why: 'it is not the file that is archived under this number',
-      });
+    if (file) {
+      if (!file.sealed) return;
+      const own = await this.#chainOf(file);
+      if (own !== undefined && own !== chain)
+        throw refuse(file.name, 'it is not the file that is archived under this number');
+    } else {
+      // trimmed: the file after it says the same in its header
+      const next = files.find((f) => f.sequence === sequence + 1);
+      const before = next && (await this.#chainBefore(next));
+      if (next && before !== undefined && before !== chain)
+        throw refuse(next.name, `it does not follow file ${sequence} as it was archived`);
+    }
     this.#compared = sequence;
   }
 
+  /** Looks at the directory as it is now. @throws log-rolled-back, io */
+  async checkNow(head: ArchivedLog): Promise<void> {
+    const names = await this.#files.list(this.#dir).catch((cause) => {
+      if (cause.code === 'ENOENT') return [];
+      throw new PitrError('io', { op: 'list', path: this.#dir, why: cause.code }, { cause });
+    });
+    await this.check(logFilesIn(names), head);
+  }
+
+  #chainOf(file: LogFileName): Promise<number | undefined> {
+    return this.#read(file, (bytes, path) => scanLogFile(bytes, path, false, () => undefined).chain);
+  }
+
+  #chainBefore(file: LogFileName): Promise<number | undefined> {
+    return this.#read(file, (bytes, path) => decodeLogHeader(bytes, path).body.chain);
+  }
+
   /** Undefined when the file is damaged, which its engine will say, or was trimmed a moment ago. */
-  async #chainOf(path: string): Promise<number | undefined> {
+  async #read<T>({ name }: LogFileName, decode: (bytes: Buffer, path: string) => T): Promise<T | undefined> {
+    const path = join(this.#dir, name);
     try {
-      return scanLogFile(await this.#files.read(path), path, false, () => undefined).chain;
+      return decode(await this.#files.read(path), path);
     } catch (error) {
       if (isPitrError(error, 'log-corrupt') || (error as NodeJS.ErrnoException).code === 'ENOENT')
         return undefined;

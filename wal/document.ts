@@ -2,12 +2,14 @@ import { crc32 } from 'node:zlib';
 import type { ZodType } from 'zod';
 import { PitrError } from '../engine/errors.ts';
 import {
+  acknowledgementsSchema,
   archiveSchema,
   assertShape,
   headSchema,
   leasesSchema,
   mergeNoteSchema,
   timelinesSchema,
+  verifyResultsSchema,
 } from './schema.ts';
 
 /**
@@ -30,7 +32,10 @@ export type DocumentKind =
   | 'snapshot-range'
   | 'page'
   | 'merge'
-  | 'leases';
+  | 'leases'
+  | 'acknowledgements'
+  | 'verify-results'
+  | 'orphans';
 
 export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
   const text = Buffer.from(`${JSON.stringify(body, null, 1)}\n`);
@@ -46,6 +51,8 @@ const SCHEMAS: Partial<Record<DocumentKind, ZodType>> = {
   head: headSchema,
   merge: mergeNoteSchema,
   leases: leasesSchema,
+  acknowledgements: acknowledgementsSchema,
+  'verify-results': verifyResultsSchema,
 };
 
 /** @throws object-corrupt, also when the body does not have the shape of its kind; format-version */

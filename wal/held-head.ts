@@ -6,11 +6,26 @@ import { RequestTally } from '../engine/request-tally.ts';
 import type { Archive } from './archive.ts';
 import { AskedCounter } from './asked.ts';
 import { emptyHead, type Head, namesOf, type Retired } from './catalog.ts';
+import { placeOf } from './layout.ts';
+
+/** Names of swept objects that are remembered: none of them is listed again. */
+const SWEPT_MAX = 100_000;
+
+/** What a deletion did. */
+export interface Deletion {
+  readonly deleted: readonly string[];
+  readonly failed: readonly { readonly name: string; readonly cause: unknown }[];
+}
 
 /** For how long a publication proves that the archive is there, ms by a clock that only goes forward. */
 const PROOF_MS = 10_000;
 
 export interface HeldHeadOptions {
+  /**
+   * Asked about the very head that is replaced; throws what forbids it. Whoever could not go on from there would only stop another
+   * one that can.
+   */
+  readonly mayTake?: (head: Head) => Promise<void>;
   /** Of the archiver; left out: what the head says. */
   readonly sealMs?: number | undefined;
   /** What this archiver asks of the store; left out: it is not counted. */
@@ -24,6 +39,7 @@ export class HeldHead {
   readonly #asked: AskedCounter;
   #head: Head;
   #tag: string;
+  readonly #swept = new Set<string>();
   /** When the catalog last took a head of ours; undefined: something failed since. */
   #provedMs: number | undefined = performance.now();
 
@@ -35,7 +51,10 @@ export class HeldHead {
     this.#tag = tag;
   }
 
-  /** Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing. @throws stream-taken */
+  /**
+   * Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing.
+   * @throws stream-taken, and what `mayTake` throws
+   */
   static async claim(
     archive: Archive,
     identity: EngineIdentity,
@@ -48,6 +67,7 @@ export class HeldHead {
     for (;;) {
       const found = await archive.head(timeline, stream);
       if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
+      if (found) await options.mayTake?.(found.value);
       const before =
         found?.value ?? emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 0 });
       const said = options.sealMs === undefined ? {} : { sealMs: options.sealMs };
@@ -89,7 +109,8 @@ export class HeldHead {
 
   /**
    * Publishes `next`, which was made from `from`.
-   * @throws internal when another head was published since `from`, or the frontier would fall (A2); fenced; cas-conflict
+   * @throws internal when another head was published since `from`, or the frontier would fall (A2); fenced; cas-conflict;
+   * object-not-found when it lists an object that was swept, having lain there unlisted for so long
    */
   async publish(from: Head, next: Head): Promise<void> {
     const refuse = (what: string): PitrError =>
@@ -101,6 +122,9 @@ export class HeldHead {
       next.sequence < from.sequence
     )
       throw refuse('would lower the frontier');
+    if (this.#swept.size > 0)
+      for (const name of namesOf(next))
+        if (this.#swept.has(name)) throw new PitrError('object-not-found', { name });
     const nowMs = this.#clock.nowMs();
     const head = { ...next, asked: this.#asked.at(nowMs), updatedMs: nowMs };
     try {
@@ -172,6 +196,43 @@ export class HeldHead {
    */
   async discard(objects: readonly string[]): Promise<void> {
     if (objects.length === 0) return;
+    await this.#prove();
+    const listed = namesOf(this.#head);
+    await this.#archive.store.delete(objects.filter((name) => !listed.has(name)));
+  }
+
+  /**
+   * Deletes segments of this stream that nothing names: a late swap of an older archiver is out of the question after the
+   * publication, and this one lists none of them any more. `known` gives what is named by a head and beside it.
+   */
+  async sweep(
+    objects: readonly string[],
+    known: (head: Head) => Promise<ReadonlySet<string>>,
+  ): Promise<Deletion> {
+    await this.#prove();
+    if (objects.length === 0) return { deleted: [], failed: [] };
+    const head = this.#head;
+    const named = await known(head);
+    const free = objects.filter((name) => {
+      const place = placeOf(name, (_, folder) => folder === head.stream);
+      const isOurs =
+        place.kind === 'segment' &&
+        place.timeline === head.timeline &&
+        place.stream === head.stream &&
+        place.generation <= head.generation;
+      return isOurs && !named.has(name);
+    });
+    for (const name of free) this.#swept.add(name);
+    for (const name of this.#swept) {
+      if (this.#swept.size <= SWEPT_MAX) break;
+      this.#swept.delete(name);
+    }
+    const failed = await this.#archive.store.delete(free);
+    return { deleted: free.filter((name) => !failed.some((f) => f.name === name)), failed };
+  }
+
+  /** The head is still ours, and every swap that was tried before has had its effect or never will. */
+  async #prove(): Promise<void> {
     try {
       await this.publish(this.#head, this.#head);
     } catch (error) {
@@ -179,8 +240,6 @@ export class HeldHead {
       // that swap had its effect after all; what is current has been read back
       await this.publish(this.#head, this.#head);
     }
-    const listed = namesOf(this.#head);
-    await this.#archive.store.delete(objects.filter((name) => !listed.has(name)));
   }
 
   async #discard(objects: readonly string[]): Promise<void> {

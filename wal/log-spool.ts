@@ -7,7 +7,7 @@ import type { SpoolParts } from '../engine/engine-types.ts';
 import { PitrError } from '../engine/errors.ts';
 import { type Files, nodeFiles } from '../engine/files.ts';
 import type { DroppedRange, Spool, SpoolStatus } from '../engine/spool.ts';
-import { readArchived } from './archived.ts';
+import { readArchived, writeArchived } from './archived.ts';
 import { readDropped, withDropped, writeDropped } from './dropped.ts';
 import { LOG_DIR } from './local-log.ts';
 import { SpillDir } from './spill-dir.ts';
@@ -71,6 +71,7 @@ export class LogSpool implements Spool {
     const settings = { ...(await readSpoolSettings(options.dir, options.files)), ...options.settings };
     const dropped = await readDropped(join(options.dir, LOG_DIR), options.files ?? nodeFiles);
     const spool = new LogSpool(options, parts, settings, dropped);
+    await forgetForeign(options, parts.log.lastLsn);
     await spool.#look();
     return spool;
   }
@@ -275,4 +276,13 @@ export class LogSpool implements Spool {
 const freeBytesOf = async (dir: string): Promise<number> => {
   const { bavail, bsize } = await fs.statfs(dir);
   return bavail * bsize;
+};
+
+/**
+ * A log that ends before what is said to be archived is an earlier state that was put back: what it gets from now on has LSNs that the
+ * archive has with other content, and must not be trimmed for that.
+ */
+const forgetForeign = async ({ dir, files = nodeFiles }: LogSpoolOptions, lastLsn: number): Promise<void> => {
+  if ((await readArchived(dir, files)).lsn > lastLsn)
+    await writeArchived(dir, { lsn: 0, sequence: 0 }, files);
 };

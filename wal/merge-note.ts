@@ -15,7 +15,7 @@ export interface MergeNote {
     readonly level: number;
     readonly lsnStart: number;
     readonly lsnEnd: number;
-    /** Segments that are merged, by name. */
+    /** Segments that are merged, by name. Empty: it is given up, and everything that the note names is being deleted. */
     readonly inputs: readonly string[];
     /** Written and read back. */
     readonly parts: readonly MergedPart[];
@@ -27,19 +27,21 @@ export interface MergeNote {
 
 export const noteName = (timeline: string, stream: string): string => `merges/${timeline}/${stream}`;
 
+interface NoteOwner {
+  readonly stream: string;
+  readonly generation: number;
+  readonly claim: string;
+}
+
 /** The note of a stream as the holder of its head keeps it; every change is a compare-and-swap. */
 export class NoteKeeper {
   readonly #archive: Archive;
   readonly #name: string;
-  readonly #owner: { readonly generation: number; readonly claim: string };
+  readonly #owner: NoteOwner;
   #tag: string | undefined;
   #note: MergeNote | undefined;
 
-  private constructor(
-    archive: Archive,
-    name: string,
-    owner: { readonly generation: number; readonly claim: string },
-  ) {
+  private constructor(archive: Archive, name: string, owner: NoteOwner) {
     this.#archive = archive;
     this.#name = name;
     this.#owner = owner;
@@ -50,7 +52,7 @@ export class NoteKeeper {
     head: { timeline: string; stream: string; generation: number; claim: string },
   ): Promise<NoteKeeper> {
     const { timeline, stream, generation, claim } = head;
-    const it = new NoteKeeper(archive, noteName(timeline, stream), { generation, claim });
+    const it = new NoteKeeper(archive, noteName(timeline, stream), { stream, generation, claim });
     await it.#read();
     return it;
   }
@@ -61,20 +63,22 @@ export class NoteKeeper {
 
   /** @throws fenced when somebody else has written it since */
   async write(merge: MergeNote['merge']): Promise<void> {
-    const note: MergeNote = { archive: this.#archive.id, ...this.#owner, merge };
+    const { generation, claim } = this.#owner;
+    const note: MergeNote = { archive: this.#archive.id, generation, claim, merge };
     try {
       this.#tag = await this.#archive.swapDocument('merge', this.#name, this.#tag, note);
       this.#note = note;
     } catch (error) {
       await this.#read().catch(() => undefined);
-      const { generation, claim } = this.#note ?? this.#owner;
-      if (generation === this.#owner.generation && claim === this.#owner.claim) throw error;
-      throw new PitrError(
-        'fenced',
-        { stream: this.#name, mine: this.#owner.generation, current: generation },
-        { cause: error },
-      );
+      const now = this.#note ?? this.#owner;
+      if (now.generation === generation && now.claim === claim) throw error;
+      throw this.#fenced(now.generation, error);
     }
+  }
+
+  #fenced(current: number, cause?: unknown): PitrError {
+    const { stream, generation: mine } = this.#owner;
+    return new PitrError('fenced', { stream, mine, current }, { cause });
   }
 
   /**
@@ -86,6 +90,8 @@ export class NoteKeeper {
     for (;;) {
       const { generation, claim, merge } = this.#note ?? { generation: 0, claim: '', merge: null };
       if (generation === this.#owner.generation && claim === this.#owner.claim) return;
+      // read for the first time after an hour's sleep: taking it from the newer one would stop that one, too
+      if (generation > this.#owner.generation) throw this.#fenced(generation);
       try {
         await this.write(merge);
       } catch (error) {
@@ -108,6 +114,14 @@ export const objectsOf = (merge: NonNullable<MergeNote['merge']>): string[] => [
   ...merge.parts.map((p) => p.ref.name),
   ...(merge.writing === null ? [] : [merge.writing]),
 ];
+
+/** The note of a merge that nobody goes on with: the inputs that it is about are in no head. */
+export const givenUp = (merge: NonNullable<MergeNote['merge']>): NonNullable<MergeNote['merge']> => ({
+  ...merge,
+  inputs: [],
+});
+
+export const isGivenUp = ({ inputs }: NonNullable<MergeNote['merge']>): boolean => inputs.length === 0;
 
 const segmentNames = (runs: readonly Run[]): string[] => runs.flatMap((r) => r.segments.map((s) => s.name));
 

@@ -192,6 +192,49 @@ export const leasesSchema = z.object({
   ),
 });
 
+export const ACKNOWLEDGED_MAX = 10_000;
+export const REASON_CHARS_MAX = 500;
+export const BY_CHARS_MAX = 200;
+
+export const acknowledgementsSchema = z.object({
+  archive: name,
+  gaps: z
+    .array(
+      z.object({
+        timeline: name,
+        stream: name,
+        ...lsnRange,
+        cause: text,
+        by: name.max(BY_CHARS_MAX),
+        reason: name.max(REASON_CHARS_MAX),
+        atMs: count,
+      }),
+    )
+    .max(ACKNOWLEDGED_MAX),
+});
+
+export const VERIFY_HISTORY_MAX = 30;
+
+const verifyResult = z.object({
+  atMs: count,
+  durationMs: count,
+  ok: z.boolean(),
+  version: text,
+  segments: count,
+  bytes: count,
+  versions: count,
+  snapshots: count,
+  states: z.object({ equal: count, differs: count, notChecked: count }),
+  anomalies: z.record(text, count),
+  harmless: z.record(text, count),
+});
+
+export const verifyResultsSchema = z.object({
+  archive: name,
+  newestGood: verifyResult.nullable(),
+  history: z.array(verifyResult).max(VERIFY_HISTORY_MAX),
+});
+
 const segmentHeader = {
   archive: name,
   timeline: name,

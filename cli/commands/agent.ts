@@ -3,6 +3,7 @@ import { isPitrError } from '../../engine/errors.ts';
 import { anchorIfNeeded } from '../../snapshot/anchor.ts';
 import { fullCopyEnds } from '../../snapshot/borders.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
+import { Sweeper } from '../../snapshot/sweep.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
 import { writeAmplification } from '../../wal/catalog.ts';
 import type { AgentMetrics } from '../metrics/agent-metrics.ts';
@@ -39,6 +40,11 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
       'ship at most this often, so that there are fewer requests; what a lost machine may lose (default: 1s)',
     )
     .option('--compact-fanout <n>', 'how many runs of one level become one of the next (default: 8)')
+    .option(
+      '--sweep-margin <duration>',
+      'how long what nothing names stays before it is deleted, or off (default: 24h)',
+    )
+    .option('--sweep-every <duration>', 'how often the agent looks for it (default: 1h)')
     .option('--once', 'archive what there is now, then stop')
     .examples(
       ['pitr agent data', 'archive one engine'],
@@ -78,6 +84,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
       for (const archiver of archivers) {
         await archiver.round();
         await anchorIfNeeded(archiver);
+        await sweeperOf(session, archiver)?.sweep();
       }
     } else {
       for (const archiver of archivers) archiver.start();
@@ -93,8 +100,10 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
           anchoring = undefined;
         });
       }, ANCHOR_MS);
+      const sweeps = archivers.flatMap((a) => startSweeps(session, a, served?.metrics) ?? []);
       await stopped(session.stop, fenced.signal);
       clearInterval(timer);
+      await Promise.all(sweeps.map((s) => s.stop()));
       await anchoring;
       await Promise.all(schedules.map((s) => s.stop()));
       log.info('stopping: shipping what is sealed');
@@ -172,6 +181,48 @@ const anchor = async (
   }
 };
 
+const sweeperOf = ({ config }: Session, archiver: Archiver): Sweeper | undefined => {
+  const { margin, every } = config.sweep;
+  return margin === 'off' ? undefined : new Sweeper(archiver, { marginMs: margin, everyMs: every });
+};
+
+/** Sweeps at once, if the last one was long enough ago, and then again and again. */
+const startSweeps = (
+  session: Session,
+  archiver: Archiver,
+  metrics: AgentMetrics | undefined,
+): { stop(): Promise<void> } | undefined => {
+  const sweeper = sweeperOf(session, archiver);
+  if (!sweeper) return undefined;
+  const { stream, timeline } = archiver.identity;
+  let running: Promise<void> | undefined;
+  const sweep = (): void => {
+    // what holds up the archiver holds up this, too, and is said already
+    if (running || archiver.fenced || archiver.outage) return;
+    running = sweeper
+      .sweep()
+      .then(
+        () => metrics?.succeeded('sweep', { stream, timeline }),
+        (error) => {
+          if (error === archiver.fenced) return;
+          session.log.error({ stream, error: String((error as Error).message ?? error) }, 'sweep failed');
+          metrics?.failed(error, { stream, timeline });
+        },
+      )
+      .finally(() => {
+        running = undefined;
+      });
+  };
+  const timer = setInterval(sweep, session.config.sweep.every);
+  sweep();
+  return {
+    stop: async () => {
+      clearInterval(timer);
+      await running;
+    },
+  };
+};
+
 /** One schedule for each history among the directories: a snapshot has all streams of one. */
 const snapshots = (
   session: Session,
@@ -222,6 +273,10 @@ const logEvent = ({ log }: Session, event: ArchiverEvent): void => {
       return;
     case 'merged':
       log.debug(facts, kind);
+      return;
+    case 'swept':
+      if (event.objects + event.failed > 0) log.info(facts, 'swept what crashes had left behind');
+      else log.debug(facts, kind);
       return;
     case 'adopted':
       log.info(facts, 'recovered and sealed the log of a writer that had stopped');

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { isLocked, writerLockPath } from '../../engine/directory-lock.ts';
 import { isPitrError, PitrError } from '../../engine/errors.ts';
 import { readIdentity } from '../../engine/identity.ts';
-import { absoluteUrl, openObjectStore } from '../../engine/open-object-store.ts';
+import { absoluteUrl, directoryOf, openObjectStore } from '../../engine/open-object-store.ts';
 import { isS3Url } from '../../engine/s3-options.ts';
 import { type Finding, probeS3 } from '../../engine/s3-probe.ts';
 import { systemTiming } from '../../engine/timing.ts';
@@ -13,7 +13,7 @@ import { SETTINGS, type SettingPath } from '../config.ts';
 import { withS3Settings } from '../object-storage.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { renderFields, renderTable } from '../render/table.ts';
-import { formatBytes } from '../render/units.ts';
+import { formatBytes, formatDuration } from '../render/units.ts';
 import type { Runner, Session } from '../session.ts';
 
 interface Check {
@@ -26,6 +26,9 @@ interface Check {
 }
 
 const RACERS = 20;
+/** Folder of the probes of all doctors. */
+const PROBES = 'doctor';
+const probeFolder = (): string => `${PROBES}/${randomBytes(8).toString('hex')}`;
 
 export const registerDoctor = (program: PitrCommand, runner: Runner): void => {
   program
@@ -34,15 +37,17 @@ export const registerDoctor = (program: PitrCommand, runner: Runner): void => {
       'check machine, configuration, directories and archive',
       'Says where each setting comes from, and checks what pitr relies on: the Node release, hashes and compression, engine directories and who ' +
         "has them open, and whether the archive's storage keeps its promises (create once, compare and swap, ranged reads). " +
-        'A bucket is asked in more detail: listings, uploads in parts, deletions, clock, lifecycle rules, object lock. ' +
-        'Probe objects go below doctor/ and are removed. Exit code 1 when a check fails.',
+        'A bucket is asked in more detail: listings, uploads in parts, deletions, clock, lifecycle rules, object lock; the ' +
+        'last two are compared with the wanted window. ' +
+        `Probe objects go below ${PROBES}/ and are removed. Exit code 1 when a check fails.`,
     )
     .argument('[dir...]', 'engine directories')
     .option('--archive <url>', 'the archive, or where one shall be')
+    .option('--window <duration>', 'how far back instants shall be restorable, such as 7d')
     .examples(
       ['pitr doctor', 'the machine and the settings'],
       ['pitr doctor data --archive file:/backup/db', 'before the first agent is started'],
-      ['pitr doctor --archive s3://backup/db', 'before a bucket is trusted'],
+      ['pitr doctor --archive s3://backup/db --window 7d', 'before a bucket is trusted'],
     )
     .action(runner.action(runDoctor));
 };
@@ -62,11 +67,8 @@ const runDoctor = async (session: Session, args: string[]): Promise<number> => {
   if (url !== undefined) {
     const archive = withS3Settings(absoluteUrl(url), config.s3);
     checks.push(await check(`archive ${archive}`, () => archiveState(archive)));
-    if (isS3Url(archive)) checks.push(...(await providerChecks(archive)));
-    else {
-      checks.push(await check('create once', () => probeCreate(archive)));
-      checks.push(await check('compare and swap', () => probeSwap(archive)));
-    }
+    if (isS3Url(archive)) checks.push(...(await providerChecks(archive, config.windowMs)));
+    else checks.push(...(await directoryChecks(archive)));
   }
   const machine = checks.filter((c) => c.result === undefined);
   const provider = checks.filter((c) => c.result !== undefined);
@@ -100,9 +102,26 @@ const check = async (what: string, run: () => Promise<string> | string): Promise
   }
 };
 
-const providerChecks = async (url: string): Promise<Check[]> => {
+/** A store removes no folders, so what the probes leave empty is removed here. */
+const directoryChecks = async (url: string): Promise<Check[]> => {
+  const folder = probeFolder();
+  const created = `${folder}/create`;
+  const swapped = `${folder}/swap`;
   try {
-    const findings = await probeS3(url, probeName(), systemTiming);
+    return [
+      await check('create once', () => probeCreate(url, created)),
+      await check('compare and swap', () => probeSwap(url, swapped)),
+    ];
+  } finally {
+    // not empty: somebody else asks at this moment
+    for (const name of [swapped, folder, PROBES])
+      await fs.rmdir(join(directoryOf(url), name)).catch(() => undefined);
+  }
+};
+
+const providerChecks = async (url: string, windowMs: number | undefined): Promise<Check[]> => {
+  try {
+    const findings = await probeS3(url, probeFolder(), systemTiming, windowMs);
     return findings.map((finding) => ({ ...finding, ok: finding.result !== 'failed' }));
   } catch (error) {
     if (!(error instanceof PitrError)) throw error;
@@ -120,7 +139,8 @@ const providerLabel = ({ what, result }: Check): string => `${LABELS[result ?? '
 const settingText = (config: Session['config'], path: SettingPath): string => {
   let value: unknown = config;
   for (const part of path.split('.')) value = (value as Record<string, unknown> | undefined)?.[part];
-  if (value === undefined && path === 'seal') value = `${config.sealMs} ms`;
+  if (path === 'seal') value = `${config.sealMs} ms`;
+  if (path === 'window' && config.windowMs !== undefined) value = formatDuration(config.windowMs);
   return value === undefined ? '-' : Array.isArray(value) ? value.join(', ') || '-' : String(value);
 };
 
@@ -160,11 +180,8 @@ const archiveState = async (url: string): Promise<string> => {
   return `id ${archive.id}, ${timelines.length} timelines`;
 };
 
-const probeName = (): string => `doctor/${randomBytes(8).toString('hex')}`;
-
-const probeCreate = async (url: string): Promise<string> => {
+const probeCreate = async (url: string, name: string): Promise<string> => {
   const store = openObjectStore(url);
-  const name = probeName();
   const results = await Promise.allSettled(
     Array.from({ length: RACERS }, (_, i) => store.create(name, Buffer.from(`writer ${i}`))),
   );
@@ -176,9 +193,8 @@ const probeCreate = async (url: string): Promise<string> => {
   return `one of ${RACERS} creators won, ranged read is right`;
 };
 
-const probeSwap = async (url: string): Promise<string> => {
+const probeSwap = async (url: string, name: string): Promise<string> => {
   const store = openObjectStore(url);
-  const name = probeName();
   const first = await store.swap(name, undefined, Buffer.from('0'));
   const results = await Promise.allSettled(
     Array.from({ length: RACERS }, (_, i) => store.swap(name, first, Buffer.from(String(i)))),

@@ -166,7 +166,7 @@ const startAgent = (session: Session, dir: string): AgentProcess => {
     args: ['--log-level', level, '--log-format', format, '--seal', `${session.config.sealMs}ms`, ...metrics],
     cwd,
     env,
-    finalCodes: [ERRORS.fenced.exit],
+    finalCodes: [ERRORS.fenced.exit, ERRORS['log-rolled-back'].exit],
     onExit: (code) => session.log.error({ code }, 'the agent ended: nothing is archived until it runs again'),
   });
 };

@@ -2,7 +2,7 @@ import { deleteSnapshot, findSnapshot, listSnapshots, readSnapshot } from '../..
 import type { PitrCommand } from '../pitr-command.ts';
 import { openPlaces } from '../places.ts';
 import { renderSnapshot, renderSnapshots, snapshotData } from '../render/snapshots.ts';
-import { formatIso } from '../render/units.ts';
+import { formatBytes, formatCount, formatIso } from '../render/units.ts';
 import type { Runner } from '../session.ts';
 import { registerSnapshotCreate } from './snapshot-create.ts';
 
@@ -85,8 +85,9 @@ export function registerSnapshot(program: PitrCommand, runner: Runner): void {
     .command('delete')
     .about(
       'delete a snapshot',
-      'Deletes a snapshot: its line in the index first, then its manifest and the segments of its own. Refused while ' +
-        'another snapshot or a history depends on it. The log is not touched: what it covers stays restorable.',
+      'Deletes a snapshot: it is not there any more at once. Its manifest and the segments of its own go when those have ' +
+        'ended who may read them, two minutes later at the earliest: an agent deletes them, or the next snapshot that is taken or ' +
+        'deleted. Refused while another snapshot or a history depends on it. The log is not touched: what it covers stays restorable.',
     )
     .argument('<id>', 'id, its beginning, or label')
     .argument('[dirs...]', 'engine directories, whose archive is meant')
@@ -98,10 +99,16 @@ export function registerSnapshot(program: PitrCommand, runner: Runner): void {
     .action(
       runner.action(async (session, id: string, args: readonly string[]) => {
         const { archive } = await openPlaces(session, args);
-        const entry = await deleteSnapshot(archive, id);
-        session.emit({ archive: archive.url, deleted: snapshotData(entry) }, () => {
+        const { frees, ...entry } = await deleteSnapshot(archive, id);
+        session.emit({ archive: archive.url, deleted: snapshotData(entry), frees }, () => {
           const label = entry.label === null ? '' : ` "${entry.label}"`;
-          return `Deleted snapshot ${entry.id}${label}, the state at ${formatIso(entry.endTs)}.`;
+          const readers =
+            frees.readers.length === 0 ? '' : `, when this has ended: ${frees.readers.join(', ')}`;
+          return [
+            `Deleted snapshot ${entry.id}${label}, the state at ${formatIso(entry.endTs)}.`,
+            `Its objects (${formatCount(frees.objects)}, ${formatBytes(frees.bytes)}) go after ${formatIso(frees.afterMs)}${readers}:`,
+            'by a running agent, or by the next snapshot that is taken or deleted.',
+          ].join('\n');
         });
         return 0;
       }),

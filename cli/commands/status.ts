@@ -6,15 +6,16 @@ import { Metrics } from '../metrics/metrics.ts';
 import { tellBuild } from '../metrics/process-metrics.ts';
 import { tellStatus } from '../metrics/status-metrics.ts';
 import type { PitrCommand } from '../pitr-command.ts';
-import { openPlaces, readEngineDirs, timelineOfDirs } from '../places.ts';
+import { archiveUrl, openPlaces, readEngineDirs, timelineOfDirs } from '../places.ts';
+import { Screen } from '../render/screen.ts';
 import { renderStatus } from '../render/status.ts';
+import { formatIso } from '../render/units.ts';
 import type { Runner, Session } from '../session.ts';
 import { readAwayStatus, readStatus, type Status } from '../status.ts';
 
 /** Exit code of a status that was read and is not green. */
 const EXIT_NOT_GREEN = 7;
 const WATCH_MS = 2000;
-const CLEAR_SCREEN = '\x1b[H\x1b[2J';
 
 interface StatusFlags {
   readonly maxLag?: string;
@@ -23,38 +24,71 @@ interface StatusFlags {
   readonly metrics?: boolean;
 }
 
-/** An archive that cannot be read is a status too, when there are directories that say the rest. */
+/**
+ * An archive that cannot be read is a status too, when there are directories that say the rest, and for somebody who watches:
+ * it may come back.
+ */
 const look = async (
   session: Session,
   args: readonly string[],
   maxLagMs: number | undefined,
-  named: string | undefined,
+  { timeline: named, watch }: StatusFlags,
 ): Promise<Status> => {
   try {
     const { archive, dirs } = await openPlaces(session, args);
     const timeline = named ?? timelineOfDirs(dirs);
-    return await readStatus(archive, {
-      dirs,
-      ...(maxLagMs === undefined ? {} : { maxLagMs }),
-      ...(timeline === undefined ? {} : { timeline }),
-    });
+    const { windowMs } = session.config;
+    return await readStatus(archive, { dirs, maxLagMs, windowMs, timeline });
   } catch (error) {
-    if (args.length === 0 || !(isPitrError(error, 'archive-not-found') || isStorageError(error))) throw error;
+    if (!(isPitrError(error, 'archive-not-found') || isStorageError(error))) throw error;
+    if (args.length === 0 && !watch) throw error;
     const dirs = await readEngineDirs(args);
     if (!dirs.every((d) => d.identity.archive)) throw error;
-    return readAwayStatus(dirs, error as PitrError, session.clock.nowMs());
+    const url = archiveUrl(session, dirs, args.length > 0);
+    return readAwayStatus(dirs, error as PitrError, session.clock.nowMs(), url);
   }
 };
+
+/**
+ * Looks again and again until the process is asked to stop. Returns the exit code of the last look.
+ * @throws interrupted when there was none yet
+ */
+const watch = async (session: Session, lookOnce: () => Promise<Status>): Promise<number> => {
+  const { stdout } = session.surroundings;
+  const screen = stdout.isTTY && !session.json ? new Screen(stdout) : undefined;
+  // a look at an archive that does not answer takes long, and Ctrl-C must not wait for it
+  const stopped = new Promise<undefined>((resolve) => {
+    session.stop.addEventListener('abort', () => resolve(undefined), { once: true });
+  });
+  let exitCode: number | undefined;
+  try {
+    while (!session.stop.aborted) {
+      const status = await Promise.race([lookOnce(), stopped]);
+      if (status === undefined) break;
+      exitCode = exitCodeOf(status);
+      const shownAt = `${formatIso(status.nowMs)}, every ${WATCH_MS / 1000} s until Ctrl-C`;
+      if (screen) screen.draw(`${shownAt}\n\n${renderStatus(status, 'first')}`);
+      else session.emit(status, () => `${renderStatus(status)}\n\n`);
+      await sleep(WATCH_MS, undefined, { signal: session.stop }).catch(() => undefined);
+    }
+  } finally {
+    screen?.end();
+  }
+  if (exitCode === undefined) throw new PitrError('interrupted', { what: 'pitr status' });
+  return exitCode;
+};
+
+const exitCodeOf = (status: Status): number => (status.green ? 0 : EXIT_NOT_GREEN);
 
 /** The status as Prometheus text; also of an archive that cannot be read and of which no directory says anything. */
 const tellOnce = async (
   session: Session,
   read: () => Promise<Status>,
-  { watch }: StatusFlags,
+  { watch: isWatched }: StatusFlags,
 ): Promise<number> => {
-  if (watch || session.json)
+  if (isWatched || session.json)
     throw new PitrError('usage', {
-      what: `--metrics is a form of its own, not with ${watch ? '--watch' : '--json'}`,
+      what: `--metrics is a form of its own, not with ${isWatched ? '--watch' : '--json'}`,
       hint: 'a collector asks again by itself; pitr agent --metrics-port answers it',
     });
   const metrics = await Metrics.create(STATUS_METRICS);
@@ -71,7 +105,7 @@ const tellOnce = async (
   const text = await metrics.text();
   session.emit({}, () => text);
   if (!status) throw failure;
-  return status.green ? 0 : EXIT_NOT_GREEN;
+  return exitCodeOf(status);
 };
 
 export function registerStatus(program: PitrCommand, runner: Runner): void {
@@ -79,10 +113,12 @@ export function registerStatus(program: PitrCommand, runner: Runner): void {
     .command('status')
     .about(
       'what can be restored, and how far behind the archive is',
-      'Shows what can be restored, how far the archive is behind the clock and which stream holds it up; for every ' +
-        'stream its frontier, size and gaps, and, for engine directories named here, the log that waits. Exits with 0 when ' +
-        `all is well, and with ${EXIT_NOT_GREEN} when the archive is further behind than --max-lag or has holes, cannot be ` +
-        'reached, or when a log is at its quota.',
+      'Shows what can be restored, how far the archive is behind the clock and which stream holds it up, the window without ' +
+        'a hole, the holes, the last snapshot and the last verification; for every stream its frontier, size and gaps, and, ' +
+        'for engine directories named here, the log that waits. Exits with 0 when all is well, and with ' +
+        `${EXIT_NOT_GREEN} when a stream is further behind than --max-lag, a hole is not acknowledged or nothing after it can ` +
+        'be restored, the window is shorter than wanted, the last verification failed, the archive cannot be reached, or a ' +
+        'log is at its quota.',
     )
     .argument('[dirs...]', 'engine directories, whose archive is meant')
     .option('--archive <url>', 'the archive')
@@ -91,30 +127,25 @@ export function registerStatus(program: PitrCommand, runner: Runner): void {
       '--max-lag <duration>',
       "how far behind is still well (default: 10s, or thrice the agents' --seal)",
     )
+    .option('--window <duration>', 'how far back instants shall be restorable without a hole, such as 7d')
     .option('--metrics', 'as text for Prometheus: docs/metrics.md')
     .option('--watch', 'show it again every 2 seconds until interrupted; with --json a line each')
     .examples(
       ['pitr status data', 'the archive of an engine, and its own log'],
       ['pitr status --archive file:/backup/db --watch', 'keep an eye on it'],
-      ['pitr status data --max-lag 1m --json || alert', 'in a check'],
+      ['pitr status data --max-lag 1m --window 7d --json || alert', 'in a check'],
       ['pitr status data --metrics', "for the textfile collector of Prometheus' node exporter"],
     )
     .action(
       runner.action(
         async (session, args: readonly string[], flags: StatusFlags) => {
           const maxLagMs = flags.maxLag === undefined ? undefined : parseDuration(flags.maxLag);
-          const { stdout } = session.surroundings;
-          if (flags.metrics)
-            return tellOnce(session, () => look(session, args, maxLagMs, flags.timeline), flags);
-          for (;;) {
-            const status = await look(session, args, maxLagMs, flags.timeline);
-            const clear = flags.watch && stdout.isTTY && !session.json ? CLEAR_SCREEN : '';
-            session.emit(status, () => clear + renderStatus(status) + (flags.watch && !clear ? '\n' : ''));
-            const exitCode = status.green ? 0 : EXIT_NOT_GREEN;
-            if (!flags.watch) return exitCode;
-            await sleep(WATCH_MS, undefined, { signal: session.stop }).catch(() => undefined);
-            if (session.stop.aborted) return exitCode;
-          }
+          const lookOnce = (): Promise<Status> => look(session, args, maxLagMs, flags);
+          if (flags.metrics) return tellOnce(session, lookOnce, flags);
+          if (flags.watch) return watch(session, lookOnce);
+          const status = await lookOnce();
+          session.emit(status, () => renderStatus(status));
+          return exitCodeOf(status);
         },
         { heedsStop: true },
       ),

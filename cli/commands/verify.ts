@@ -1,9 +1,14 @@
-import { verifyArchive } from '../../restore/verify-archive.ts';
+import { PitrError } from '../../engine/errors.ts';
+import { type Anomaly, type VerifyReport, verifyArchive } from '../../restore/verify-archive.ts';
+import type { Archive } from '../../wal/archive.ts';
+import { recordVerifyResult, type VerifyResult } from '../../wal/verify-results.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { openPlaces } from '../places.ts';
+import { renderOrphans } from '../render/orphans.ts';
 import { renderFields, renderTable } from '../render/table.ts';
 import { formatBytes, formatCount, formatDuration, formatIso } from '../render/units.ts';
 import type { Runner, Session } from '../session.ts';
+import { version } from '../version.ts';
 
 /** Exit code when something harmful was found. */
 const EXIT_DAMAGED = 43;
@@ -15,11 +20,13 @@ export const registerVerify = (program: PitrCommand, runner: Runner): void => {
       'read the whole archive and say what is wrong',
       'Reads everything that the catalog names: checksums of every block, order, counts, that each LSN is there exactly once, that runs and ' +
         'snapshots have what they name; then merges the whole state and compares it with the digest that the source stated. ' +
-        `Exit code 0: nothing harmful, ${EXIT_DAMAGED}: something is missing or damaged.`,
+        'The result is kept in the archive, where pitr status shows it; without the right to write there, it says so. ' +
+        `Exit code 0: nothing harmful, ${EXIT_DAMAGED}: something is missing or damaged. A gap that the catalog states is ` +
+        'listed and is no damage.',
     )
     .argument('[dir...]', 'engine directories, to find the archive')
     .option('--archive <url>', 'the archive')
-    .option('--orphans', 'also list objects that nothing names (left by crashes; harmless)')
+    .option('--orphans', 'also list what nothing names (left by crashes; harmless), and when agents sweep it')
     .option('--workers <n>', 'worker threads')
     .examples(
       ['pitr verify --archive file:/backup/db', 'check everything'],
@@ -45,7 +52,13 @@ const runVerify = async (
     });
     progress.stop();
     const harmful = report.anomalies.filter((a) => !a.harmless);
-    session.emit({ ...report, ok: harmful.length === 0 }, () =>
+    const notRecorded = await record(archive, resultOf(report, session.clock.nowMs()));
+    if (notRecorded !== undefined)
+      session.note(`this result could not be kept in the archive: ${notRecorded}`);
+    const isRecorded = notRecorded === undefined;
+    // orphans have a table of their own
+    const listed = report.anomalies.filter((a) => a.class !== 'orphan' && a.class !== 'foreign');
+    session.emit({ ...report, ok: harmful.length === 0, recorded: isRecorded }, () =>
       [
         renderFields([
           ['archive', archive.url],
@@ -58,18 +71,21 @@ const runVerify = async (
             'state',
             s.result === 'equal'
               ? `timeline ${s.timeline} at ${formatIso(s.ts)} is what the source stated`
-              : `timeline ${s.timeline} not compared: ${s.why}`,
+              : s.result === 'differs'
+                ? `timeline ${s.timeline} at ${formatIso(s.ts)} is NOT what the source stated`
+                : `timeline ${s.timeline} not compared: ${s.why}`,
           ]),
           ['took', formatDuration(report.durationMs)],
         ]),
-        ...(report.anomalies.length > 0
+        ...(listed.length > 0
           ? [
               renderTable(
                 [{ title: 'class' }, { title: 'object' }, { title: 'what' }],
-                report.anomalies.map((a) => [a.class, a.object, a.what]),
+                listed.map((a) => [a.class, a.object, a.what]),
               ),
             ]
           : []),
+        ...(report.orphans ? [renderOrphans(report.orphans, session.clock.nowMs())] : []),
       ].join('\n\n'),
     );
     return harmful.length === 0 ? 0 : EXIT_DAMAGED;
@@ -77,3 +93,38 @@ const runVerify = async (
     progress.stop();
   }
 };
+
+/** Returns why it could not be written. What was found is worth telling all the same. */
+const record = async (archive: Archive, result: VerifyResult): Promise<string | undefined> => {
+  try {
+    await recordVerifyResult(archive, result);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof PitrError)) throw error;
+    return error.message;
+  }
+};
+
+const resultOf = (report: VerifyReport, nowMs: number): VerifyResult => {
+  const { segments, bytes, versions, snapshots, states, anomalies, durationMs } = report;
+  const count = (result: VerifyReport['states'][number]['result']): number =>
+    states.filter((s) => s.result === result).length;
+  return {
+    atMs: nowMs,
+    durationMs: Math.round(durationMs),
+    ok: anomalies.every((a) => a.harmless),
+    version,
+    segments,
+    bytes,
+    versions,
+    snapshots,
+    states: { equal: count('equal'), differs: count('differs'), notChecked: count('not checked') },
+    anomalies: byClass(anomalies.filter((a) => !a.harmless)),
+    harmless: byClass(anomalies.filter((a) => a.harmless)),
+  };
+};
+
+const byClass = (anomalies: readonly Anomaly[]): Record<string, number> =>
+  Object.fromEntries(
+    [...Map.groupBy(anomalies, (a) => a.class)].map(([kind, found]) => [kind, found.length]),
+  );

@@ -17,7 +17,7 @@ export interface Health {
 }
 
 /** Jobs that leave no trace in an archiver. */
-type OwnJob = 'base_copy' | 'snapshot';
+type OwnJob = 'base_copy' | 'snapshot' | 'sweep';
 
 interface Success {
   readonly kind: OwnJob;

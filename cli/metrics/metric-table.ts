@@ -61,7 +61,7 @@ export const METRICS = {
   pitr_job_last_success_timestamp_seconds: {
     type: 'gauge',
     labels: ['kind', ...STREAM],
-    help: 'When a job last succeeded: ship, base_copy, compaction of a stream; snapshot of a timeline.',
+    help: 'When a job last succeeded: ship, base_copy, compaction, sweep of a stream; snapshot, verify of a timeline.',
   },
 
   // each stream in the archive

@@ -7,15 +7,21 @@ import type { Metrics } from './metrics.ts';
 /** All codes, so that a problem that went is a 0 and not a series that ends. */
 const PROBLEMS: Readonly<Record<Problem['code'], true>> = {
   'archive-away': true,
+  fenced: true,
+  'log-rolled-back': true,
   outage: true,
   'log-quota': true,
   dropped: true,
   'writer-failed': true,
   'spool-failed': true,
   lag: true,
+  'clock-skew': true,
   'nothing-restorable': true,
   gap: true,
   hole: true,
+  window: true,
+  'verify-failed': true,
+  unreadable: true,
   unregistered: true,
 };
 
@@ -37,6 +43,7 @@ export const tellStatus = (metrics: Metrics, status: Status, nowMs: number = sta
   for (const kind of Object.keys(PROBLEMS))
     metrics.set('pitr_problems', { timeline, kind }, problems.filter((p) => p.code === kind).length);
   for (const s of status.streams) tellStream(metrics, s, { stream: s.stream, timeline }, nowMs);
+  tellGaps(metrics, status);
   // without the archive nothing is known of all this, and 0 would be a statement
   if (!isUp) return;
   metrics.set('pitr_restorable_ranges', { timeline }, ranges.length);
@@ -50,6 +57,22 @@ export const tellStatus = (metrics: Metrics, status: Status, nowMs: number = sta
     { kind: 'snapshot', timeline },
     lastSnapshot?.createdMs,
   );
+  metrics.setInstant(
+    'pitr_job_last_success_timestamp_seconds',
+    { kind: 'verify', timeline },
+    status.lastGoodVerify?.atMs,
+  );
+};
+
+/** Gaps of this timeline's own streams; those before a fork are told of the timeline that has them. */
+const tellGaps = (metrics: Metrics, { streams, holes, timeline }: Status): void => {
+  for (const { stream, written } of streams) {
+    if (!written) continue;
+    const gaps = holes.filter((h) => h.stream === stream && h.timeline === timeline);
+    const acknowledged = gaps.filter((h) => h.acknowledged).length;
+    metrics.set('pitr_gaps', { stream, timeline, kind: 'acknowledged' }, acknowledged);
+    metrics.set('pitr_gaps', { stream, timeline, kind: 'unacknowledged' }, gaps.length - acknowledged);
+  }
 };
 
 const tellStream = (metrics: Metrics, s: StreamStatus, labels: StreamLabels, nowMs: number): void => {
@@ -68,7 +91,6 @@ const tellStream = (metrics: Metrics, s: StreamStatus, labels: StreamLabels, now
     metrics.set('pitr_archive_bytes', labels, s.bytes);
     metrics.set('pitr_archive_segments', labels, s.segments);
     metrics.set('pitr_runs', labels, s.runs);
-    metrics.set('pitr_gaps', { ...labels, kind: 'unacknowledged' }, s.gaps.length);
   }
   metrics.set('pitr_archived_lsn', labels, s.lsn);
   if (local) tellLocal(metrics, local, labels);

@@ -1,32 +1,64 @@
+import { causeInWords } from '../../snapshot/holes.ts';
+import type { VerifyResult } from '../../wal/verify-results.ts';
 import type { LocalStatus } from '../local-status.ts';
-import type { Problem, Status, StreamStatus } from '../status.ts';
+import type { Status, StreamStatus } from '../status.ts';
+import { type Problem, SKEW_MS_MAX } from '../verdict.ts';
+import { lsnRange } from './gaps.ts';
 import { shortPartitions } from './partitions.ts';
 import { renderFields, renderTable, renderTree, type TreeNode } from './table.ts';
 import { formatAge, formatBytes, formatCount, formatDuration, formatInstant, formatIso } from './units.ts';
 
-export const renderStatus = (s: Status): string => {
-  const limit = s.limitedBy === null || s.streams.length === 1 ? '' : `, limited by ${s.limitedBy}`;
+/** `where`: the verdict. Who watches a small terminal sees the first lines only. */
+export const renderStatus = (s: Status, where: 'last' | 'first' = 'last'): string => {
   const blocks = [
     renderFields([
-      ['Archive', `${s.archive.url} (id ${s.archive.id.slice(0, 12)})`],
-      ['Timeline', s.timeline],
       ['Restorable', restorableInWords(s)],
-      ['Lag', s.lagMs === null ? undefined : `${formatDuration(Math.max(0, s.lagMs))}${limit}`],
+      ['Lag', lagInWords(s)],
       [
         'Ahead',
         s.maxEnd !== null && s.contiguousEnd !== null && s.maxEnd > s.contiguousEnd
           ? `one stream is archived up to ${formatIso(s.maxEnd)}`
           : undefined,
       ],
-      ['Snapshots', snapshotsInWords(s)],
+      ['Window', windowInWords(s)],
+      ['Holes', holesInWords(s)],
+      ['Last snapshot', snapshotInWords(s)],
+      ['Last verify', verifyInWords(s)],
+      ['Archive', `${s.archive.url}${s.archive.id === '' ? '' : ` (id ${s.archive.id.slice(0, 12)})`}`],
+      ['Timeline', s.timeline === '' ? undefined : s.timeline],
       ['Leases', s.leases.length === 0 ? undefined : s.leases.map((l) => l.purpose).join(', ')],
     ]),
-    streamTable(s),
+    ...(s.streams.length > 0 ? [streamTable(s)] : []),
     ...localLines(s),
     ...(s.timelines.length > 1 ? [`Timelines:\n${timelineTree(s)}`] : []),
-    verdict(s),
   ];
-  return blocks.join('\n\n');
+  const all = where === 'last' ? [...blocks, verdict(s)] : [verdict(s), ...blocks];
+  return all.join('\n\n');
+};
+
+const lagInWords = ({ lagMs, limitedBy, streams }: Status): string | undefined => {
+  if (lagMs === null) return undefined;
+  if (lagMs < -SKEW_MS_MAX) return 'unknown: what is archived is ahead of the clock of this machine';
+  const limit = limitedBy === null || streams.length === 1 ? '' : `, limited by ${limitedBy}`;
+  return `${formatDuration(Math.max(0, lagMs))}${limit}`;
+};
+
+const windowInWords = ({ window, problems }: Status): string | undefined => {
+  if (!window) return undefined;
+  const { fromTs, toTs, wantedMs } = window;
+  const has = `${formatDuration(toTs - fromTs)} without a hole, since ${formatIso(fromTs)}`;
+  if (wantedMs === null) return has;
+  const isFull = toTs - fromTs >= wantedMs;
+  const isMissed = problems.some((p) => p.code === 'window');
+  const wanted = `wanted ${formatDuration(wantedMs)}`;
+  return `${has}\n${wanted}${isMissed ? ', which is missed' : isFull ? '' : ', which it grows to'}`;
+};
+
+const holesInWords = ({ holes, archive }: Status): string | undefined => {
+  if (!archive.isReachable) return undefined;
+  if (holes.length === 0) return 'none';
+  const acknowledged = holes.filter((h) => h.acknowledged).length;
+  return `${formatCount(holes.length)} (${formatCount(acknowledged)} acknowledged); pitr gaps lists them`;
 };
 
 const restorableInWords = ({ ranges, nowMs, archive }: Status): string =>
@@ -41,15 +73,40 @@ const restorableInWords = ({ ranges, nowMs, archive }: Status): string =>
         )
         .join('\n');
 
-const snapshotsInWords = ({ snapshots, lastSnapshot, nowMs, archive }: Status): string | undefined => {
+const snapshotInWords = ({ snapshots, lastSnapshot, nowMs, archive }: Status): string | undefined => {
   if (!archive.isReachable) return undefined;
   if (!lastSnapshot)
-    return snapshots === 0 ? 'none' : `${formatCount(snapshots)}, none of them of this history`;
+    return snapshots === 0 ? 'none' : `none of this history (${formatCount(snapshots)} in the archive)`;
   const { label, id, kind, endTs } = lastSnapshot;
-  return `${formatCount(snapshots)}, the last ${formatAge(nowMs - endTs)}: ${label ?? id}, ${kind}`;
+  return `${formatAge(nowMs - endTs)}, ${kind}, ${label === null ? id : `${label}, ${id}`} (of ${formatCount(snapshots)})`;
 };
 
-const streamTable = ({ streams, nowMs }: Status): string => {
+const verifyInWords = ({ lastVerify, lastGoodVerify, nowMs, archive }: Status): string | undefined => {
+  if (!archive.isReachable) return undefined;
+  if (!lastVerify) return 'never';
+  const age = formatAge(nowMs - lastVerify.atMs);
+  if (lastVerify.ok) return `${age}, good: ${readInWords(lastVerify)}, ${statesInWords(lastVerify)}`;
+  const good = lastGoodVerify ? formatAge(nowMs - lastGoodVerify.atMs) : 'never';
+  return `${age}, FAILED: ${anomaliesInWords(lastVerify)}; the last good one: ${good}`;
+};
+
+const readInWords = ({ bytes, versions }: VerifyResult): string =>
+  `read all ${formatBytes(bytes)}, ${formatCount(versions)} versions`;
+
+const statesInWords = ({ states: { equal, differs, notChecked } }: VerifyResult): string => {
+  const compared = equal + differs;
+  if (compared === 0) return 'no state compared';
+  return notChecked === 0 ? 'state compared' : `${compared} of ${compared + notChecked} states compared`;
+};
+
+const anomaliesInWords = ({ anomalies }: VerifyResult): string =>
+  Object.entries(anomalies)
+    .map(([kind, n]) => `${formatCount(n)} ${kind}`)
+    .join(', ');
+
+/** What only the archive knows is left out when it does not answer. */
+const streamTable = ({ streams, nowMs, archive }: Status): string => {
+  const known = (text: string): string => (archive.isReachable ? text : '?');
   const hasLocal = streams.some((s) => s.local);
   return renderTable(
     [
@@ -66,12 +123,12 @@ const streamTable = ({ streams, nowMs }: Status): string => {
     streams.map((s) => [
       s.stream,
       shortPartitions(s.partitions),
-      s.frontierTs === null ? 'never' : formatAge(nowMs - s.frontierTs),
+      known(s.frontierTs === null ? 'never' : formatAge(nowMs - s.frontierTs)),
       formatCount(s.lsn),
-      formatCount(s.runs),
-      formatBytes(s.bytes),
-      s.writeAmplification === null ? '-' : `${s.writeAmplification.toFixed(1)}×`,
-      formatCount(s.gaps.length),
+      known(formatCount(s.runs)),
+      known(formatBytes(s.bytes)),
+      known(s.writeAmplification === null ? '-' : `${s.writeAmplification.toFixed(1)}×`),
+      known(formatCount(s.gaps.length)),
       ...(hasLocal ? [s.local ? formatBytes(s.local.waitingBytes) : '-'] : []),
     ]),
   );
@@ -123,11 +180,35 @@ const verdict = ({ green, problems, nowMs }: Status): string => {
   return ['Status: not green', ...items].join('\n');
 };
 
+/** What is only in a directory whose agent has lost the stream. */
+const keptInWords = ({
+  waitingBytes,
+  waitingFiles,
+  waitingLsn,
+}: Extract<Problem, { code: 'fenced' | 'log-rolled-back' }>): string => {
+  if (waitingFiles === 0) return 'nothing waits in the log here';
+  const lsn = waitingLsn === null ? '' : `, LSN ${waitingLsn.lsnStart} to ${waitingLsn.lsnEnd - 1}`;
+  return `${formatBytes(waitingBytes)} wait in the log here and are kept (${formatCount(waitingFiles)} files${lsn})`;
+};
+
 /** Why a status is not green, as a sentence. */
 export const problemInWords = (p: Problem, nowMs: number): string => {
   switch (p.code) {
     case 'archive-away':
       return `the archive cannot be read: ${p.message}`;
+    case 'fenced': {
+      const { sinceMs, mine, current } = p.fenced;
+      return (
+        `another agent has stream ${p.stream} since ${formatInstant(sinceMs, nowMs)} (writer generation ${current}, here ${mine}): ` +
+        `${keptInWords(p)}; to archive from here again, stop the other agent, then: pitr agent ${p.dir}`
+      );
+    }
+    case 'log-rolled-back':
+      return (
+        `the log in ${p.dir} does not continue what is archived of stream ${p.stream}: ${p.why}; ${keptInWords(p)}. ` +
+        `Stop its writer and keep the directory until what only it has is no longer needed (pitr get --dir ${p.dir} reads it), ` +
+        'and go on with the directory that is archived, or with a new one made by pitr restore'
+      );
     case 'outage':
       return (
         `the agent of ${p.stream} has not been able to archive since ${formatInstant(p.outage.sinceMs, nowMs)} ` +
@@ -152,18 +233,36 @@ export const problemInWords = (p: Problem, nowMs: number): string => {
       return `the writer of ${p.stream} takes no writes any more: ${p.message}`;
     case 'spool-failed':
       return `the log of ${p.stream} cannot be kept within its quota: ${p.message}`;
-    case 'lag': {
-      const who = p.stream === undefined ? '' : ` because of stream ${p.stream}; is its agent running?`;
-      return `the archive is ${formatDuration(p.lagMs)} behind (limit ${formatDuration(p.maxLagMs)})${who}`;
-    }
+    case 'lag':
+      return p.stream === undefined
+        ? `the newest restorable instant is ${formatDuration(p.lagMs)} old (limit ${formatDuration(p.maxLagMs)})`
+        : `the archive is ${formatDuration(p.lagMs)} behind (limit ${formatDuration(p.maxLagMs)}) because of stream ` +
+            `${p.stream}; is its agent running?`;
+    case 'clock-skew':
+      return (
+        `stream ${p.stream} is archived up to ${formatDuration(p.aheadMs)} after now: the clock of its writer or of this ` +
+        'machine is wrong, and how far the archive is behind cannot be told; set the clocks (NTP)'
+      );
     case 'nothing-restorable':
       return p.why === undefined
         ? 'nothing is restorable yet: is an agent running?'
         : `nothing is restorable yet because of ${p.why}: is an agent running?`;
-    case 'gap':
-      return `stream ${p.stream} lacks LSN ${p.gap.lsnStart} to ${p.gap.lsnEnd - 1}: ${p.gap.cause}`;
+    case 'gap': {
+      const what = `stream ${p.stream} lacks ${lsnRange(p.gap)}: ${causeInWords(p.gap)}`;
+      if (!p.isAnchored) return `${what}; nothing after it is restorable until a base copy is taken`;
+      return `${what}; if that is known: pitr gaps ack ${p.stream}/${p.gap.lsnStart} --reason TEXT`;
+    }
     case 'hole':
-      return `nothing between ${formatIso(p.afterTs)} and ${formatIso(p.untilTs)} is restorable`;
+      return `nothing between ${formatIso(p.afterTs)} and ${formatIso(p.untilTs)} is restorable: ${p.cause}`;
+    case 'window':
+      return (
+        `wanted is a window of ${formatDuration(p.wantedMs)}; without a hole instants can be restored only since ` +
+        formatInstant(p.fromTs, nowMs)
+      );
+    case 'verify-failed':
+      return `the last pitr verify, ${formatAge(nowMs - p.result.atMs)}, found damage: ${anomaliesInWords(p.result)}`;
+    case 'unreadable':
+      return `what was said of the archive is damaged and does not count: ${p.message}`;
     case 'unregistered':
       return `${p.dir} writes timeline ${p.timeline}, of which nothing is archived: start pitr agent ${p.dir}`;
     default:

@@ -1,7 +1,7 @@
 /** The agent, and the commands that look at what it makes, as processes: three engines, one archive, a hand-over between two of them. */
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -133,6 +133,8 @@ test('chain, status, verify and doctor agree on what there is', async () => {
   assert.deepEqual([verified.ok, verified.anomalies, verified.states[0].result], [true, [], 'equal']);
   const doctor = await json('doctor', 'a', '--archive', ARCHIVE);
   assert.ok(doctor.ok);
+  const left = readdirSync(join(cwd, 'archive')).filter((name) => name.startsWith('doctor'));
+  assert.deepEqual(left, [], 'doctor leaves nothing behind');
   for (const args of [
     ['chain', '--archive', ARCHIVE],
     ['chain', '--archive', ARCHIVE, '--tree'],

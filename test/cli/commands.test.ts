@@ -528,6 +528,7 @@ test('settings come from pitr.yaml and the environment, and the command line win
 test('help is there for every command, with examples, and fits into 80 columns', async () => {
   const commands = [[], ['init'], ['mark'], ['restore'], ['get'], ['status'], ['snapshot']];
   for (const sub of ['create', 'list', 'show', 'delete']) commands.push(['snapshot', sub]);
+  for (const sub of ['list', 'ack', 'unack']) commands.push(['gaps', sub]);
   for (const command of commands) {
     const { code, stdout, stderr } = await run(...command, '--help');
     assert.deepEqual([code, stderr], [0, '']);

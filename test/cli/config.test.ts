@@ -40,6 +40,7 @@ test('without any source every setting has its default and says so', () => {
       minFree: 0,
     },
     compact: { fanout: 8 },
+    sweep: { margin: 86_400_000, every: 3_600_000 },
     metrics: { host: '127.0.0.1' },
     prices: { put: 0.005, get: 0.0004, gb: 0.023 },
     ttl: 'remaining',
@@ -92,6 +93,8 @@ test('each setting can come from its variable and from its flag', () => {
     'metrics.host': '::1',
     'metrics.maxLag': '1m',
     'compact.fanout': '16',
+    'sweep.margin': 'off',
+    'sweep.every': '10m',
     'prices.put': '0.0054',
     'prices.get': '0',
     'prices.gb': '1',
@@ -100,6 +103,7 @@ test('each setting can come from its variable and from its flag', () => {
     'log.level': 'debug',
     'log.format': 'json',
     waitSeconds: '7',
+    window: '7d',
   };
   const expected = {
     archive: 'file:/a',
@@ -129,12 +133,14 @@ test('each setting can come from its variable and from its flag', () => {
       minFree: 0,
     },
     compact: { fanout: 16 },
+    sweep: { margin: 'off', every: 600_000 },
     metrics: { port: 9464, host: '::1', maxLag: 60_000 },
     prices: { put: 0.0054, get: 0, gb: 1 },
     workers: 9,
     ttl: 'never',
     log: { level: 'debug', format: 'json' },
     waitSeconds: 7,
+    windowMs: 7 * 86_400_000,
   };
   const paths = Object.keys(values) as (keyof typeof SETTINGS)[];
   const env = Object.fromEntries(paths.map((path) => [SETTINGS[path].env, values[path]]));

@@ -368,11 +368,14 @@ test('whatever a stream is called, the text can be read and has that name', asyn
     maxEnd: null,
     limitedBy: null,
     lagMs: null,
+    window: null,
+    holes: [],
     streams: [
       {
         stream,
         partitions: 'none',
         frontierTs: 2000,
+        lagMs: null,
         lsn: 7,
         runs: 0,
         segments: 0,
@@ -384,6 +387,8 @@ test('whatever a stream is called, the text can be read and has that name', asyn
     ],
     snapshots: 0,
     lastSnapshot: null,
+    lastVerify: null,
+    lastGoodVerify: null,
     leases: [],
     timelines: [],
   });

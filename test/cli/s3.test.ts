@@ -134,6 +134,7 @@ test('doctor finds a provider in order and leaves nothing behind', async () => {
     'compare and swap': 'ok',
     'upload in parts': 'ok',
     'condition on an upload in parts': 'ok',
+    'unfinished uploads': 'ok',
     delete: 'ok',
     clock: 'ok',
     'lifecycle rules': 'warning',
@@ -181,16 +182,23 @@ test('doctor names what a provider does not keep', async () => {
       '<ObjectLockConfiguration><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>7</Days></DefaultRetention></Rule></ObjectLockConfiguration>',
     aheadMs: 60_000,
   };
-  const told = await json('doctor', '--archive', provider.url());
+  const told = await json('doctor', '--archive', provider.url(), '--window', '2d');
   const results = told.checks.map((c: { what: string; result?: string }) => `${c.what} ${c.result}`);
   assert.ok(results.includes('clock warning') && results.includes('lifecycle rules warning'), `${results}`);
   assert.match(
     told.checks.find((c: { what: string }) => c.what === 'object lock').found,
-    /GOVERNANCE, 7 days/,
+    /GOVERNANCE, 7 days; the window is 2 days/,
   );
-  gate.quirks = { ignoresRanges: true, bareEtags: true, loserGets500: true, noEtagOfParts: true };
+  gate.quirks = {
+    ignoresRanges: true,
+    bareEtags: true,
+    loserGets500: true,
+    noEtagOfParts: true,
+    hidesUploads: true,
+  };
   const odd = await json('doctor', '--archive', provider.url());
   assert.equal(odd.ok, true);
   const found = (what: string) => odd.checks.find((c: { what: string }) => c.what === what).found;
   assert.match(found('compare and swap'), /without quotes/);
+  assert.match(found('unfinished uploads'), /AccessDenied/);
 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type ErrorId, PitrError } from '../../engine/errors.ts';
-import type { ObjectStore } from '../../engine/object-store.ts';
+import { type ObjectStore, pagesOf } from '../../engine/object-store.ts';
 
 type Opened = { store: ObjectStore; dispose: () => Promise<void> };
 
@@ -14,6 +14,13 @@ export const rejectsWith = (id: ErrorId, promise: Promise<unknown>): Promise<voi
     assert.equal(error.id, id, error.message);
     return true;
   });
+
+/** Everything that comes in pieces; nothing where there are none. */
+export const collected = async <T>(pages: AsyncIterable<readonly T[]> | undefined): Promise<T[]> => {
+  const all: T[] = [];
+  for await (const page of pages ?? []) all.push(...page);
+  return all;
+};
 
 const idOf = (result: PromiseSettledResult<unknown>): string =>
   result.status === 'fulfilled' ? 'won' : ((result.reason as PitrError).id ?? String(result.reason));
@@ -38,6 +45,8 @@ interface Traits {
   readonly increments?: number;
   /** That a writer sleeps through. */
   readonly swaps?: number;
+  /** The error of a provider that cannot list unfinished uploads. */
+  readonly leftoversId?: ErrorId;
 }
 
 /**
@@ -48,7 +57,7 @@ export function objectStoreConformance(
   name: string,
   open: () => Promise<Opened>,
   openBroken: () => Promise<Opened>,
-  { brokenId = 'io', increments = 50, swaps = 300 }: Traits = {},
+  { brokenId = 'io', increments = 50, swaps = 300, leftoversId }: Traits = {},
 ): void {
   const it = (what: string, body: (store: ObjectStore) => Promise<void>, opener = open) =>
     test(what, async () => {
@@ -138,6 +147,29 @@ export function objectStoreConformance(
       );
       await rejectsWith('usage', store.list('s'));
       await rejectsWith('usage', store.list('../'));
+    });
+
+    it('a listing in pieces has what a listing has', async (store) => {
+      for (const n of ['p/c', 'p/a/b', 'p/a.b', 'q']) await store.create(n, bytesOf(n));
+      for (const prefix of ['', 'p/', 'p/a/', 'nowhere/']) {
+        const names = (await collected(pagesOf(store, prefix))).map((o) => o.name);
+        assert.deepEqual(
+          names.sort(),
+          (await store.list(prefix)).map((o) => o.name),
+        );
+      }
+      await rejectsWith('usage', collected(pagesOf(store, 'p')));
+    });
+
+    it('who has ended what it began leaves nothing beside its objects', async (store) => {
+      await store.create('a/b', bytesOf('b'));
+      await rejectsWith('object-exists', store.create('a/b', bytesOf('c')));
+      const tag = await store.swap('h/head', undefined, bytesOf('1'));
+      await store.swap('h/head', tag, bytesOf('2'));
+      await rejectsWith('cas-conflict', store.swap('h/head', tag, bytesOf('3')));
+      const leftovers = collected(store.leftovers?.list());
+      if (leftoversId) await rejectsWith(leftoversId, leftovers);
+      else assert.deepEqual(await leftovers, []);
     });
 
     it('delete removes what is there, and takes absent for deleted', async (store) => {
@@ -269,6 +301,8 @@ export function objectStoreConformance(
       await rejectsWith(brokenId, store.size('a'));
       await rejectsWith(brokenId, store.list(''));
       await rejectsWith(brokenId, store.list('a/'));
+      await rejectsWith(brokenId, collected(pagesOf(store, 'a/')));
+      if (store.leftovers) await rejectsWith(brokenId, collected(store.leftovers.list()));
       await rejectsWith(brokenId, store.readSwap('a'));
       await rejectsWith(brokenId, store.swap('a', undefined, bytesOf('a')));
       assert.deepEqual(

@@ -6,7 +6,7 @@ import type { ObjectStore } from '../../engine/object-store.ts';
 import { S3Store } from '../../engine/s3-store.ts';
 import { FAULTS, type Fault } from '../s3/faults.ts';
 import { hasty, startProvider } from '../s3/provider.ts';
-import { bytesOf } from './object-store-conformance.ts';
+import { bytesOf, collected } from './object-store-conformance.ts';
 
 const MIB = 1024 * 1024;
 const SEED = Number(process.env.PITR_FAULT_SEED ?? 1);
@@ -184,7 +184,41 @@ const OPERATIONS: readonly Operation[] = [
     check: async (store) => assert.deepEqual(await store.list('d/'), [{ name: 'd/c', bytes: 3 }]),
     without: ['flipAnswer'],
   },
+  {
+    what: 'list of unfinished uploads',
+    requests: 1,
+    prepare: (store) => beginUploads(store, ['u/a', 'u/b']),
+    run: async (store) => assert.deepEqual(await uploadsOf(store), ['u/a', 'u/b']),
+    check: async () => undefined,
+    without: ['flipAnswer'],
+  },
+  {
+    what: 'removal of an unfinished upload',
+    requests: 2,
+    prepare: (store) => beginUploads(store, ['u/a', 'u/b']),
+    run: async (store) => {
+      const found = await collected(store.leftovers?.list());
+      const [failure] = (await store.leftovers?.remove(found.slice(0, 1))) ?? [];
+      if (failure) throw failure.cause;
+    },
+    check: async (store) => assert.deepEqual(await uploadsOf(store), ['u/b']),
+    without: ['flipAnswer'],
+  },
 ];
+
+/** Begins uploads as a process does that is killed then: another store would know its own. */
+async function beginUploads(store: ObjectStore, names: readonly string[]): Promise<void> {
+  assert.ok(store instanceof S3Store);
+  const { bucket, prefix } = store.options;
+  for (const name of names) {
+    const url = `${provider.endpoint}/${bucket}/${prefix}/${name}?uploads`;
+    assert.equal((await fetch(url, { method: 'POST' })).status, 200);
+  }
+}
+
+async function uploadsOf(store: ObjectStore): Promise<(string | undefined)[]> {
+  return (await collected(store.leftovers?.list())).map((l) => l.name);
+}
 
 for (const { what, requests, prepare, run, check, without = [] } of OPERATIONS)
   describe(`S3Store: ${what}`, () => {

@@ -6,7 +6,7 @@ import { isPitrError, PitrError } from '../../engine/errors.ts';
 import { S3Store } from '../../engine/s3-store.ts';
 import type { Quirks } from '../s3/gate.ts';
 import { hasty, startProvider } from '../s3/provider.ts';
-import { bytesOf, objectStoreConformance, rejectsWith } from './object-store-conformance.ts';
+import { bytesOf, collected, objectStoreConformance, rejectsWith } from './object-store-conformance.ts';
 
 const MIB = 1024 * 1024;
 const SEED = Number(process.env.PITR_FAULT_SEED ?? 1);
@@ -56,7 +56,7 @@ objectStoreConformance(
   'S3Store, one writer at a provider without conditions',
   async () => ({ store: storeAt(provider.bareUrl({ 'single-writer': 'true' })), dispose: calm }),
   openBroken,
-  traits,
+  { ...traits, leftoversId: 'archive-refused' },
 );
 
 /** Any other server, for example PITR_TEST_S3='s3://bucket/tests?endpoint=http://127.0.0.1:9000'. */
@@ -193,6 +193,69 @@ describe('S3Store: large objects', () => {
     assert.deepEqual(await store.list(''), [{ name: 'warm', bytes: 0 }]);
     await store.create('a', large);
     assert.equal(await store.size('a'), large.length);
+  });
+});
+
+describe('S3Store: unfinished uploads', () => {
+  afterEach(calm);
+
+  /** An upload of a process that was killed. */
+  const begin = async ({ options: { bucket, prefix } }: S3Store, name: string): Promise<void> => {
+    await fetch(`${provider.endpoint}/${bucket}/${prefix}/${name}?uploads`, { method: 'POST' });
+  };
+  const leftoversOf = (store: S3Store) => collected(store.leftovers.list());
+
+  test('are listed over pages, several of one name too, and none of another archive; they can be removed', async () => {
+    gate.quirks = { pageKeys: 2 };
+    const [store, other] = [storeAt(provider.url()), storeAt(provider.url())];
+    for (const name of ['segments/b', 'segments/a', 'segments/a', 'segments/a', 'c'])
+      await begin(store, name);
+    await begin(other, 'segments/a');
+    const found = await leftoversOf(store);
+    assert.deepEqual(
+      found.map((l) => [l.kind, l.name]),
+      ['c', 'segments/a', 'segments/a', 'segments/a', 'segments/b'].map((name) => ['upload', name]),
+    );
+    assert.equal(new Set(found.map((l) => l.id)).size, 5);
+    const [first, ...rest] = found;
+    assert.deepEqual(await store.leftovers.remove(rest), []);
+    assert.deepEqual(await leftoversOf(store), [first]);
+    assert.deepEqual(await store.leftovers.remove(found), [], 'what is gone counts as removed');
+    assert.equal((await leftoversOf(other)).length, 1);
+    assert.deepEqual(await store.list(''), []);
+  });
+
+  test('that this process has under way are not among them', async () => {
+    const store = storeAt(provider.url({ 'part-size': '5' }));
+    const another = storeAt(store.url);
+    const seen: number[] = [];
+    await store.create('warm', bytesOf(''));
+    faults.meant = ({ url }) => url.includes('partNumber=1');
+    faults.planned = ['slow'];
+    const creating = store.create('segments/large', Buffer.alloc(11 * MIB));
+    let isDone = false;
+    creating.finally(() => {
+      isDone = true;
+    });
+    while (!isDone) {
+      assert.deepEqual(await leftoversOf(store), []);
+      seen.push((await leftoversOf(another)).length);
+    }
+    await creating;
+    faults.meant = () => true;
+    assert.ok(seen.includes(1), 'another process sees it');
+    assert.deepEqual(await leftoversOf(another), []);
+  });
+
+  test('that may not be listed are an error, not none', async () => {
+    gate.quirks = { hidesUploads: true };
+    await rejectsWith('archive-denied', leftoversOf(storeAt(provider.url())));
+  });
+
+  test('a server that answers another question instead is not believed', async () => {
+    const store = storeAt(provider.bareUrl({ tries: '2' }));
+    await begin(store, 'a');
+    await rejectsWith('archive-refused', leftoversOf(store));
   });
 });
 

@@ -3,6 +3,7 @@ import { crc32 } from 'node:zlib';
 import type { ZodType } from 'zod';
 import { type SnapshotIndex, snapshotIndexSchema, snapshotSchema } from '../../snapshot/manifest.ts';
 import { restorable } from '../../snapshot/ranges.ts';
+import { isSameGap } from '../../wal/acknowledgements.ts';
 import { type Head, namesOf } from '../../wal/catalog.ts';
 import { type DocumentKind, decodeDocument, encodeDocument } from '../../wal/document.ts';
 import type { MergeNote } from '../../wal/merge-note.ts';
@@ -135,6 +136,20 @@ const ranges = (all: Timelines, h: Head, snapshots: SnapshotIndex): void => {
   for (const { id } of all.timelines) restorable(all, id, heads, snapshots.snapshots);
 };
 
+const result = {
+  atMs: 5,
+  durationMs: 1,
+  ok: true,
+  version: '0.1.0',
+  segments: 1,
+  bytes: 2,
+  versions: 3,
+  snapshots: 0,
+  states: { equal: 1, differs: 0, notChecked: 0 },
+  anomalies: {},
+  harmless: { gap: 1 },
+};
+
 const target = <T>(kind: DocumentKind, value: T, use: (value: T) => void, schema?: ZodType): Target => ({
   name: `document-${kind}`,
   seeds: [Buffer.from(JSON.stringify(value))],
@@ -180,6 +195,28 @@ export const documentTargets: readonly Target[] = [
     },
     () => undefined,
   ),
+  target(
+    'acknowledgements',
+    {
+      archive: ARCHIVE,
+      gaps: [
+        {
+          timeline: '1',
+          stream: 'main',
+          lsnStart: 3,
+          lsnEnd: 5,
+          cause: 'lost',
+          by: 'me@host',
+          reason: 'x',
+          atMs: 5,
+        },
+      ],
+    },
+    ({ gaps }) => {
+      for (const gap of gaps) isSameGap(gap, gap);
+    },
+  ),
+  target('verify-results', { archive: ARCHIVE, newestGood: result, history: [result] }, () => undefined),
   target('snapshots', index, (found) => ranges(timelines, head, found), snapshotIndexSchema),
   target('snapshot', snapshot, () => undefined, snapshotSchema),
 ];

@@ -28,6 +28,8 @@ export interface Quirks {
   readonly passedOver?: string;
   /** The answer to the last step of an upload in parts has no ETag. */
   readonly noEtagOfParts?: boolean;
+  /** Unfinished uploads may not be listed. */
+  readonly hidesUploads?: boolean;
   /** Every request has this answer. */
   readonly always?: Answer;
   /** Lifecycle rules and object lock of the bucket, as XML. */
@@ -41,6 +43,8 @@ export class Gate {
   /** Every message that came, in order. */
   readonly messages: Message[] = [];
   quirks: Quirks = {};
+  /** Unfinished uploads, by id: the server cannot list them. */
+  readonly uploads = new Map<string, { readonly bucket: string; readonly key: string }>();
   readonly #next: Handler;
   readonly #turns = new Map<string, Promise<unknown>>();
   readonly #waiting = new Map<string, number>();
@@ -71,12 +75,14 @@ export class Gate {
     const path = message.url.split('?')[0]!;
     const query = new URL(message.url, 'http://x').searchParams;
     if (message.method === 'GET' && query.get('list-type') === '2') return this.#list(message, query);
+    if (message.method === 'GET' && query.has('uploads')) return this.#listUploads(path, query);
     if (message.method === 'POST' && query.has('delete')) return this.#deleteMany(message);
     if (message.method === 'PUT' && !query.has('partNumber'))
       return this.#inTurn(path, () => this.#put(message, path));
     if (message.method === 'GET' || message.method === 'HEAD') return this.#read(message);
     return this.#inTurn(path, async () => {
       const answer = await this.#next(message);
+      this.#keepUploads(message, path, query, answer);
       const isEmptied = this.quirks.noEtagOfParts && message.method === 'POST' && query.has('uploadId');
       const body = Buffer.from(answer.body.toString().replace(/<ETag>.*?<\/ETag>/, ''));
       return isEmptied ? { ...answer, body } : answer;
@@ -149,6 +155,43 @@ export class Gate {
     const contents = page.map(({ content }) => content).join('');
     const body = `<ListBucketResult><IsTruncated>${hasMore}</IsTruncated>${next}${contents}</ListBucketResult>`;
     return { ...answer, body: Buffer.from(body) };
+  }
+
+  #keepUploads({ method }: Message, path: string, query: URLSearchParams, answer: Answer): void {
+    if (answer.status >= 300) return;
+    const [, id] = /<UploadId>(.*?)<\/UploadId>/.exec(answer.body.toString()) ?? [];
+    const [, bucket = '', key = ''] = /^(\/[^/]+)\/(.*)$/.exec(path) ?? [];
+    if (method === 'POST' && query.has('uploads') && id !== undefined)
+      this.uploads.set(id, { bucket, key: decodeURIComponent(key) });
+    // finished or given up
+    else if (query.has('uploadId')) this.uploads.delete(`${query.get('uploadId')}`);
+  }
+
+  /** In the order of keys, then of ids; a page goes on after the markers. */
+  #listUploads(path: string, query: URLSearchParams): Answer {
+    if (this.quirks.hidesUploads) return xmlError(403, 'AccessDenied');
+    const most = Math.min(this.quirks.pageKeys ?? 1000, Number(query.get('max-uploads') ?? 1000));
+    const keyMarker = query.get('key-marker') ?? '';
+    const idMarker = query.get('upload-id-marker');
+    const isAfter = (key: string, id: string): boolean =>
+      key > keyMarker || (key === keyMarker && idMarker !== null && id > idMarker);
+    const all = [...this.uploads]
+      .map(([id, { bucket, key }]) => ({ id, key, isHere: bucket === path.replace(/\/$/, '') }))
+      .filter(
+        ({ id, key, isHere }) => isHere && key.startsWith(query.get('prefix') ?? '') && isAfter(key, id),
+      )
+      .sort((a, b) => (a.key === b.key ? (a.id < b.id ? -1 : 1) : a.key < b.key ? -1 : 1));
+    const page = all.slice(0, most);
+    const last = page.at(-1);
+    const next =
+      all.length > page.length && last
+        ? `<NextKeyMarker>${last.key}</NextKeyMarker><NextUploadIdMarker>${last.id}</NextUploadIdMarker>`
+        : '';
+    const uploads = page
+      .map(({ key, id }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`)
+      .join('');
+    const body = `<ListMultipartUploadsResult><Bucket>${path.split('/')[1]}</Bucket><IsTruncated>${next !== ''}</IsTruncated>${next}${uploads}</ListMultipartUploadsResult>`;
+    return { status: 200, headers: { 'content-type': 'application/xml' }, body: Buffer.from(body) };
   }
 
   async #deleteMany(message: Message): Promise<Answer> {

@@ -266,6 +266,7 @@ export class Disk {
           },
           SYNC_FAULTS,
         ),
+      removeDir: (dir) => call('rmdir', dir, () => undefined, SYNC_FAULTS),
       truncate: (path, bytes) =>
         call(
           'truncate',

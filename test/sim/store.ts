@@ -52,12 +52,12 @@ const namespaceOf = (key: Buffer): string => splitStateKey(key).namespace;
 /** A process's handle of a store. */
 export class SimStore implements RecordStore {
   readonly dir: string;
-  readonly #process: Process;
+  readonly #process: Pick<Process, 'call'>;
   readonly #image: StoreImage;
 
   readonly #flushLies: boolean;
 
-  constructor(dir: string, process: Process, image: StoreImage, flushLies: boolean) {
+  constructor(dir: string, process: Pick<Process, 'call'>, image: StoreImage, flushLies: boolean) {
     this.dir = dir;
     this.#flushLies = flushLies;
     this.#process = process;

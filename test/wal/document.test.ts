@@ -13,6 +13,8 @@ const KINDS: readonly DocumentKind[] = [
   'page',
   'merge',
   'leases',
+  'acknowledgements',
+  'verify-results',
 ];
 const BODY = {
   archive: 'a'.repeat(32),

@@ -296,6 +296,14 @@ export class MemoryFiles implements Files {
     this.#changes.push({ kind: 'remove', path });
   }
 
+  async removeDir(dir: string): Promise<void> {
+    this.#step('remove', dir);
+    if (!this.#dirs.has(dir)) throw failure('ENOENT');
+    const isIn = (path: string): boolean => path.startsWith(`${dir}/`);
+    if ([...this.#names.keys(), ...this.#dirs].some(isIn)) throw failure('ENOTEMPTY');
+    this.#dirs.delete(dir);
+  }
+
   /** Durable at once, as the interface has it. */
   async truncate(path: string, bytes: number): Promise<void> {
     this.#step('truncate', path);
