@@ -1,5 +1,5 @@
 /**
- * A seeded simulation: writers, agents, compaction, snapshots and restores on machines, disks, clocks and an archive that one
+ * A seeded simulation: writers, agents, compaction, sweeps, snapshots and restores on machines, disks, clocks and an archive that one
  * scheduler owns. Every call waits until a random number takes it; then it has its effect, or fails before it, after it, late,
  * twice, in part, or with a damaged answer. Between any two calls a process may be killed, a machine lose its power, a process
  * sleep (for hours, too), a clock step, and a second agent take the stream, on the same machine or on another. The same seed gives
