@@ -41,7 +41,7 @@ import { Violation } from './scheduler.ts';
 import { simulate } from './simulation.ts';
 import type { Mutant } from './world.ts';
 
-const SEEDS_MAX = 60;
+const SEEDS_MAX = 100;
 
 const MUTANTS: readonly { readonly what: string; readonly mutant: Mutant }[] = [
   { what: 'S2: acknowledged before it is synced', mutant: { service: 'plain', syncLies: true } },

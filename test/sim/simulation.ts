@@ -110,7 +110,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
   scheduler.idle = () => false;
   wakeAll(world);
   cast.startAll();
-  const settleMs = scheduler.nowMs + 800;
+  const settleMs = scheduler.nowMs + 400;
   await scheduler.run(() => scheduler.nowMs > settleMs, CATCH_UP_STEPS);
   world.stopping = true;
   await scheduler.run(
