@@ -163,6 +163,14 @@ export const ERRORS = {
     (f) => `${f.name} is not in the archive`,
     () => 'pitr verify lists what is missing',
   ),
+  'head-missing': kind(
+    23,
+    (f) =>
+      `the archive has lost its catalog of stream ${f.stream}: ${f.name} is gone, and LSN 1 to ${f.lsn} were archived`,
+    () =>
+      'put that object back, from a version or a copy of the bucket: without it nothing of the stream can be restored. To give ' +
+      'that history up and begin anew, remove archived.json from the engine directory',
+  ),
   'object-exists': kind(
     24,
     (f) => `${f.name} exists already; archive objects are never overwritten`,

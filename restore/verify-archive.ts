@@ -80,9 +80,13 @@ const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<Ver
     }
   const entries = await listSnapshots(archive);
   const own: SegmentRef[] = [];
+  const lost = new LostHeads(archive);
+  for (const { parent } of timelines) if (parent) await lost.check(parent.timeline, parent.positions);
   for (const entry of entries) {
     try {
-      own.push(...(await readSnapshot(archive, entry)).segments);
+      const { segments, positions } = await readSnapshot(archive, entry);
+      own.push(...segments);
+      await lost.check(entry.timeline, positions);
     } catch (error) {
       add(classOf(error), entry.name, messageOf(error));
     }
@@ -124,6 +128,8 @@ const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<Ver
         throw new PitrError('lease-lost', { what: 'verify', why: `${gone.object} was replaced` });
   }
   const states: VerifyReport['states'][number][] = [];
+  for (const [name, lsn] of lost.found)
+    add('missing', name, `the catalog of a stream, of which LSN 1 to ${lsn} were archived, is gone`);
   // a recorded gap limits what can be restored; what can be is still checked
   if (anomalies.every((a) => a.class === 'gap'))
     for (const timeline of timelines)
@@ -142,6 +148,28 @@ const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<Ver
     durationMs: performance.now() - started,
   };
 };
+
+/** Heads that are gone although a snapshot or a fork tells what was archived of their streams. */
+class LostHeads {
+  /** Name of the head, and the newest LSN that is known to have been archived. */
+  readonly found = new Map<string, number>();
+  readonly #archive: Archive;
+  readonly #isThere = new Map<string, boolean>();
+
+  constructor(archive: Archive) {
+    this.#archive = archive;
+  }
+
+  async check(timeline: string, positions: Readonly<Record<string, number>>): Promise<void> {
+    for (const [stream, lsn] of Object.entries(positions)) {
+      const name = this.#archive.headName(timeline, stream);
+      if (lsn === 0) continue;
+      if (!this.#isThere.has(name))
+        this.#isThere.set(name, (await this.#archive.head(timeline, stream)) !== undefined);
+      if (!this.#isThere.get(name)) this.found.set(name, Math.max(lsn, this.found.get(name) ?? 0));
+    }
+  }
+}
 
 type Add = (kind: Anomaly['class'], object: string, what: string, harmless?: boolean) => void;
 

@@ -13,11 +13,19 @@ import { listSnapshots } from './snapshots.ts';
  * without a past (a restore with filters). Of one of several engines it holds the partitions of that one, and the others go
  * on from what the archive has of them. Returns undefined when none is needed.
  */
-export const anchorIfNeeded = (archiver: Archiver): Promise<SnapshotEntry | undefined> =>
+export const anchorIfNeeded = async (archiver: Archiver): Promise<SnapshotEntry | undefined> =>
+  // asked every few seconds: where none can be needed the archive is not looked at
+  withPast.has(archiver) && archiver.head.gaps.length === 0 ? undefined : anchorAlone(archiver);
+
+/** Those whose history has a past from its beginning, which never changes: only a gap makes them need a copy. */
+const withPast = new WeakSet<Archiver>();
+
+const anchorAlone = (archiver: Archiver): Promise<SnapshotEntry | undefined> =>
   // alone: while the base copy reads the store no engine may open it in this process, and two copies are one too many
   archiver.exclusively(async (own) => {
     const { archive, identity, head } = archiver;
     const timeline = await archive.timeline(identity.timeline);
+    if (!timeline.detached) withPast.add(archiver);
     const mine = ownedBy(timeline, identity.stream);
     const bases = (await listSnapshots(archive, timeline.id)).filter(
       (s) => s.kind === 'base' && mine.subtract(PartitionSet.parse(s.partitions ?? 'all')).size === 0,

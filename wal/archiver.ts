@@ -7,9 +7,11 @@ import { type Files, nodeFiles } from '../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../engine/identity.ts';
 import { countedStore } from '../engine/request-tally.ts';
 import { Archive, storeOf } from './archive.ts';
+import { readArchived } from './archived.ts';
 import type { Alone, ArchiverEvent, ArchiverOptions } from './archiver-types.ts';
 import { type Head, RETIRE_MS, replaceRuns, withWritten } from './catalog.ts';
 import { Compaction, type CompactRequest, knownNames } from './compaction.ts';
+import { CompactionPace } from './compaction-pace.ts';
 import { Continuity } from './continuity.ts';
 import { Engine } from './engine.ts';
 import { clearFenced, writeFenced } from './fenced.ts';
@@ -64,6 +66,7 @@ export class Archiver {
   #due: NodeJS.Timeout | undefined;
   #isAdoptDue = false;
   readonly #compaction: Compaction;
+  readonly #compactionPace: CompactionPace;
   readonly #leases: LeaseWatch;
   #merging = false;
   /** Failed merges in a row, and until when compaction rests. */
@@ -124,12 +127,13 @@ export class Archiver {
       },
       options,
     );
+    this.#compactionPace = new CompactionPace({ fanout: options.fanout, retireMs: this.#retireMs });
     this.#outage = new Outage(dir, this.#clock, this.#files);
   }
 
   /**
    * Takes the stream, from whoever has it, unless the log of this directory does not continue what is archived (A8).
-   * @throws agent-busy, archive-not-found, archive-mismatch, log-rolled-back, usage when the engine has no archive
+   * @throws agent-busy, archive-not-found, archive-mismatch, log-rolled-back, head-missing, usage when the engine has no archive
    */
   static async open(dir: string, options: ArchiverOptions = {}): Promise<Archiver> {
     const identity = await readIdentity(dir, options.files);
@@ -158,6 +162,13 @@ export class Archiver {
       const held = await HeldHead.claim(archive, identity, clock, {
         // read after the head: whatever has been archived of this directory is there, or a newer file
         mayTake: (head) => continuity.checkNow(head),
+        // one that began anew would have all that was archived swept
+        mayBegin: async () => {
+          const { stream, timeline } = identity;
+          const { lsn } = await readArchived(dir, options.files ?? nodeFiles);
+          if (lsn > 0)
+            throw new PitrError('head-missing', { stream, name: archive.headName(timeline, stream), lsn });
+        },
         sealMs: options.sealMs,
         tally: store.tally,
       });
@@ -276,6 +287,10 @@ export class Archiver {
     this.#lock.release();
   }
 
+  get #retireMs(): number {
+    return this.#options.retireMs ?? RETIRE_MS;
+  }
+
   #assertOpen(): void {
     // the lock is gone, or will be when the queue has ended
     if (this.#stopped)
@@ -366,10 +381,18 @@ export class Archiver {
   /** Compaction beside everything else. One at a time; a failure is said and tried again after a rest. */
   #compactBeside(): void {
     if (this.#merging || this.#stopped || this.#fenced || performance.now() < this.#restUntilMs) return;
+    const nowMs = this.#clock.nowMs();
+    if (this.#compactionPace.isSettled(this.head, nowMs, performance.now())) {
+      this.#succeededMs.compaction = nowMs;
+      return;
+    }
     this.#merging = true;
+    // what is published meanwhile was not looked at
+    const before = this.head;
     this.compact()
-      .then(() => {
+      .then((merges) => {
         this.#failures = 0;
+        if (merges === 0) this.#compactionPace.settled(before, performance.now());
       })
       .catch((error) => {
         if (this.#stopped || error === this.#fenced) return;
@@ -445,7 +468,7 @@ export class Archiver {
 
   async #deleteRetired(): Promise<void> {
     const nowMs = this.#clock.nowMs();
-    const beforeMs = nowMs - (this.#options.retireMs ?? RETIRE_MS);
+    const beforeMs = nowMs - this.#retireMs;
     const failed = await this.#held.deleteRetired(beforeMs, nowMs, () => this.#leases.held());
     if (failed.length === 0) return;
     const [{ name, cause }] = failed;

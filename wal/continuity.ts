@@ -2,7 +2,13 @@ import { join } from 'node:path';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import type { Files } from '../engine/files.ts';
 import type { Head } from './catalog.ts';
-import { decodeLogHeader, type LogFileName, logFilesIn, scanLogFile } from './log-file.ts';
+import {
+  decodeLogHeader,
+  type LogFileContent,
+  type LogFileName,
+  logFilesIn,
+  scanLogFile,
+} from './log-file.ts';
 
 /** What a head says of the log behind it. */
 export type ArchivedLog = Pick<Head, 'stream' | 'sequence' | 'chain'>;
@@ -42,10 +48,13 @@ export class Continuity {
       new PitrError('log-rolled-back', { path: join(this.#dir, name), stream, why });
     const file = files.find((f) => f.sequence === sequence);
     if (file) {
-      if (!file.sealed) return;
-      const own = await this.#chainOf(file);
-      if (own !== undefined && own !== chain)
+      const own = await this.#contentOf(file);
+      // what is archived had its seal before; a rename that a power cut undid leaves the seal in the file
+      if (own && !own.sealed) throw refuse(file.name, 'it is still being written, archived is its whole');
+      if (own && own.chain !== chain)
         throw refuse(file.name, 'it is not the file that is archived under this number');
+      // renamed soon: looked at again under that name
+      if (!file.sealed) return;
     } else {
       // trimmed: the file after it says the same in its header
       const next = files.find((f) => f.sequence === sequence + 1);
@@ -65,8 +74,8 @@ export class Continuity {
     await this.check(logFilesIn(names), head);
   }
 
-  #chainOf(file: LogFileName): Promise<number | undefined> {
-    return this.#read(file, (bytes, path) => scanLogFile(bytes, path, false, () => undefined).chain);
+  #contentOf(file: LogFileName): Promise<Pick<LogFileContent, 'sealed' | 'chain'> | undefined> {
+    return this.#read(file, (bytes, path) => scanLogFile(bytes, path, !file.sealed, () => undefined));
   }
 
   #chainBefore(file: LogFileName): Promise<number | undefined> {

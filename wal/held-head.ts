@@ -26,6 +26,8 @@ export interface HeldHeadOptions {
    * one that can.
    */
   readonly mayTake?: (head: Head) => Promise<void>;
+  /** Asked when there is no head yet: throws what forbids to begin one. */
+  readonly mayBegin?: () => Promise<void>;
   /** Of the archiver; left out: what the head says. */
   readonly sealMs?: number | undefined;
   /** What this archiver asks of the store; left out: it is not counted. */
@@ -53,7 +55,7 @@ export class HeldHead {
 
   /**
    * Raises the writer generation, or makes the first head. From here on an older archiver can publish nothing.
-   * @throws stream-taken, and what `mayTake` throws
+   * @throws stream-taken, and what `mayTake` and `mayBegin` throw
    */
   static async claim(
     archive: Archive,
@@ -67,7 +69,7 @@ export class HeldHead {
     for (;;) {
       const found = await archive.head(timeline, stream);
       if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
-      if (found) await options.mayTake?.(found.value);
+      await (found ? options.mayTake?.(found.value) : options.mayBegin?.());
       const before =
         found?.value ?? emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 0 });
       const said = options.sealMs === undefined ? {} : { sealMs: options.sealMs };
@@ -110,7 +112,8 @@ export class HeldHead {
   /**
    * Publishes `next`, which was made from `from`.
    * @throws internal when another head was published since `from`, or the frontier would fall (A2); fenced; cas-conflict;
-   * object-not-found when it lists an object that was swept, having lain there unlisted for so long
+   * head-missing when somebody has deleted it; object-not-found when it lists an object that was swept, having lain there unlisted
+   * for so long
    */
   async publish(from: Head, next: Head): Promise<void> {
     const refuse = (what: string): PitrError =>
@@ -134,9 +137,13 @@ export class HeldHead {
     } catch (error) {
       this.doubt();
       // a head of our claim is our own: an earlier swap had its effect although all its answers were lost
-      const now = isPitrError(error, 'cas-conflict')
-        ? await this.#archive.head(head.timeline, head.stream)
-        : undefined;
+      const isConflict = isPitrError(error, 'cas-conflict');
+      const now = isConflict ? await this.#archive.head(head.timeline, head.stream) : undefined;
+      if (isConflict && !now) {
+        const { timeline, stream, frontier } = this.#head;
+        const name = this.#archive.headName(timeline, stream);
+        throw new PitrError('head-missing', { stream, name, lsn: frontier.lsn }, { cause: error });
+      }
       if (now && now.value.generation === head.generation && now.value.claim === head.claim) {
         this.#tag = now.tag as string;
         this.#head = now.value;

@@ -60,6 +60,8 @@ test('--seal: many files are one object; a mark and a snapshot that waits do not
   assert.equal(grouped.sealMs, 3000);
   const files = grouped.sequence - from.sequence;
   assert.ok(files >= 3 * (await groups()), `${files} files in ${await groups()} objects`);
+  const gets = (grouped.asked?.gets ?? 0) - (from.asked?.gets ?? 0);
+  assert.ok(gets <= 4 * (await groups()), `${gets} reads of the archive for ${files} files in few objects`);
 
   const seldom = startAgent('1h');
   await write();

@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict';
-import { cp, readdir, readFile, rm } from 'node:fs/promises';
+import { cp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe } from 'node:test';
 import { readArchived } from '../../wal/archived.ts';
 import { Archiver } from '../../wal/archiver.ts';
-import { logFilesIn, scanLogFile } from '../../wal/log-file.ts';
+import { logFileName, logFilesIn, scanLogFile } from '../../wal/log-file.ts';
 import {
   copyDir,
   dense,
   headOf,
   initEngine,
   inScratch,
+  keyOf,
   lsnsOf,
   openEngine,
   putSealed,
@@ -82,6 +83,50 @@ describe('archiver: a directory that was put back from a copy', () => {
       assert.match(String(error.facts.why), /does not follow/);
     },
   );
+
+  inScratch(
+    'copied while its newest file was written, it takes no stream from the one that sealed that file',
+    async (dir) => {
+      const store = new MemoryStore();
+      const [e, copy] = [join(dir, 'e'), join(dir, 'copy')];
+      await initEngine(e, store);
+      const engine = await openEngine(e);
+      await engine.put(keyOf(1), { n: 1 });
+      await copyDir(e, copy);
+      await engine.put(keyOf(2), { n: 2 });
+      await engine.seal();
+      const archiver = await Archiver.open(e, { store });
+      await archiver.archivePending();
+      const before = await headOf(store, e);
+      const error = await refuses('log-rolled-back', Archiver.open(copy, { store }));
+      assert.match(String(error.facts.why), /still being written/);
+      assert.deepEqual(await headOf(store, e), before);
+      await engine.put(keyOf(3), { n: 3 });
+      await engine.seal();
+      assert.equal(await archiver.archivePending(), 1);
+      await engine.close();
+      await archiver.close();
+    },
+  );
+
+  inScratch('whose newest file lost its name in a power cut is the one that was archived', async (dir) => {
+    const store = new MemoryStore();
+    const e = join(dir, 'e');
+    await initEngine(e, store);
+    const engine = await openEngine(e);
+    await engine.put(keyOf(1), { n: 1 });
+    await engine.close();
+    const archiver = await Archiver.open(e, { store });
+    await archiver.archivePending();
+    await archiver.close();
+    const { sequence } = await headOf(store, e);
+    const log = join(e, 'log');
+    await rename(join(log, logFileName(sequence, true)), join(log, logFileName(sequence, false)));
+    const again = await Archiver.open(e, { store });
+    await again.round();
+    assert.equal(again.head.gaps.length, 0);
+    await again.close();
+  });
 
   inScratch('put back under an agent that runs, it is found out before anything is shipped', async (dir) => {
     const store = new MemoryStore();
