@@ -80,6 +80,10 @@ const runDoctor = async (session: Session, args: string[]): Promise<number> => {
         [{ title: '' }, { title: 'check' }, { title: 'found' }],
         machine.map((c) => [c.ok ? 'ok' : 'FAILED', c.what, c.found]),
       ),
+      // what failed is said in full, which a table has no room for
+      ...(machine.every((c) => c.ok)
+        ? []
+        : [renderFields(machine.filter((c) => !c.ok).map((c) => [c.what, c.found]))]),
       ...(provider.length === 0
         ? []
         : [renderFields(provider.map((c) => [providerLabel(c), `${c.found}\n→ ${c.meaning}`]))]),
@@ -87,7 +91,9 @@ const runDoctor = async (session: Session, args: string[]): Promise<number> => {
         [{ title: 'setting' }, { title: 'value' }, { title: 'from' }],
         settings.map((s) => [s.path, settingText(config, s.path), s.origin]),
       ),
-      failed === 0 ? 'everything is as it should be' : `${failed} checks failed`,
+      failed === 0
+        ? 'everything is as it should be'
+        : `${failed} ${failed === 1 ? 'check' : 'checks'} failed`,
     ].join('\n\n'),
   );
   return failed === 0 ? 0 : 1;
@@ -177,7 +183,7 @@ const archiveState = async (url: string): Promise<string> => {
   });
   if (archive === undefined) return 'none yet: pitr init makes one';
   const { timelines } = await archive.timelines();
-  return `id ${archive.id}, ${timelines.length} timelines`;
+  return `id ${archive.id}, ${timelines.length} ${timelines.length === 1 ? 'timeline' : 'timelines'}`;
 };
 
 const probeCreate = async (url: string, name: string): Promise<string> => {

@@ -5,7 +5,7 @@ import { recordVerifyResult, type VerifyResult } from '../../wal/verify-results.
 import type { PitrCommand } from '../pitr-command.ts';
 import { openPlaces } from '../places.ts';
 import { renderOrphans } from '../render/orphans.ts';
-import { renderFields, renderTable } from '../render/table.ts';
+import { renderFields } from '../render/table.ts';
 import { formatBytes, formatCount, formatDuration, formatIso } from '../render/units.ts';
 import type { Runner, Session } from '../session.ts';
 import { version } from '../version.ts';
@@ -62,7 +62,14 @@ const runVerify = async (
       [
         renderFields([
           ['archive', archive.url],
-          ['result', harmful.length === 0 ? 'nothing harmful found' : `${harmful.length} problems`],
+          [
+            'result',
+            harmful.length === 0
+              ? 'nothing harmful found'
+              : harmful.length === 1
+                ? '1 problem'
+                : `${formatCount(harmful.length)} problems`,
+          ],
           [
             'read',
             `${report.segments} segments, ${formatBytes(report.bytes)}, ${formatCount(report.versions)} versions, ${report.snapshots} snapshots`,
@@ -78,12 +85,8 @@ const runVerify = async (
           ['took', formatDuration(report.durationMs)],
         ]),
         ...(listed.length > 0
-          ? [
-              renderTable(
-                [{ title: 'class' }, { title: 'object' }, { title: 'what' }],
-                listed.map((a) => [a.class, a.object, a.what]),
-              ),
-            ]
+          ? // names are long, and what a table cuts off of them is what tells them apart
+            [renderFields(listed.map((a) => [a.class, `${a.object}\n→ ${a.what}`]))]
           : []),
         ...(report.orphans ? [renderOrphans(report.orphans, session.clock.nowMs())] : []),
       ].join('\n\n'),

@@ -101,6 +101,10 @@ const kindInWords = ({ kind, parent }: Pick<SnapshotEntry, 'kind' | 'parent'>): 
   }
 };
 
-/** In two lines: the URL may be long, and a line that wraps is hard to copy. */
+/** For a shell, in several lines: the URL may be long, and a line that wraps is hard to copy. */
 const restoreLine = (entry: Pick<SnapshotEntry, 'endTs'>, url: string): string =>
-  `pitr restore --archive ${url} \\\n  --to ${formatIso(entry.endTs)} --into engine:DIR`;
+  `pitr restore \\\n  --archive ${forShell(url)} \\\n  --to ${formatIso(entry.endTs)} --into engine:DIR`;
+
+/** URLs of buckets have ? and &, which a shell would take for its own. */
+const forShell = (word: string): string =>
+  /^[\w./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;

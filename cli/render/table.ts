@@ -105,7 +105,8 @@ function pad(text: string, width: number, align: Column['align']): string {
 
 /**
  * A block of `key: value` lines with the values in one column. A pair without a value is left out. Long values go on below
- * themselves at a space; a word that is too long, such as a URL, stays whole so that it can be copied.
+ * themselves at a space; a word that is too long, such as a URL, stays whole so that it can be copied, and so does a line of a
+ * command that goes on after a backslash.
  */
 export function renderFields(
   pairs: readonly (readonly [key: string, value: string | undefined])[],
@@ -118,7 +119,9 @@ export function renderFields(
     .flatMap(([key, value]) =>
       value
         .split('\n')
-        .flatMap((line) => wrap(escapeControls(line), valueWidth))
+        .flatMap((line) =>
+          line.endsWith(' \\') ? [escapeControls(line)] : wrap(escapeControls(line), valueWidth),
+        )
         .map((line, i) => (pad(i === 0 ? key : '', keyWidth, 'left') + line).trimEnd()),
     )
     .join('\n');

@@ -42,6 +42,8 @@ test('init, agent, snapshot, restore and verify work on a bucket, also when requ
   for (let i = 0; i < 100; i++) await engine.put(keyOf(i), { value: -i });
   const created = await json('snapshot', 'create', 'data', '--label', 'here', '--wait', ...settings);
   assert.ok(created.snapshot.id);
+  const shown = await runPitr(['snapshot', 'show', created.snapshot.id, 'data'], run);
+  assert.ok(shown.stdout.includes(`--archive '${made.archive.url}' \\\n`), 'a shell must take it as it is');
   await engine.close();
   agent.kill('SIGTERM');
   const { code, stdout, stderr } = await agentOutcome;
@@ -91,6 +93,13 @@ test('what cannot be is refused, with its own exit code, and nothing is left in 
   await errorOf(['init', 'x', '--archive', nowhere], run, 'bucket-unknown', 66);
   const away = 's3://pitr-test/a?endpoint=http://127.0.0.1:9&tries=2';
   await errorOf(['init', 'y', '--archive', away], run, 'archive-away', 62);
+  const asked = await runPitr(['doctor', '--archive', away], run);
+  assert.equal(asked.code, 1);
+  assert.match(
+    asked.stdout.replaceAll(/\s+/g, ' '),
+    /read archive: ECONNREFUSED/,
+    'in full, not cut off by a table',
+  );
   assert.throws(() => readFileSync(join(cwd, 'x', 'engine.json')), { code: 'ENOENT' });
   const one = await json('init', 'one', '--archive', provider.bareUrl(), '--s3-single-writer', 'true');
   assert.match(one.archive.url, /single-writer=true/);

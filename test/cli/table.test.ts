@@ -113,6 +113,14 @@ class FakeTerminal implements ProgressStream {
   }
 }
 
+test('a line of a command that goes on after a backslash is never broken', () => {
+  const command = `pitr restore \\\n  --archive 's3://${'b'.repeat(80)}?endpoint=x' \\\n  --to latest`;
+  const lines = renderFields([['Restore', command]])
+    .split('\n')
+    .map((line) => line.slice('Restore: '.length));
+  assert.deepEqual(lines, command.split('\n'));
+});
+
 test('progress draws for a person only, within the line, and leaves nothing behind', () => {
   const draw = (isTTY: boolean, json: boolean, quiet: boolean): string => {
     const stream = new FakeTerminal(isTTY);
