@@ -75,12 +75,14 @@ export const readLocalStatus = async (dir: string, archived: ArchivedLog): Promi
     hasAgent ? readOutage(dir) : undefined,
   ]);
   const { policy, quotaBytes } = writer?.spool ?? settings;
+  const fileBytes = stats.reduce((n, s) => n + (s?.size ?? 0), 0);
   return {
     dir,
     hasWriter,
     hasAgent,
     waitingFiles: waiting.length,
-    waitingBytes: stats.reduce((n, s) => n + (s?.size ?? 0), 0),
+    // the file that is being written is longer than what is in it, and its writer knows by how much
+    waitingBytes: Math.min(fileBytes, writer?.spool?.waitingBytes ?? fileBytes),
     waitingSinceMs: oldest ? Math.floor(oldest.mtimeMs) : null,
     policy,
     quotaBytes,

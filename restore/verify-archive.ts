@@ -128,6 +128,8 @@ const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<Ver
         throw new PitrError('lease-lost', { what: 'verify', why: `${gone.object} was replaced` });
   }
   const states: VerifyReport['states'][number][] = [];
+  for (const timeline of await unknownTimelines(archive))
+    add('missing', 'timelines', `it does not know timeline ${timeline}, of which heads are there`);
   for (const [name, lsn] of lost.found)
     add('missing', name, `the catalog of a stream, of which LSN 1 to ${lsn} were archived, is gone`);
   // a recorded gap limits what can be restored; what can be is still checked
@@ -147,6 +149,15 @@ const verifyHeld = async (archive: Archive, options: VerifyOptions): Promise<Ver
     orphans,
     durationMs: performance.now() - started,
   };
+};
+
+/** Of which something is archived, and which the document of all timelines does not have. */
+const unknownTimelines = async (archive: Archive): Promise<string[]> => {
+  const found = new Set((await archive.store.list('heads/')).map(({ name }) => name.split('/')[1]));
+  // read afterwards: a timeline is written down before its first head
+  const { timelines } = await archive.timelines();
+  for (const { id } of timelines) found.delete(id);
+  return [...found];
 };
 
 /** Heads that are gone although a snapshot or a fork tells what was archived of their streams. */

@@ -71,13 +71,25 @@ export class Archive {
     }
   }
 
-  /** Opens the archive, making it if there is none. */
+  /** Opens the archive, making it if there is none. @throws object-corrupt when there is one without its first object */
   static async openOrCreate(url: string | ObjectStore, options: { clock?: Clock } = {}): Promise<Archive> {
     const store = typeof url === 'string' ? openObjectStore(url) : url;
     try {
       return await Archive.open(store, options);
     } catch (error) {
       if (!isPitrError(error, 'archive-not-found')) throw error;
+    }
+    if (await store.readSwap(TIMELINES_OBJECT)) {
+      // made by somebody else a moment ago, or what was made long ago has lost its first object: another id would shut its owners out
+      const there = await Archive.open(store, options).catch((error) => {
+        if (isPitrError(error, 'archive-not-found')) return undefined;
+        throw error;
+      });
+      if (there) return there;
+      throw new PitrError('object-corrupt', {
+        name: ARCHIVE_OBJECT,
+        why: `it is gone, and ${TIMELINES_OBJECT} of an archive is there`,
+      });
     }
     const id = randomBytes(16).toString('hex');
     const createdMs = (options.clock ?? systemClock).nowMs();

@@ -109,8 +109,13 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
       log.info('stopping: shipping what is sealed');
       for (const archiver of archivers.filter((a) => !a.fenced))
         await archiver.finish().catch((error) => {
-          const { stream, timeline } = archiver.identity;
-          if (error !== archiver.fenced) onEvent({ kind: 'error', stream, error }, timeline);
+          if (error === archiver.fenced) return;
+          failures++;
+          const facts = {
+            stream: archiver.identity.stream,
+            error: String((error as Error).message ?? error),
+          };
+          log.error(facts, 'stopping without what is sealed: it waits in the log');
         });
     }
   } finally {

@@ -144,7 +144,11 @@ export function registerGaps(program: PitrCommand, runner: Runner): void {
     )
     .action(
       runner.action(async (session, gap: string, args: readonly string[], flags: AckFlags) => {
-        const { archive, holes } = await find(session, args, flags);
+        const { archive, holes, pending } = await find(session, args, flags);
+        if (pending.length > 0)
+          session.note(
+            'what was given up and the archive does not know yet cannot be acknowledged before an agent has recorded it',
+          );
         const { reason, by = whoAmI() } = flags;
         // all: what was said of the others stays
         const meant = gap === 'all' ? holes.filter((h) => !h.acknowledged) : holes;

@@ -226,7 +226,7 @@ export const problemInWords = (p: Problem, nowMs: number): string => {
     }
     case 'dropped':
       return (
-        `stream ${p.stream} gave up LSN ${p.range.lsnStart} to ${p.range.lsnEnd - 1} ` +
+        `stream ${p.stream} gave up ${lsnRange(p.range)} ` +
         `(${formatBytes(p.range.bytes)}) because of its quota; the archive will have a gap there`
       );
     case 'writer-failed':

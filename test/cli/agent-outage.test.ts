@@ -96,6 +96,10 @@ test('S2: the archive is away while a writer goes on: status says so, and everyt
   assert.ok(outage.sinceMs >= goneMs && outage.tries >= 1 && outage.nextMs > outage.lastMs);
   assert.ok(local.waitingBytes > 0 && local.hasAgent && local.hasWriter);
   assert.ok(local.writer.spool.waitingBytes > 0 && local.writer.failure === null);
+  assert.ok(
+    local.waitingBytes <= local.writer.spool.waitingBytes,
+    'room that is written ahead waits for nothing',
+  );
   await sleep(3000);
   const later = await p.until('still away', () => true);
   assert.ok(later.streams[0].local.waitingBytes > local.waitingBytes, 'the log spools');

@@ -1,11 +1,12 @@
 /** Somebody has deleted the catalog of a stream: nothing begins anew over what it named, and nobody calls the archive good. */
 import assert from 'node:assert/strict';
-import { rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { verifyArchive } from '../../restore/verify-archive.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { Archive } from '../../wal/archive.ts';
 import { Archiver } from '../../wal/archiver.ts';
+import { Engine } from '../../wal/engine.ts';
 import { headOf, initEngine, inScratch, openEngine, putSealed, refuses } from '../wal/archiver-support.ts';
 import { MemoryStore } from '../wal/memory-store.ts';
 
@@ -51,5 +52,33 @@ inScratch(
     await anew.archivePending();
     await anew.close();
     assert.equal((await headOf(store, dir)).gaps.length, 1);
+  },
+);
+
+inScratch(
+  'an archive without its timelines, or without its first object, is damaged and not new',
+  async (dir) => {
+    const place = join(dir, 'archive');
+    const url = `file:${place}`;
+    await Engine.init(join(dir, 'e'), { archive: url });
+    const engine = await openEngine(join(dir, 'e'));
+    await putSealed(engine, 1, 2);
+    await engine.close();
+    const archiver = await Archiver.open(join(dir, 'e'));
+    await archiver.archivePending();
+    await archiver.close();
+    const archive = await Archive.open(url);
+    assert.deepEqual((await verifyArchive(archive, { workers: 0 })).anomalies, []);
+
+    await rename(join(place, 'archive'), join(dir, 'kept'));
+    await refuses('object-corrupt', Engine.init(join(dir, 'other'), { archive: url, stream: 'other' }));
+    await rename(join(dir, 'kept'), join(place, 'archive'));
+
+    await rm(join(place, 'timelines'), { recursive: true });
+    const { anomalies } = await verifyArchive(archive, { workers: 0 });
+    assert.deepEqual(
+      anomalies.map((a) => [a.class, a.object, a.harmless]),
+      [['missing', 'timelines', false]],
+    );
   },
 );
