@@ -83,7 +83,7 @@ const runDoctor = async (session: Session, args: string[]): Promise<number> => {
       // what failed is said in full, which a table has no room for
       ...(machine.every((c) => c.ok)
         ? []
-        : [renderFields(machine.filter((c) => !c.ok).map((c) => [c.what, c.found]))]),
+        : [renderFields(machine.filter((c) => !c.ok).map((c) => ['FAILED', `${c.what}\n→ ${c.found}`]))]),
       ...(provider.length === 0
         ? []
         : [renderFields(provider.map((c) => [providerLabel(c), `${c.found}\n→ ${c.meaning}`]))]),

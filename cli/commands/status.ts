@@ -38,7 +38,12 @@ const look = async (
     const { archive, dirs } = await openPlaces(session, args);
     const timeline = named ?? timelineOfDirs(dirs);
     const { windowMs } = session.config;
-    return await readStatus(archive, { dirs, maxLagMs, windowMs, timeline });
+    const status = await readStatus(archive, { dirs, maxLagMs, windowMs, timeline });
+    // a directory may be of a timeline that is not there yet; one that somebody names is there or a mistake
+    const known = status.timelines.map((t) => t.id);
+    if (named !== undefined && !known.includes(named))
+      throw new PitrError('timeline-unknown', { timeline: named, known: known.join(', ') || 'none' });
+    return status;
   } catch (error) {
     if (!(isPitrError(error, 'archive-not-found') || isStorageError(error))) throw error;
     if (args.length === 0 && !watch) throw error;

@@ -452,6 +452,7 @@ test('targets that cannot be: unreadable, unknown, in the future, before the beg
   assert.match(String(facts.known), /one/);
   await fails('stream-unknown', 25, ...to('lsn:nope/1'));
   await fails('timeline-unknown', 28, ...to('latest'), '--timeline', 'nope');
+  await fails('timeline-unknown', 28, 'status', 'data', '--timeline', 'nope');
   await fails('nothing-restorable', 32, 'snapshot', 'create', 'other');
 });
 
