@@ -67,6 +67,8 @@ export class Archiver {
   readonly #compaction: Compaction;
   readonly #leases: LeaseWatch;
   #merging = false;
+  /** The head of which compaction has left nothing to do. */
+  #compacted: Head | undefined;
   /** Failed merges in a row, and until when compaction rests. */
   #failures = 0;
   #restUntilMs = 0;
@@ -234,11 +236,13 @@ export class Archiver {
    */
   async compact(request: CompactRequest = {}): Promise<number> {
     this.#assertOpen();
+    const { head } = this;
     const merges = await this.#compaction.run(request).catch((error) => {
       // the note of an unfinished merge may tell before the head does
       throw isPitrError(error, 'fenced') ? this.#stopFenced(error) : error;
     });
     await this.#enqueue(() => this.#deleteRetired());
+    this.#compacted = head;
     this.#succeededMs.compaction = this.#clock.nowMs();
     return merges;
   }
@@ -370,6 +374,8 @@ export class Archiver {
   /** Compaction beside everything else. One at a time; a failure is said and tried again after a rest. */
   #compactBeside(): void {
     if (this.#merging || this.#stopped || this.#fenced || performance.now() < this.#restUntilMs) return;
+    // the pace saves requests, and to look for nothing costs one
+    if (this.head === this.#compacted && this.head.retired.length === 0) return;
     this.#merging = true;
     this.compact()
       .then(() => {
