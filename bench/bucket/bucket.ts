@@ -37,6 +37,11 @@ export class Bucket {
     this.#uploads.clear();
   }
 
+  /** Unfinished ones below a prefix. */
+  uploads(prefix: string): { readonly key: string; readonly id: string }[] {
+    return [...this.#uploads].flatMap(([id, { key }]) => (key.startsWith(prefix) ? [{ key, id }] : []));
+  }
+
   get(key: string): Stored | undefined {
     return this.#objects.get(key);
   }

@@ -98,6 +98,7 @@ class Server {
         return { kind: 'delete', bytes: 0, send: (response) => void response.writeHead(204).end() };
       case 'GET':
         if (query.has('list-type')) return this.#list(query);
+        if (query.has('uploads')) return this.#listUploads(query.get('prefix') ?? '');
         return read('get', this.#bucket.get(key), headers.range);
       case 'HEAD':
         return read('head', this.#bucket.get(key), undefined);
@@ -124,6 +125,13 @@ class Server {
     );
     const parts = `<IsTruncated>${next !== undefined}</IsTruncated>${token}${contents.join('')}`;
     return xml('list', parts, 'ListBucketResult');
+  }
+
+  #listUploads(prefix: string): Handled {
+    const uploads = this.#bucket
+      .uploads(prefix)
+      .map(({ key, id }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`);
+    return xml('list', `<IsTruncated>false</IsTruncated>${uploads.join('')}`, 'ListMultipartUploadsResult');
   }
 }
 

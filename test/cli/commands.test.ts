@@ -320,6 +320,9 @@ test('status is green with an archive that keeps up, and says what can be restor
     quotaBytes: 10 * 1024 ** 3,
     dropped: [],
     outage: null,
+    fenced: null,
+    rolledBack: null,
+    waitingLsn: null,
     writer: null,
   });
   assert.equal(status.archive.isReachable, true);

@@ -41,7 +41,7 @@ const conforms = (name: string, quirks: Quirks, rate = 0) =>
       return { store: storeAt(provider.url(rate > 0 ? patient : {})), dispose: calm };
     },
     openBroken,
-    traits,
+    rate > 0 ? { ...traits, unclearId: 'archive-away' } : traits,
   );
 
 conforms('S3Store', {});

@@ -1,5 +1,6 @@
 /** A process that archives one engine's log: adopts, ships, merges, deletes. */
 import { isPitrError } from '../../engine/errors.ts';
+import { Sweeper } from '../../snapshot/sweep.ts';
 import { Archiver } from '../../wal/archiver.ts';
 import type { Process } from './scheduler.ts';
 import type { Node, World } from './world.ts';
@@ -37,13 +38,18 @@ export const agentMain = async (
     } catch (error) {
       world.tolerate(error, process, ['agent-busy', 'cas-conflict'], troubles);
     }
+    const sweeper = archiver && new Sweeper(archiver, world.sweepRule, world.retireMs);
     let rounds = options.thief ? rng.int(1, 4) : Number.POSITIVE_INFINITY;
     while (archiver && !archiver.fenced && rounds-- > 0 && !(options.thief && world.stopping)) {
       troubles = process.troubles;
       try {
         await archiver.round();
+        if (rng.chance(0.4)) world.swept += (await sweeper?.sweep())?.deleted.length ?? 0;
       } catch (error) {
-        world.tolerate(error, process, ['fenced', 'cas-conflict', 'engine-busy'], troubles);
+        // what it was to merge may be gone when somebody else has taken the stream and does not know that it works
+        const isSuperseded = world.watch.generationOf(node.stream) > archiver.head.generation;
+        const gone = isSuperseded ? (['object-not-found'] as const) : [];
+        world.tolerate(error, process, ['fenced', 'cas-conflict', 'engine-busy', ...gone], troubles);
         if (isPitrError(error, 'fenced')) {
           world.fenced++;
           break;

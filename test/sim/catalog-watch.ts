@@ -23,6 +23,8 @@ interface HeadText {
 interface IndexText {
   readonly snapshots: readonly { readonly id: string; readonly name: string }[];
   readonly begun: readonly { readonly id: string }[];
+  /** Deleted; their objects go later. */
+  readonly retired?: readonly { readonly names: readonly string[] }[];
 }
 
 interface ManifestText {
@@ -145,6 +147,7 @@ export class CatalogWatch {
       for (const r of head.retired) for (const n of r.names) known.add(n);
     for (const { merge } of this.#notes.values())
       for (const n of [...(merge?.parts ?? []).map((p) => p.ref.name), merge?.writing]) if (n) known.add(n);
+    for (const { names } of this.#index.retired ?? []) for (const n of names) known.add(n);
     const begun = this.#index.begun.map(({ id }) => `/${id}/`);
     let count = 0;
     for (const name of this.#bucket.names()) {

@@ -107,7 +107,7 @@ export class Look {
     await this.#refused(archive, String(fromTs - 1 - rng.int(0, 1000)), 'target-nodata');
     await this.#refused(
       archive,
-      String(Math.max(history.contiguousEnd, this.#nowMs()) + 3_600_000),
+      String(Math.max(history.contiguousEnd, this.#nowMs()) + FAR_MS),
       'target-future',
     );
   }
@@ -138,6 +138,9 @@ export class Look {
     }
   }
 }
+
+/** Further away than anybody sleeps in one look. */
+const FAR_MS = 100 * 24 * 3_600_000;
 
 /** A lease lasts this long without being renewed. */
 const LEASE_MS = 2 * 60 * 1000;

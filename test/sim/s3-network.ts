@@ -96,7 +96,7 @@ export class S3Network implements Service {
       saysEtagOfParts: rng.chance(0.7),
       ignoresRanges: rng.chance(0.1),
     });
-    this.tries = rng.pick([3, 8, 8]);
+    this.tries = rng.pick([2, 3, 8]);
     this.#url =
       `s3://${BUCKET}/${PREFIX.slice(0, -1)}?endpoint=http://sim.invalid&region=us-east-1` +
       `&requests=${rng.pick([1, 4, 16])}&timeout=${rng.pick([1, 2, 5])}&tries=${this.tries}`;

@@ -63,7 +63,11 @@ export const testSeeds = (part: number, parts: number): void => {
       powerCuts: total((r) => r.powerCuts),
       ...Object.fromEntries(FAULTS.map((f) => [f, total((r) => r.faults.get(f) ?? 0)])),
     };
-    const also = { deletions: total((r) => r.deletions), orphans: total((r) => r.orphans) };
+    const also = {
+      deletions: total((r) => r.deletions),
+      swept: total((r) => r.swept),
+      orphans: total((r) => r.orphans),
+    };
     t.diagnostic(`${results.length} seeds: ${JSON.stringify({ ...done, ...also })}`);
     for (const [what, count] of Object.entries(done))
       assert(count >= seeds.length / 10, `${what}: ${count} in ${seeds.length} seeds`);

@@ -1,5 +1,5 @@
 /**
- * A seeded simulation: writers, agents, compaction, snapshots and restores on machines, disks, clocks and an archive that one
+ * A seeded simulation: writers, agents, compaction, sweeps, snapshots and restores on machines, disks, clocks and an archive that one
  * scheduler owns. Every call waits until a random number takes it; then it has its effect, or fails before it, after it, late,
  * twice, in part, or with a damaged answer. Between any two calls a process may be killed, a machine lose its power, a process
  * sleep (for hours, too), a clock step, and a second agent take the stream, on the same machine or on another. The same seed gives
@@ -38,6 +38,7 @@
  * | object-corrupt, format-version, log-corrupt | a damaged answer |
  * | lease-lost | a failed request, or two minutes without a renewal |
  * | fenced, cas-conflict, agent-busy, engine-busy | another agent or writer, which there is |
+ * | object-not-found | of an agent: the stream was taken from it |
  * | nothing-restorable, target-nodata, snapshot-in-use | the state of the archive, of a snapshot only |
  * | object-exists | a request that arrived twice, where the store cannot tell; never on S3 |
  * | io and whatever else has an injected error as its cause | that error |

@@ -30,6 +30,8 @@ export interface SimulationResult {
   readonly snapshots: number;
   readonly merges: number;
   readonly deletions: number;
+  /** Orphans that agents have deleted. */
+  readonly swept: number;
   readonly fenced: number;
   /** Objects that nothing names when all is quiet. */
   readonly orphans: number;
@@ -108,7 +110,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
   scheduler.idle = () => false;
   wakeAll(world);
   cast.startAll();
-  const settleMs = scheduler.nowMs + 800;
+  const settleMs = scheduler.nowMs + 400;
   await scheduler.run(() => scheduler.nowMs > settleMs, CATCH_UP_STEPS);
   world.stopping = true;
   await scheduler.run(
@@ -139,6 +141,7 @@ const run = async (world: World, options: SimulationOptions): Promise<Simulation
     snapshots: world.snapshots,
     merges: world.merges,
     deletions: world.deletions,
+    swept: world.swept,
     fenced: world.fenced,
     orphans,
     s3: world.bucket.kind === 's3' ? 1 : 0,

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { simulate } from './simulation.ts';
 
 /** Of both kinds of archive. */
-const SEEDS = [3, 12, 45];
+const SEEDS = [3, 12];
 
 test('the same seed gives the same trace, also in another process; another seed gives another', async () => {
   const traces: string[] = [];

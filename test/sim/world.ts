@@ -5,6 +5,7 @@ import { type ErrorId, PitrError } from '../../engine/errors.ts';
 import { newIdentity, writeIdentity } from '../../engine/identity.ts';
 import type { Machine } from '../../engine/machine.ts';
 import { PartitionSet } from '../../engine/partition.ts';
+import type { SweepRule } from '../../snapshot/orphan-table.ts';
 import { Archive } from '../../wal/archive.ts';
 import { withEngine } from '../../wal/timeline.ts';
 import { Rng } from '../model/rng.ts';
@@ -58,6 +59,8 @@ export class World {
   readonly hosts: Host[] = [];
   readonly fanout: number;
   readonly retireMs: number;
+  /** When what nobody names goes. */
+  readonly sweepRule: SweepRule;
   readonly writers: number;
   /** How often a writer rests between two operations, and for how long at most. */
   readonly rest: { readonly chance: number; readonly msMax: number };
@@ -68,6 +71,7 @@ export class World {
   merges = 0;
   fenced = 0;
   deletions = 0;
+  swept = 0;
   readonly #mutant: Mutant;
   readonly #seed: number;
   #forks = 0;
@@ -85,7 +89,8 @@ export class World {
         : new Bucket(this.rng, this.rng.chance(0.5), mutant);
     this.watch = new CatalogWatch(this.bucket, this.history, fail);
     this.fanout = this.rng.int(2, 4);
-    this.retireMs = this.rng.pick([300, 2_000, 20_000]);
+    this.retireMs = this.rng.pick([20, 300, 20_000]);
+    this.sweepRule = { marginMs: this.rng.pick([50, 1_000]), everyMs: 50 };
     this.writers = this.rng.int(1, 3);
     // busy writers leave few steps to those who talk to the archive
     this.rest = this.rng.pick(

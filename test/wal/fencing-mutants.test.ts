@@ -1,5 +1,24 @@
 /**
- * Two agents on broken ground: each way in which the store or the directory can lie about who has the stream must be found out.
+ * Two agents on broken ground: each way in which the store can lie about who has the stream must be found out.
+ *
+ * The product was broken by hand as well, and tried with the interleavings that CI runs (test/wal/fencing.test.ts):
+ *
+ * | broken | what was said first |
+ * |---|---|
+ * | a head is swapped with the newest tag | A3: generation 5 after 6 |
+ * | a claim keeps the generation | A3: two claims |
+ * | a claim is made whatever the log is (W2) | who has the stream is not disturbed |
+ * | `archived.json` before the head (W4) | a directory could trim what the archive has otherwise |
+ * | a head before its segment | A4: listed and not there |
+ * | retired objects are deleted without a publication (W5) | who has the stream is not disturbed |
+ * | a merge is given up without a word in its note (W6) | A6: deleted and listed |
+ * | `writing` is deleted without a swap of the note (W6) | A6: deleted and listed |
+ * | a note is not taken over (W7) | who has the stream is not disturbed |
+ * | an older agent takes a note from a newer one (W7) | who has the stream is not disturbed (with 600 pairs) |
+ * | a base copy is published without a look (W8) | at the base (test/snapshot/fenced-base.test.ts) |
+ *
+ * Not found: a deletion of a merge's objects without a publication of the head (the swap of the note is left), and a failed publication that
+ * deletes its objects without reading the head, or after any failure: a look at each call that is lost just there would be needed.
  */
 import { strict as assert } from 'node:assert';
 import { describe, test } from 'node:test';

@@ -117,14 +117,16 @@ export const interleave = async (
     a.go();
     await first;
   };
+  // one that merges nothing but what it takes over: it is listed when the first one wakes up, and not merged once more
+  const merging = a.isTroubled ? { fanout: 9 } : {};
   let second: Promise<unknown>;
   if (other) {
     const held = b.stopAt(other);
-    second = world.agent(dir, 'second', b);
+    second = world.agent(dir, 'second', b, merging);
     await Promise.race([held, second]);
     await wake();
     b.go();
-  } else second = world.agent(dir, 'second', b, {}, wake);
+  } else second = world.agent(dir, 'second', b, merging, wake);
   await second;
   // also when the second one has failed before it came to that
   await wake();
