@@ -10,7 +10,7 @@ import { anchorIfNeeded } from '../../snapshot/anchor.ts';
 import { listSnapshots } from '../../snapshot/snapshots.ts';
 import { Archive } from '../../wal/archive.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
-import { emptyHead, replaceRuns, runOf } from '../../wal/catalog.ts';
+import { emptyHead, RETIRE_MS, replaceRuns, runOf } from '../../wal/catalog.ts';
 import { readFenced } from '../../wal/fenced.ts';
 import { HeldHead } from '../../wal/held-head.ts';
 import { withLease } from '../../wal/lease.ts';
@@ -390,6 +390,30 @@ describe('archiver: what merges replaced', () => {
     });
     await archiver.compact();
     assert.equal(left(), 1);
+    await engine.close();
+    await archiver.close();
+  });
+
+  inScratch('does not stay for a year because a clock was wrong by one', async (dir) => {
+    const store = new MemoryStore();
+    const e = join(dir, 'e');
+    await initEngine(e, store);
+    const engine = await openEngine(e);
+    let nowMs = Date.now() + 365 * 86_400_000;
+    const archiver = await Archiver.open(e, { store, fanout: 2, clock: { nowMs: () => nowMs } });
+    for (let n = 1; n <= 2; n++) {
+      await putSealed(engine, n, n);
+      await archiver.round();
+    }
+    nowMs = Date.now();
+    await putSealed(engine, 3, 3);
+    await archiver.archivePending();
+    const left = (): number => segmentNames(store, archiver.head).stored.length;
+    await archiver.compact({ fanout: 8 });
+    assert.equal(left(), 4, 'the two minutes begin anew');
+    nowMs += RETIRE_MS;
+    await archiver.compact({ fanout: 8 });
+    assert.equal(left(), 2);
     await engine.close();
     await archiver.close();
   });
