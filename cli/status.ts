@@ -92,7 +92,7 @@ export interface StatusFacts {
   readonly view: ArchiveView;
   /** The timeline that was asked for is in the archive; else the view is of its parent. */
   readonly isRegistered: boolean;
-  readonly leases: readonly LeaseEntry[];
+  readonly leases: Said<readonly LeaseEntry[]>;
   readonly acknowledged: Said<readonly Acknowledgement[]>;
   readonly verified: Said<VerifyResults>;
   /** When the heads had been read, ms: what takes time after that makes no lag. */
@@ -121,7 +121,7 @@ export const readStatusFacts = async (archive: Archive, options: StatusOptions):
     ArchiveView.read(archive, (all) => (isKnown(all) ? wanted : dirs[0]?.identity.fork?.timeline)),
     unlessDamaged(readAcknowledged(archive)),
     unlessDamaged(readVerifyResults(archive)),
-    listLeases(archive),
+    unlessDamaged(listLeases(archive)),
   ]);
   return {
     view,
@@ -188,7 +188,7 @@ export const statusOf = (
       window,
       lastVerify,
     }),
-    ...[acknowledged, verified].flatMap(({ damage }) =>
+    ...[acknowledged, verified, leases].flatMap(({ damage }) =>
       damage === undefined ? [] : [{ code: 'unreadable', message: damage } as const],
     ),
     ...[...locals].flatMap(([stream, local]) => localProblems(stream, local)),
@@ -212,7 +212,7 @@ export const statusOf = (
     lastSnapshot: last ? snapshotData(last) : null,
     lastVerify,
     lastGoodVerify: verified.value?.newestGood ?? null,
-    leases,
+    leases: leases.value ?? [],
     timelines: view.timelines.timelines.map((t) => ({
       id: t.id,
       parent: t.parent?.timeline ?? null,

@@ -6,7 +6,7 @@ import { type LeaseWatch, listLeases } from '../wal/lease.ts';
 import type { Begun, SnapshotIndex } from './manifest.ts';
 import { noteName } from './progress-note.ts';
 import { changeIndex, readIndex } from './snapshot-index.ts';
-import { listSnapshots, readSnapshot } from './snapshots.ts';
+import { readSnapshot } from './snapshots.ts';
 import type { StatePlan } from './state-plan.ts';
 
 /** Stored bytes that one range reads: what a kill can cost, and what one worker does at a time. */
@@ -112,22 +112,24 @@ const isSameAttempt = (a: Begun, b: Begun): boolean =>
   a.id === b.id && a.state === 'working' && a.attempts === b.attempts;
 
 /**
- * Deletes what attempts left that are over: of abandoned ones everything, of published ones what the manifest does not name. The
- * entry goes last, so a sweep that is killed is done again by the next one. What cannot be deleted keeps its entry. `mine`: what
- * this process has worked on.
+ * Deletes what attempts left that are over: of abandoned ones everything, of published ones what the manifest does not name; what is
+ * retired has its own time (N3). The entry goes last, so a sweep that is killed is done again by the next one. What cannot be
+ * deleted keeps its entry. `mine`: what this process has worked on.
  */
 export const sweepBegun = async (archive: Archive, mine?: Begun): Promise<void> => {
-  const all = await listBegun(archive);
+  // one index for all questions: a snapshot that is deleted meanwhile must not look like one that never was
+  const index = await readIndex(archive);
+  const all = index?.begun ?? [];
   const over = all.filter((b) => b.state !== 'working');
   // somebody else may have ended it and swept already, while this process still wrote
   if (mine && !all.some((b) => b.id === mine.id)) over.push(mine);
   if (over.length === 0) return;
-  const entries = await listSnapshots(archive);
+  const retired = index?.retired?.flatMap((r) => r.names) ?? [];
   const swept = new Set<string>();
   for (const begun of over) {
-    const entry = entries.find((s) => s.id === begun.id);
+    const entry = index?.snapshots.find((s) => s.id === begun.id);
     const manifest = entry && (await readSnapshot(archive, entry));
-    const named = new Set(manifest?.segments.map((s) => s.name));
+    const named = new Set([...retired, ...(manifest?.segments.map((s) => s.name) ?? [])]);
     if (entry) named.add(entry.name);
     const left = [
       ...(await archive.store.list(`segments/${begun.timeline}/${snapshotFolder(begun.id)}/`)),
@@ -137,8 +139,5 @@ export const sweepBegun = async (archive: Archive, mine?: Begun): Promise<void> 
     names.push(...begun.ranges.map((range) => noteName(begun, range)));
     if ((await archive.store.delete(names)).length === 0) swept.add(begun.id);
   }
-  await changeIndex(archive, (index) => ({
-    ...index,
-    begun: index.begun.filter((b) => !swept.has(b.id)),
-  }));
+  await changeIndex(archive, (now) => ({ ...now, begun: now.begun.filter((b) => !swept.has(b.id)) }));
 };

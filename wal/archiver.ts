@@ -58,8 +58,9 @@ export class Archiver {
   #queued = false;
   #stopped = false;
   #fenced: PitrError | undefined;
-  /** That it was fenced is being written down. */
+  /** That it was fenced is being written down; that an earlier one was is being forgotten. */
   #word: Promise<void> | undefined;
+  #forgetting: Promise<void> | undefined;
   readonly #shipper: Shipper;
   readonly #pace: ShipPace;
   /** Fires when what was sealed too early to be shipped is due. */
@@ -246,8 +247,7 @@ export class Archiver {
     this.#assertOpen();
     const merges = await this.#compaction.run(request).catch((error) => {
       // the note of an unfinished merge may tell before the head does
-      if (isPitrError(error, 'fenced') && !this.#fenced) this.#stopFenced(error);
-      throw error;
+      throw isPitrError(error, 'fenced') ? this.#stopFenced(error) : error;
     });
     await this.#enqueue(() => this.#deleteRetired());
     this.#succeededMs.compaction = this.#clock.nowMs();
@@ -305,19 +305,22 @@ export class Archiver {
       try {
         return await job();
       } catch (error) {
-        if (isPitrError(error, 'fenced')) this.#stopFenced(error);
-        throw error;
+        throw isPitrError(error, 'fenced') ? this.#stopFenced(error) : error;
       }
     });
     this.#queue = work.catch(() => undefined);
     return work;
   }
 
-  #stopFenced(error: PitrError): void {
+  /** Returns what everybody is told from now on. */
+  #stopFenced(error: PitrError): PitrError {
+    // a merge and what is on the queue may both find out
+    if (this.#fenced) return this.#fenced;
     this.#fenced = error;
     void this.#unwatch();
     this.#word = this.#leaveWord(Number(error.facts.current));
     this.#emit({ kind: 'error', stream: this.identity.stream, error });
+    return error;
   }
 
   /** For `pitr status`: this process ends, and what the directory has logged since is not archived. */
@@ -325,6 +328,7 @@ export class Archiver {
     const { frontier, sequence, generation: mine } = this.head;
     const report = { sinceMs: this.#clock.nowMs(), mine, current, lsn: frontier.lsn, sequence };
     try {
+      await this.#forgetting;
       await assertSameEngine(this.dir, this.identity, this.#files);
       await writeFenced(this.dir, report, this.#files);
     } catch (error) {
@@ -461,8 +465,9 @@ export class Archiver {
       this.#succeededMs.ship = this.#clock.nowMs();
       await this.#outage.ended();
     }
-    // of one that shared this directory from another host and woke up after this one had taken the stream
-    await forgetFenced(this.dir, this.#files);
+    // of one that shared this directory from another host and woke up after this one had taken the stream; not its own
+    if (!this.#fenced) this.#forgetting = forgetFenced(this.dir, this.#files);
+    await this.#forgetting;
     return failure;
   }
 

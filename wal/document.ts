@@ -22,6 +22,7 @@ import {
 export const DOCUMENT_VERSION = 2;
 /** Bound on a control object; longer lists live in pages. */
 const DOCUMENT_BYTES_MAX = 64 * 1024 * 1024;
+const HEADER_BYTES_MAX = 512;
 
 export type DocumentKind =
   | 'archive'
@@ -37,8 +38,11 @@ export type DocumentKind =
   | 'verify-results'
   | 'orphans';
 
+/** @throws internal when it would be more than anybody reads: what is there stays, and can be read */
 export const encodeDocument = (kind: DocumentKind, body: unknown): Buffer => {
   const text = Buffer.from(`${JSON.stringify(body, null, 1)}\n`);
+  if (text.length > DOCUMENT_BYTES_MAX - HEADER_BYTES_MAX)
+    throw new PitrError('internal', { what: `a ${kind} of ${text.length} bytes is over the limit` });
   const crc = crc32(text).toString(16).padStart(8, '0');
   const head = `${JSON.stringify({ pitr: kind, version: DOCUMENT_VERSION, bytes: text.length, crc32: crc })}\n`;
   return Buffer.concat([Buffer.from(head), text]);
@@ -73,7 +77,7 @@ export const openDocument = (kind: DocumentKind, bytes: Buffer, name: string): u
     new PitrError('object-corrupt', { name, why }, { cause });
   if (bytes.length > DOCUMENT_BYTES_MAX) throw corrupt(`${bytes.length} bytes are over the limit`);
   const end = bytes.indexOf(10);
-  if (end < 0 || end > 512) throw corrupt('no header line');
+  if (end < 0 || end > HEADER_BYTES_MAX) throw corrupt('no header line');
   let head: { pitr?: unknown; version?: unknown; bytes?: unknown; crc32?: unknown };
   try {
     head = JSON.parse(bytes.toString('utf8', 0, end));

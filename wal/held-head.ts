@@ -129,7 +129,9 @@ export class HeldHead {
       for (const name of namesOf(next))
         if (this.#swept.has(name)) throw new PitrError('object-not-found', { name });
     const nowMs = this.#clock.nowMs();
-    const head = { ...next, asked: this.#asked.at(nowMs), updatedMs: nowMs };
+    // by a clock that was ahead and has been put right, it would stay until that day
+    const retired = next.retired.map((r) => (r.sinceMs > nowMs ? { ...r, sinceMs: nowMs } : r));
+    const head = { ...next, retired, asked: this.#asked.at(nowMs), updatedMs: nowMs };
     try {
       this.#tag = await this.#archive.swapHead(this.#tag, head);
       this.#head = head;

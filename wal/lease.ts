@@ -151,12 +151,14 @@ class HeldLease {
 
 /**
  * Which leases are held, as one that deletes sees it. It compares no clocks: a lease is over when its counter has not moved for
- * its time to live **by this process's own clock**, so that an agent that starts anew waits once more.
+ * its time to live **by this process's own clock**, so that an agent that starts anew waits once more. From one look to the next
+ * no more passes than a holder takes to renew: a clock that leaps, or a machine that slept with both of them, ends no lease.
  */
 export class LeaseWatch {
   readonly #archive: Archive;
   readonly #clock: Clock;
-  readonly #seen = new Map<string, { beats: number; sinceMs: number }>();
+  readonly #seen = new Map<string, { beats: number; waitedMs: number }>();
+  #lookedMs = 0;
 
   constructor(archive: Archive, clock: Clock) {
     this.#archive = archive;
@@ -167,11 +169,15 @@ export class LeaseWatch {
   async held(): Promise<ReadonlySet<string>> {
     const { leases } = await readTable(this.#archive);
     const nowMs = this.#clock.nowMs();
+    const passedMs = Math.max(0, nowMs - this.#lookedMs);
+    this.#lookedMs = nowMs;
     const over: LeaseEntry[] = [];
     for (const lease of leases) {
-      const seen = this.#seen.get(lease.id);
-      if (seen?.beats !== lease.beats) this.#seen.set(lease.id, { beats: lease.beats, sinceMs: nowMs });
-      else if (nowMs - seen.sinceMs > lease.ttlMs) over.push(lease);
+      const { id, beats, ttlMs } = lease;
+      const seen = this.#seen.get(id);
+      const waitedMs = seen?.beats === beats ? seen.waitedMs + Math.min(passedMs, ttlMs / BEATS) : 0;
+      this.#seen.set(id, { beats, waitedMs });
+      if (waitedMs > ttlMs) over.push(lease);
     }
     for (const id of this.#seen.keys()) if (!leases.some((l) => l.id === id)) this.#seen.delete(id);
     const isOver = (l: LeaseEntry): boolean => over.some((o) => o.id === l.id && o.beats === l.beats);

@@ -13,6 +13,7 @@ import { anchorIfNeeded } from '../../snapshot/anchor.ts';
 import { createBase } from '../../snapshot/create.ts';
 import { acknowledge, readAcknowledged, unacknowledge } from '../../wal/acknowledgements.ts';
 import { Archive } from '../../wal/archive.ts';
+import { LEASES_OBJECT, withLease } from '../../wal/lease.ts';
 import { readVerifyResults, recordVerifyResult } from '../../wal/verify-results.ts';
 import { Bench, key, refused } from '../promises-support.ts';
 import { assertNarrow } from './run-pitr.ts';
@@ -262,9 +263,12 @@ test('of verifications the newest and the newest good one are kept, and a histor
   assert.ok(!codesOf(await look(archive)).includes('verify-failed'));
 
   // damage of what is only said of the archive hides nothing of it, and a later verification replaces it
-  const { bytes, tag } = (await archive.store.readSwap('verify/results'))!;
-  bytes[bytes.length - 10] ^= 1;
-  await archive.store.swap('verify/results', tag, bytes);
+  const damage = async (name: string): Promise<void> => {
+    const { bytes, tag } = (await archive.store.readSwap(name))!;
+    bytes[bytes.length - 10] ^= 1;
+    await archive.store.swap(name, tag, bytes);
+  };
+  await damage('verify/results');
   const damaged = await look(archive);
   assert.ok(codesOf(damaged).includes('unreadable') && damaged.lastVerify === null);
   await recordVerifyResult(archive, { ...result, atMs: 42, ok: true, anomalies: {} });
@@ -272,4 +276,8 @@ test('of verifications the newest and the newest good one are kept, and a histor
     (await readVerifyResults(archive)).history.map((r) => r.atMs),
     [42],
   );
+  assert.ok(!codesOf(await look(archive)).includes('unreadable'));
+  await withLease(archive, 'restore', () => damage(LEASES_OBJECT));
+  const unleased = await look(archive);
+  assert.ok(codesOf(unleased).includes('unreadable') && unleased.leases.length === 0);
 });

@@ -41,7 +41,7 @@ const conforms = (name: string, quirks: Quirks, rate = 0) =>
       return { store: storeAt(provider.url(rate > 0 ? patient : {})), dispose: calm };
     },
     openBroken,
-    rate > 0 ? { ...traits, unclearId: 'archive-away' } : traits,
+    rate > 0 ? { ...traits, unclearIds: ['archive-away', 'archive-throttled', 'object-corrupt'] } : traits,
   );
 
 conforms('S3Store', {});

@@ -35,7 +35,7 @@
  * | id | explained by |
  * |---|---|
  * | archive-away, archive-throttled | on S3: as many failed requests and naps in this piece of work as one request has tries |
- * | object-corrupt, format-version, log-corrupt | a damaged answer |
+ * | object-corrupt, format-version, log-corrupt; io of a deletion on S3 | a damaged answer |
  * | lease-lost | a failed request, or two minutes without a renewal |
  * | fenced, cas-conflict, agent-busy, engine-busy | another agent or writer, which there is |
  * | object-not-found | of an agent: the stream was taken from it |

@@ -13,8 +13,10 @@ import { restoreJsonLines } from '../../restore/restore.ts';
 import { verifyArchive } from '../../restore/verify-archive.ts';
 import { listBegun } from '../../snapshot/begun.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
+import type { Begun } from '../../snapshot/manifest.ts';
 import { reportOrphans } from '../../snapshot/orphan-report.ts';
 import { afterLook, type OrphanTable, readOrphanTable, type SweepRule } from '../../snapshot/orphan-table.ts';
+import { noteName } from '../../snapshot/progress-note.ts';
 import { readIndex } from '../../snapshot/snapshot-index.ts';
 import { deleteSnapshot, listSnapshots, readSnapshot } from '../../snapshot/snapshots.ts';
 import { Sweeper, type SweepReport } from '../../snapshot/sweep.ts';
@@ -540,6 +542,41 @@ describe('K7: deleted snapshots', () => {
           await agent.archiver.close();
         }
       assert.ok(paused > 3, `${paused} restores had planned to read it`);
+    },
+  );
+
+  inScratch(
+    'a maker that died behind its publication does not have the readers lose what they read',
+    async (dir) => {
+      const place = await prepare(dir);
+      const { store, clock } = place;
+      const archive = await Archive.open(store, { clock });
+      const named = objectsOf(store);
+      // killed between the swap that published it and the deletion of its notes
+      store.hook = (call) => {
+        if (call === 'list') throw lost();
+      };
+      await refuses('io', createSnapshot(archive, { kind: 'synthetic', label: 'one', workers: 0 }));
+      store.hook = () => undefined;
+      const [begun] = (await listBegun(archive)) as [Begun];
+      assert.equal(begun.state, 'published');
+      const notes = begun.ranges.map((range) => noteName(begun, range));
+      const own = objectsOf(store).filter((name) => !named.includes(name));
+      await withLease(archive, 'restore', async () => {
+        await deleteSnapshot(archive, 'one');
+        await createSnapshot(archive, { kind: 'synthetic', label: 'two', workers: 0 });
+        assert.deepEqual(
+          own.filter((name) => !store.objects.has(name)),
+          notes,
+        );
+        assert.deepEqual(await listBegun(archive), []);
+      });
+      clock.step(RETIRE_MS);
+      await deleteSnapshot(archive, 'two');
+      assert.deepEqual(
+        own.filter((name) => store.objects.has(name)),
+        [],
+      );
     },
   );
 

@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { describe } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PitrError } from '../../engine/errors.ts';
+import { type Files, nodeFiles } from '../../engine/files.ts';
 import { Store } from '../../engine/store.ts';
 import { anchorIfNeeded } from '../../snapshot/anchor.ts';
 import { listSnapshots } from '../../snapshot/snapshots.ts';
 import { Archive } from '../../wal/archive.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
-import { emptyHead, replaceRuns, runOf } from '../../wal/catalog.ts';
+import { emptyHead, RETIRE_MS, replaceRuns, runOf } from '../../wal/catalog.ts';
+import { readFenced } from '../../wal/fenced.ts';
 import { HeldHead } from '../../wal/held-head.ts';
 import { withLease } from '../../wal/lease.ts';
 import {
@@ -253,6 +255,50 @@ describe('archiver: fencing', () => {
     },
   );
 
+  inScratch('its word stays when a merge finds out while a round is under way', async (dir) => {
+    const store = new MemoryStore();
+    const [a, b] = [join(dir, 'a'), join(dir, 'b')];
+    await initEngine(a, store);
+    const engine = await openEngine(a);
+    const merging = { store, fanout: 2, smallBytes: 0, retireMs: 0 };
+    let beforeList = async (): Promise<void> => undefined;
+    const files: Files = {
+      ...nodeFiles,
+      list: async (path) => {
+        await beforeList();
+        return nodeFiles.list(path);
+      },
+    };
+    const seen: ArchiverEvent[] = [];
+    const old = await Archiver.open(a, { ...merging, files, onEvent: (event) => seen.push(event) });
+    for (let n = 1; n <= 2; n++) {
+      await putSealed(engine, n, n);
+      await old.archivePending();
+    }
+    await copyDir(a, b);
+    const taker = await Archiver.open(b, merging);
+    assert.equal(await taker.compact(), 1);
+    // with nothing to ship, it does not hear of the other one itself
+    const listing = Promise.withResolvers<void>();
+    const mayList = Promise.withResolvers<void>();
+    beforeList = () => {
+      listing.resolve();
+      return mayList.promise;
+    };
+    const round = old.finish();
+    await listing.promise;
+    await refuses('fenced', old.compact());
+    await sleep(50);
+    mayList.resolve();
+    await round;
+    await old.close();
+    const { mine, current, lsn } = (await readFenced(a)) ?? {};
+    assert.deepEqual({ mine, current, lsn }, { mine: 1, current: 2, lsn: 2 });
+    assert.equal(seen.filter((s) => s.kind === 'error').length, 1);
+    await engine.close();
+    await taker.close();
+  });
+
   inScratch('a successor that took over a head whose answer was lost keeps its segment', async (dir) => {
     const store = new MemoryStore();
     const [a, b] = [join(dir, 'a'), join(dir, 'b')];
@@ -344,6 +390,30 @@ describe('archiver: what merges replaced', () => {
     });
     await archiver.compact();
     assert.equal(left(), 1);
+    await engine.close();
+    await archiver.close();
+  });
+
+  inScratch('does not stay for a year because a clock was wrong by one', async (dir) => {
+    const store = new MemoryStore();
+    const e = join(dir, 'e');
+    await initEngine(e, store);
+    const engine = await openEngine(e);
+    let nowMs = Date.now() + 365 * 86_400_000;
+    const archiver = await Archiver.open(e, { store, fanout: 2, clock: { nowMs: () => nowMs } });
+    for (let n = 1; n <= 2; n++) {
+      await putSealed(engine, n, n);
+      await archiver.round();
+    }
+    nowMs = Date.now();
+    await putSealed(engine, 3, 3);
+    await archiver.archivePending();
+    const left = (): number => segmentNames(store, archiver.head).stored.length;
+    await archiver.compact({ fanout: 8 });
+    assert.equal(left(), 4, 'the two minutes begin anew');
+    nowMs += RETIRE_MS;
+    await archiver.compact({ fanout: 8 });
+    assert.equal(left(), 2);
     await engine.close();
     await archiver.close();
   });

@@ -54,6 +54,14 @@ describe('control objects', () => {
     assert.deepEqual(JSON.parse(rest.join('\n')), { a: 1 });
   });
 
+  test('what nobody could read any more is not written', () => {
+    const names = Array<string>(64).fill('a'.repeat(2 ** 20));
+    assert.throws(
+      () => encodeDocument('head', { retired: [{ names }] }),
+      (e) => e instanceof PitrError && e.id === 'internal',
+    );
+  });
+
   test('every flipped bit is refused', () => {
     const bytes = encodeDocument('head', BODY);
     for (let bit = 0; bit < bytes.length * 8; bit++) {

@@ -105,7 +105,12 @@ describe('an archiver with a pace', () => {
       await initEngine(dir, store);
       const engine = await openEngine(dir);
       const clock = new ManualClock(Date.now());
-      const archiver = await Archiver.open(dir, { store, clock, sealMs: 60_000 });
+      let looks = 0;
+      const borders = async () => {
+        looks++;
+        return [];
+      };
+      const archiver = await Archiver.open(dir, { store, clock, sealMs: 60_000, borders });
       const until = async (lsn: number): Promise<void> => {
         for (const end = Date.now() + 20_000; archiver.head.frontier.lsn < lsn; await sleep(20))
           assert.ok(Date.now() < end, `LSN ${lsn}`);
@@ -119,9 +124,13 @@ describe('an archiver with a pace', () => {
       await requestShipping(dir);
       await until(6);
       assert.equal((await readdir(join(dir, 'log'))).includes(SHIP_REQUEST_FILE), false);
+      await archiver.finish();
+      await archiver.compact();
+      const asked = { looks, calls: store.calls.length };
       await putSealed(engine, 7, 9);
       await sleep(300);
       assert.equal(archiver.head.frontier.lsn, 6);
+      assert.deepEqual({ looks, calls: store.calls.length }, asked, 'who waits asks the archive for nothing');
       clock.step(60_000);
       await until(9);
       await putSealed(engine, 10, 11);

@@ -358,7 +358,8 @@ describe('spool: policy spill', () => {
       await archiver.archivePending();
       await pending;
       await engine.sealApplied();
-      await engine.seal();
+      // a look for room that began before all was archived may still be moving a file
+      for (let seals = 0; seals < 10 && (await spilledNames(root)).length > 0; seals++) await engine.seal();
       assert.deepEqual(await spilledNames(root), [], 'copies go after their links');
       assert.equal(engine.spool?.spilledBytes, 0);
       await archiver.archivePending();
