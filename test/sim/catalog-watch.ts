@@ -48,6 +48,8 @@ export class CatalogWatch {
   #index: IndexText = { snapshots: [], begun: [] };
   /** Objects by who made them. */
   readonly #makers = new Map<string, Process | undefined>();
+  /** What each process made last: it may have it in hand, and name it next. */
+  readonly #inHand = new Map<Process | undefined, string>();
   heads = 0;
 
   /** `fail` is told what is wrong: who publishes must not hear of it. */
@@ -64,7 +66,10 @@ export class CatalogWatch {
       }
     };
     bucket.onSwap = (name, bytes) => watched(name, () => this.#swapped(name, bytes));
-    bucket.onCreate = (name, by) => this.#makers.set(name, by);
+    bucket.onCreate = (name, by) => {
+      this.#makers.set(name, by);
+      this.#inHand.set(by, name);
+    };
     bucket.onDelete = (name) => watched(name, () => this.#deleted(name));
   }
 
@@ -138,8 +143,8 @@ export class CatalogWatch {
   }
 
   /**
-   * When all is quiet: objects that nothing names, and that nobody is going to delete. Each must be of somebody who was killed, or
-   * whom something had happened to. Returns how many there are.
+   * When all is quiet: objects that nothing names, and that nobody is going to delete. Each must be of somebody who was killed, whom
+   * something had happened to, or who has just made it. Returns how many there are.
    */
   orphans(): number {
     const known = this.#named();
@@ -153,7 +158,8 @@ export class CatalogWatch {
     for (const name of this.#bucket.names()) {
       if (name === 'archive' || known.has(name) || begun.some((part) => name.includes(part))) continue;
       const by = this.#makers.get(name);
-      if (by?.alive && by.troubles === 0) throw new Violation(`${by.name} has left ${name} behind`);
+      if (by?.alive && by.troubles === 0 && this.#inHand.get(by) !== name)
+        throw new Violation(`${by.name} has left ${name} behind`);
       count++;
     }
     return count;
