@@ -69,7 +69,15 @@ export class HeldHead {
     for (;;) {
       const found = await archive.head(timeline, stream);
       if (found && found.value.engineId !== engineId) throw new PitrError('stream-taken', { stream });
-      await (found ? options.mayTake?.(found.value) : options.mayBegin?.());
+      if (found) await options.mayTake?.(found.value);
+      else
+        try {
+          await options.mayBegin?.();
+        } catch (error) {
+          // what another one has made since we looked is no sign that there was one before
+          if (await archive.head(timeline, stream)) continue;
+          throw error;
+        }
       const before =
         found?.value ?? emptyHead({ archive: archive.id, timeline, stream, engineId, generation: 0 });
       const said = options.sealMs === undefined ? {} : { sealMs: options.sealMs };

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Locks } from '../../engine/directory-lock.ts';
 import { verifyArchive } from '../../restore/verify-archive.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { Archive } from '../../wal/archive.ts';
@@ -54,6 +55,32 @@ inScratch(
     assert.equal((await headOf(store, dir)).gaps.length, 1);
   },
 );
+
+inScratch('a head that another agent has made since the first look is not missing', async (dir) => {
+  const store = new MemoryStore();
+  await initEngine(dir, store);
+  const engine = await openEngine(dir);
+  await putSealed(engine, 1, 5);
+  await engine.close();
+  let looked = false;
+  store.hook = async (call, name, when) => {
+    if (looked || call !== 'readSwap' || !name.startsWith('heads/') || when !== 'after') return;
+    looked = true;
+    // as on another host, which does not see our lock
+    const other = await Archiver.open(dir, { store, locks: elsewhere });
+    await other.archivePending();
+    await other.close();
+  };
+  const archiver = await Archiver.open(dir, { store });
+  assert.deepEqual([archiver.head.generation, archiver.head.frontier.lsn], [2, 5]);
+  await archiver.close();
+});
+
+/** Locks of another host. */
+const elsewhere: Locks = {
+  acquire: async (path) => ({ path, release: () => undefined }),
+  isLocked: () => false,
+};
 
 inScratch(
   'an archive without its timelines, or without its first object, is damaged and not new',
