@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { type Clock, systemClock } from '../engine/clock.ts';
 import { type HeldLock, kernelLocks, writerLockPath } from '../engine/directory-lock.ts';
@@ -18,6 +18,7 @@ import { clearFenced, writeFenced } from './fenced.ts';
 import { type Deletion, HeldHead } from './held-head.ts';
 import { LeaseWatch } from './lease.ts';
 import { LOG_DIR } from './local-log.ts';
+import { logFilesIn } from './log-file.ts';
 import { MergePool } from './merge-pool.ts';
 import { assertSameEngine, Outage, type OutageReport } from './outage.ts';
 import type { Run } from './segment.ts';
@@ -204,8 +205,12 @@ export class Archiver {
   /** Watches the directory and archives what is sealed there until {@link close}. */
   start(): void {
     this.#watcher = watch(join(this.dir, LOG_DIR), { depth: 0, ignoreInitial: true });
-    this.#watcher.on('add', (path) => {
-      if (path.endsWith('.wal') || path.endsWith(SHIP_REQUEST_FILE)) this.#kick(false);
+    // not its event "add", which leaves out what follows another change of the folder within 5 ms, as a seal follows the next file
+    this.#watcher.on('raw', (_event, path) => {
+      const name = basename(path ?? '');
+      const [file] = logFilesIn([name]);
+      const isNew = file?.sealed === true && file.sequence > this.head.sequence;
+      if (isNew || name === SHIP_REQUEST_FILE) this.#kick(false);
     });
     this.#watcher.on('error', (error) => this.#emit({ kind: 'error', stream: this.identity.stream, error }));
     this.#timer = setInterval(() => this.#kick(true), POLL_MS);
