@@ -1,3 +1,4 @@
+import { existsSync, mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type FSWatcher, watch } from 'chokidar';
 import { type Clock, systemClock } from '../engine/clock.ts';
@@ -204,7 +205,10 @@ export class Archiver {
 
   /** Watches the directory and archives what is sealed there until {@link close}. */
   start(): void {
-    this.#watcher = watch(join(this.dir, LOG_DIR), { depth: 0, ignoreInitial: true });
+    const logDir = join(this.dir, LOG_DIR);
+    // of a folder that is made later, not everything is heard; whoever opens the engine finds it made and makes it durable
+    if (existsSync(this.dir)) mkdirSync(logDir, { recursive: true });
+    this.#watcher = watch(logDir, { depth: 0, ignoreInitial: true });
     // not its event "add", which leaves out what follows another change of the folder within 5 ms, as a seal follows the next file
     this.#watcher.on('raw', (_event, path) => {
       const name = basename(path ?? '');
