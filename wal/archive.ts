@@ -73,7 +73,7 @@ export class Archive {
 
   /** Opens the archive, making it if there is none. @throws object-corrupt when there is one without its first object */
   static async openOrCreate(url: string | ObjectStore, options: { clock?: Clock } = {}): Promise<Archive> {
-    const store = typeof url === 'string' ? openObjectStore(url) : url;
+    const store = storeOf(url);
     try {
       return await Archive.open(store, options);
     } catch (error) {
@@ -284,7 +284,8 @@ export class Archive {
   }
 }
 
-export const storeOf = (url: string | ObjectStore, observe: StoreObserver | undefined): ObjectStore => {
+/** The store that a URL means, or the one that was given; told of by `observe`, if there is one. @throws archive-url */
+export const storeOf = (url: string | ObjectStore, observe?: StoreObserver): ObjectStore => {
   if (typeof url === 'string') return openObjectStore(url, observe);
   return observe ? observedStore(url, observe) : url;
 };
