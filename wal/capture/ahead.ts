@@ -2,6 +2,7 @@ import type { ContentDigest } from '../../engine/content-digest.ts';
 
 /** Bytes of an entry when it is stored: u48 ts, u16 shard, i32 records, four u32 of the sum. */
 const ENTRY_BYTES = 28;
+const FLOOR_BYTES = 6;
 /** Instants that are kept apart; beyond that the older ones are put together. */
 const INSTANTS_MAX = 16_384;
 
@@ -17,7 +18,7 @@ interface Change {
  */
 export class Ahead {
   readonly #shards: number;
-  readonly #changes = new Map<number, Change>();
+  #changes = new Map<number, Change>();
   /** A frontier that is stated must be at least this, ms. */
   floorTs = 0;
 
@@ -43,11 +44,20 @@ export class Ahead {
     }
   }
 
+  clear(): void {
+    this.#changes = new Map();
+    this.floorTs = 0;
+  }
+
+  /** u48 {@link floorTs}, then the entries. */
   encode(): Buffer {
-    const out: Buffer[] = [];
+    const floor = Buffer.alloc(FLOOR_BYTES);
+    floor.writeUIntLE(this.floorTs, 0, FLOOR_BYTES);
+    const out: Buffer[] = [floor];
     for (const [ts, { sums, records }] of this.#changes)
       for (let shard = 0; shard < this.#shards; shard++) {
-        if (records[shard] === 0 && sums.subarray(shard * 4, shard * 4 + 4).every((lane) => lane === 0)) continue;
+        if (records[shard] === 0 && sums.subarray(shard * 4, shard * 4 + 4).every((lane) => lane === 0))
+          continue;
         const entry = Buffer.alloc(ENTRY_BYTES);
         entry.writeUIntLE(ts, 0, 6);
         entry.writeUInt16LE(shard, 6);
@@ -61,7 +71,8 @@ export class Ahead {
   static decode(shards: number, bytes: Uint8Array): Ahead {
     const ahead = new Ahead(shards);
     const b = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    for (let at = 0; at + ENTRY_BYTES <= b.length; at += ENTRY_BYTES) {
+    if (b.length >= FLOOR_BYTES) ahead.floorTs = b.readUIntLE(0, FLOOR_BYTES);
+    for (let at = FLOOR_BYTES; at + ENTRY_BYTES <= b.length; at += ENTRY_BYTES) {
       const { sums, records } = ahead.#at(b.readUIntLE(at, 6));
       const shard = b.readUInt16LE(at + 6);
       records[shard] += b.readInt32LE(at + 8);

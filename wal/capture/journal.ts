@@ -1,21 +1,22 @@
-import { PitrError } from '../../engine/errors.ts';
 import { type Clock, systemClock } from '../../engine/clock.ts';
-import type { LogEntry, LogVersion, Sighting } from '../../engine/commit-log.ts';
-import { ContentDigest, contentHash, seedOf } from '../../engine/content-digest.ts';
+import type { LogVersion, Sighting } from '../../engine/commit-log.ts';
+import type { ContentDigest } from '../../engine/content-digest.ts';
 import { type HeldLock, kernelLocks, type Locks, writerLockPath } from '../../engine/directory-lock.ts';
+import { PitrError } from '../../engine/errors.ts';
 import { type Files, nodeFiles } from '../../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../../engine/identity.ts';
-import { PartitionSet, partitionOf, sortKeyOf } from '../../engine/partition.ts';
+import { type PartitionSet, sortKeyOf } from '../../engine/partition.ts';
 import type { SpoolStatus } from '../../engine/spool.ts';
 import { LocalLog } from '../local-log.ts';
 import { LogSpool } from '../log-spool.ts';
 import type { SpoolSettings } from '../spool-settings.ts';
-import { Ahead } from './ahead.ts';
 import { type CaptureSource, readSource } from './capture-dir.ts';
 import type { FoundRecord, GoneRecord, Window } from './found.ts';
-import { ROW_BYTES, ROW_FLAG, Rows, writeRow } from './index-row.ts';
+import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
 import { judge } from './judge.ts';
-import { INDEX_VERSION, type IndexMeta, RecordIndex, type RowChange } from './record-index.ts';
+import { type Cutoff, Ledger } from './ledger.ts';
+import { RecordIndex } from './record-index.ts';
+import { imageHash, Replay } from './replay.ts';
 
 export interface JournalOptions {
   readonly clock?: Clock;
@@ -44,8 +45,10 @@ export interface FoundTruncation {
 
 /** Versions that one append of the log takes. */
 const APPEND_VERSIONS = 4096;
-const NO_BYTES = new Uint8Array(0);
-const NO_HASH = new Uint32Array(4);
+/** Ownership epoch: a capture directory keeps its partitions. */
+const EPOCH = 1;
+/** Set in which Enterprise keeps the monitors of transactions (reference: aerospike-wire.md 10.6). */
+const MONITOR_SET = '<ERO~MRT';
 
 /**
  * Log and index of a capture directory: the one way in. What is told ({@link found}, {@link gone}, …) is decided at once and durable when
@@ -57,44 +60,24 @@ export class Journal {
   readonly dir: string;
   readonly identity: EngineIdentity;
   readonly source: CaptureSource;
-  /** As of the last {@link flush}. */
-  readonly index: RecordIndex;
   readonly #lock: HeldLock;
   readonly #log: LocalLog;
+  readonly #ledger: Ledger;
   readonly #spool: LogSpool;
-  readonly #names: Names;
-  readonly #partitions: PartitionSet;
-  /** Of the state at the frontier. */
-  readonly #digest: ContentDigest;
-  readonly #ahead: Ahead;
-  readonly #epoch: number;
-  #frontierTs: number;
   #lsn: number;
-  /** Rows that the index does not have yet, by namespace number and key; null: gone. */
-  readonly #changed = new Map<string, RowChange>();
   #versions: LogVersion[] = [];
-  /** Truncations above the frontier: versions older than their cutoff that come after them need a later ts. */
-  #truncations: { namespace: string; set: string | null; cutoffLut: number; ts: number }[] = [];
-  #note: Readonly<Record<string, unknown>>;
-  readonly #hash = new Uint32Array(4);
+  /** Above the frontier: versions older than their cutoff that come after them need a later ts. */
+  #truncations: Cutoff[] = [];
 
   private constructor(parts: JournalParts) {
     this.dir = parts.dir;
     this.identity = parts.identity;
     this.source = parts.source;
-    this.index = parts.index;
     this.#lock = parts.lock;
     this.#log = parts.log;
+    this.#ledger = parts.ledger;
     this.#spool = parts.spool;
-    const { state } = parts;
-    this.#names = state.names;
-    this.#digest = state.digest;
-    this.#ahead = state.ahead;
-    this.#frontierTs = state.frontierTs;
     this.#lsn = parts.log.lastLsn;
-    this.#epoch = state.epoch;
-    this.#note = state.note;
-    this.#partitions = PartitionSet.parse(parts.identity.partitions);
   }
 
   /** Takes the directory, repairs its log, brings the index up to it. @throws engine-busy, log-…, store-corrupt, not-an-engine, usage */
@@ -113,19 +96,20 @@ export class Journal {
     let log: LocalLog | undefined;
     try {
       index = RecordIndex.open(dir);
-      const replay = new Replay(index, identity);
+      const ledger = new Ledger(index, identity);
+      const replay = new Replay(ledger);
       const opened = await LocalLog.open({
         dir,
         engineId: identity.engineId,
         stream: identity.stream,
         timeline: identity.timeline,
         afterLsn: index.meta()?.appliedLsn ?? 0,
-        epoch: 1,
+        epoch: EPOCH,
         replay: (entry) => replay.entry(entry),
         files,
       });
       log = opened.log;
-      const state = replay.finish(log.lastLsn);
+      replay.finish();
       let journal: Journal | undefined;
       const spool = await LogSpool.open(
         {
@@ -135,9 +119,10 @@ export class Journal {
           clock,
           ...(options.spool ? { settings: options.spool } : {}),
         },
+        // what is sealed is all there is between two polls
         { log, seal: async () => undefined, trim: async () => journal?.trim() },
       );
-      journal = new Journal({ dir, identity, source, lock, index, log, spool, state });
+      journal = new Journal({ dir, identity, source, lock, ledger, log, spool });
       return journal;
     } catch (error) {
       await log?.close().catch(() => undefined);
@@ -147,9 +132,14 @@ export class Journal {
     }
   }
 
-  /** Last stated frontier, ms; 0: none yet. */
+  /** As of the last {@link flush}. */
+  get index(): RecordIndex {
+    return this.#ledger.index;
+  }
+
+  /** Last stated frontier, ms, or that of the base copy; 0: none yet. */
   get frontierTs(): number {
-    return this.#frontierTs;
+    return this.#ledger.frontierTs;
   }
 
   get lastLsn(): number {
@@ -157,35 +147,51 @@ export class Journal {
   }
 
   get partitions(): PartitionSet {
-    return this.#partitions;
+    return this.#ledger.partitions;
   }
 
   get spool(): SpoolStatus {
     return this.#spool.status();
   }
 
+  /** Log that is not trimmed yet. */
+  get logBytes(): number {
+    return this.#log.bytes;
+  }
+
   /** What the source wants to find again after a restart; kept with the next {@link flush}. */
   get note(): Readonly<Record<string, unknown>> {
-    return this.#note;
+    return this.#ledger.note;
   }
 
   keep(note: Readonly<Record<string, unknown>>): void {
-    this.#note = { ...this.#note, ...note };
+    this.#ledger.note = { ...this.#ledger.note, ...note };
   }
 
   /** Number of a namespace in the index; a new one when it has none. */
   namespaceId(namespace: string): number {
-    return this.#names.namespace(namespace);
-  }
-
-  /** Name of a set in the table of {@link Rows.set}. */
-  setName(set: number): string {
-    return this.#names.setName(set);
+    return this.#ledger.names.namespace(namespace);
   }
 
   /** Number of a set in the table of sets; a new one when it has none. */
   setId(namespace: string, set: string): number {
-    return this.#names.set(this.namespaceId(namespace), set);
+    return this.#ledger.names.set(this.namespaceId(namespace), set);
+  }
+
+  /** Name of a set: what {@link Rows.set} is the number of. */
+  setName(set: number): string {
+    return this.#ledger.names.setName(set);
+  }
+
+  /** False: records of this set are counted and never logged. */
+  isLogged(set: string): boolean {
+    const { sets } = this.source;
+    return set !== MONITOR_SET && (sets === null || sets.includes(set));
+  }
+
+  /** What is known of a record, with what was told since the last flush: one row. */
+  row(namespace: string, digest: Uint8Array): Rows | undefined {
+    return this.#ledger.row(this.namespaceId(namespace), sortKeyOf(digest));
   }
 
   /** Waits while there is no room for more log. @throws log-quota */
@@ -193,92 +199,90 @@ export class Journal {
     for (let wait = this.#spool.room(); wait; wait = this.#spool.room()) await wait;
   }
 
-  /** What is known of a record now, with what was told since the last flush. */
-  row(namespace: string, digest: Uint8Array): Rows | undefined {
-    return this.#row(this.namespaceId(namespace), sortKeyOf(digest));
-  }
-
-  /** A record as it was found. False: it is known like that already (C3). */
+  /** A record as it was found. False: nothing was logged, it is known like that already (C3) or of a set that is left out. */
   found(record: FoundRecord): boolean {
     const namespace = this.namespaceId(record.namespace);
     const key = sortKeyOf(record.digest);
-    const row = this.#row(namespace, key);
-    const hash = this.#hashOf(record, key);
-    const known = row && {
-      generation: row.generation(0),
-      lutMs: row.lutMs(0),
-      isBase: row.isBase(0),
-      voidTimeS: row.voidTimeS(0),
-      ts: row.ts(0),
-    };
-    const set = this.#names.set(namespace, record.set);
-    const isLogged = this.#isLogged(record.set);
-    const old = row?.hash(0, new Uint32Array(4));
-    const isSame = old !== undefined && hash.every((word, lane) => word === old[lane]);
-    const verdict = judge(known, record, isSame, this.#floor(record));
-    const lutIsBound = typeof record.lut !== 'number';
+    const row = this.#ledger.row(namespace, key);
+    const hash = imageHash(record.namespace, record.set, key, record.image);
+    const isSame = row !== undefined && hasHash(row, hash);
+    const known = row && fieldsOf(row);
+    const verdict = judge(known && { ...known, isBase: row.isBase(0) }, record, isSame, this.#floor(record));
     if (!verdict) {
-      if (row?.isBase(0) && !lutIsBound) this.#put(namespace, key, { ...fieldsOf(row), flags: row.flags(0) & ~ROW_FLAG.base, lutMs: record.lut as number });
+      if (known && row.isBase(0) && typeof record.lut === 'number')
+        this.#ledger.learn(namespace, key, {
+          ...known,
+          flags: known.flags & ~ROW_FLAG.base,
+          lutMs: record.lut,
+        });
       return false;
     }
     const { ts, ...seen } = verdict;
-    const flags = (lutIsBound ? ROW_FLAG.base : 0) | (isLogged ? 0 : ROW_FLAG.unlogged);
     const { generation, voidTimeS } = record;
-    this.#put(namespace, key, { generation, flags, set, voidTimeS, lutMs: seen.lutMs, ts, hash });
-    if (!isLogged) return false;
-    if (old && row?.isLogged(0)) this.#count(record.digest, ts, old, -1);
-    this.#count(record.digest, ts, hash, 1);
-    this.#append({
-      ts,
-      namespace: record.namespace,
-      set: record.set,
-      digest: record.digest,
+    const isLogged = this.isLogged(record.set);
+    this.#ledger.write(namespace, key, {
       generation,
-      voidTime: voidTimeS,
-      image: record.image,
-      seen: isExact(verdict) ? undefined : seen,
+      flags: (typeof record.lut === 'number' ? 0 : ROW_FLAG.base) | (isLogged ? 0 : ROW_FLAG.unlogged),
+      set: this.#ledger.names.set(namespace, record.set),
+      voidTimeS,
+      lutMs: seen.lutMs,
+      ts,
+      hash,
     });
+    if (!isLogged) return false;
+    this.#append(
+      {
+        ts,
+        namespace: record.namespace,
+        set: record.set,
+        digest: record.digest,
+        generation,
+        voidTime: voidTimeS,
+        image: record.image,
+      },
+      isExact(ts, seen) ? undefined : seen,
+    );
     return true;
   }
 
-  /** A record that is no more. False: it was not known to be there. */
+  /** A record that is no more. False: it was not known to be there, or is of a set that is left out. */
   gone(record: GoneRecord): boolean {
     const namespace = this.namespaceId(record.namespace);
     const key = sortKeyOf(record.digest);
-    const row = this.#row(namespace, key);
+    const row = this.#ledger.row(namespace, key);
     if (!row) return false;
-    this.#put(namespace, key, undefined);
-    if (!row.isLogged(0)) return false;
     const { when, missed = 0 } = record;
     const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
-    const ts = Math.max(end, this.#frontierTs + 1, row.ts(0));
-    this.#count(record.digest, ts, row.hash(0, new Uint32Array(4)), -1);
-    const isExactly = start === end && ts === end;
+    const ts = Math.max(end, this.frontierTs + 1, row.ts(0));
+    this.#ledger.remove(namespace, key, ts);
+    if (!row.isLogged(0)) return false;
     const seen: Sighting = {
       lutMs: end,
-      windowStartMs: Math.min(Math.max(start, row.isBase(0) ? 0 : row.lutMs(0)), end),
-      windowEndMs: ts,
+      // it was there when it was last changed
+      windowStartMs: typeof when === 'number' ? end : Math.min(Math.max(start, row.lutMs(0)), end),
+      windowEndMs: typeof when === 'number' && ts === end ? end : ts,
       missed,
       late: ts > end,
     };
-    this.#append({
-      ts,
-      namespace: record.namespace,
-      set: record.set,
-      digest: record.digest,
-      generation: 0,
-      voidTime: 0,
-      image: undefined,
-      seen: isExactly && missed === 0 ? undefined : seen,
-    });
+    this.#append(
+      {
+        ts,
+        namespace: record.namespace,
+        set: record.set,
+        digest: record.digest,
+        generation: 0,
+        voidTime: 0,
+        image: undefined,
+      },
+      isExact(ts, seen) ? undefined : seen,
+    );
     return true;
   }
 
   /** Removes from the index what the truncation hides (C5); returns how many rows. */
-  truncated(truncation: FoundTruncation): number {
-    const { namespace, set, cutoffLut, when } = truncation;
+  truncated({ namespace, set, cutoffLut, when }: FoundTruncation): number {
     const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
-    const ts = Math.max(end, this.#frontierTs + 1);
+    const ts = Math.max(end, this.frontierTs + 1);
     this.#takeVersions();
     this.#log.appendEvent({
       kind: 'truncate',
@@ -287,11 +291,12 @@ export class Journal {
       namespace,
       set,
       cutoffLut,
-      partitions: this.#partitions.toString(),
+      partitions: this.partitions.toString(),
       ...(start === ts ? {} : { windowStartMs: start, windowEndMs: ts }),
     });
-    this.#truncations.push({ namespace, set, cutoffLut, ts });
-    return this.#removeTruncated(namespace, set, cutoffLut, ts);
+    const cutoff = { namespace, set, cutoffLut, ts };
+    this.#truncations.push(cutoff);
+    return this.#ledger.truncate(cutoff);
   }
 
   /** A definition that is new, changed, or (body null) gone. Its ts is `ts`, or the next that is free. */
@@ -300,7 +305,7 @@ export class Journal {
     this.#log.appendEvent({
       kind: 'definition',
       lsn: ++this.#lsn,
-      ts: Math.max(ts, this.#frontierTs + 1),
+      ts: Math.max(ts, this.frontierTs + 1),
       ...definition,
     });
   }
@@ -309,25 +314,29 @@ export class Journal {
   async flush(): Promise<void> {
     this.#takeVersions();
     await this.#log.sync();
-    this.#applyIndex();
+    this.#ledger.store(this.#lsn, EPOCH);
   }
 
   /**
    * States that everything with ts <= `ts` is in the log, and makes that visible to the archiver. `marks` are named positions at
-   * `ts`. Lower than the last one, or below what {@link Ahead} can say: nothing is stated, false.
+   * `ts`. False: it is not above the last one, or below what the digests can say (ahead.ts); then it is only a {@link flush}.
    */
   async state(ts: number, marks: readonly string[] = []): Promise<boolean> {
-    if (ts <= this.#frontierTs || ts < this.#ahead.floorTs) {
+    if (ts < this.#ledger.floorTs) {
       await this.flush();
       return false;
     }
     this.#takeVersions();
     for (const name of marks) this.#log.appendEvent({ kind: 'mark', lsn: ++this.#lsn, ts, name });
-    this.#ahead.settle(ts, this.#digest);
-    this.#frontierTs = ts;
+    this.#ledger.settle(ts);
     this.#truncations = this.#truncations.filter((t) => t.ts > ts);
-    await this.#log.seal({ ts, lsn: this.#lsn, epoch: this.#epoch, digests: this.#digest.toShards() });
-    this.#applyIndex();
+    await this.#log.seal({
+      ts,
+      lsn: this.#lsn,
+      epoch: EPOCH,
+      digests: this.#ledger.digest.toShards(),
+    });
+    this.#ledger.store(this.#lsn, EPOCH);
     await this.trim();
     return true;
   }
@@ -339,17 +348,17 @@ export class Journal {
   }
 
   /**
-   * What a base copy has of these partitions, sorted rows ({@link writeRow}): replaces what was known of them. `digests` is what {@link settled}
-   * must be afterwards, for all partitions of the directory.
+   * What a base copy has of these partitions: sorted rows (`writeRow`) in place of all that was known of them. A copy loads every partition of the
+   * directory, also empty ones; until {@link loaded} the index is nothing to go by, and `note` should say so.
    */
   load(namespace: string, parts: readonly { readonly partition: number; readonly rows: Buffer }[]): void {
     this.index.load(this.namespaceId(namespace), parts);
   }
 
-  /** The base copy of everything is loaded: the digests count it, and everything before `ts` is what it says. */
-  async loaded(digest: ContentDigest): Promise<void> {
-    this.#digest.copy(digest);
-    this.#applyIndex();
+  /** The base copy is loaded: `digest` is what it has, `ts` its C0. */
+  async loaded(digest: ContentDigest, ts: number): Promise<void> {
+    this.#ledger.reset(digest, ts);
+    this.#truncations = [];
     await this.flush();
   }
 
@@ -363,62 +372,18 @@ export class Journal {
     }
   }
 
-  #isLogged(set: string): boolean {
-    const { sets } = this.source;
-    // monitors of transactions are the server's own (reference: aerospike-wire.md 10.6)
-    return set !== MONITOR_SET && (sets === null || sets.includes(set));
-  }
-
   /** One below the first ts that a version of this record may get. */
   #floor({ namespace, set, lut }: FoundRecord): number {
     const lutMs = typeof lut === 'number' ? lut : lut.endMs;
-    let floor = this.#frontierTs;
+    let floor = this.frontierTs;
     for (const t of this.#truncations)
       if (t.namespace === namespace && (t.set === null || t.set === set) && lutMs < t.cutoffLut)
         floor = Math.max(floor, t.ts - 1);
     return floor;
   }
 
-  #row(namespace: number, key: Buffer): Rows | undefined {
-    const changed = this.#changed.get(idOf(namespace, key));
-    if (changed) return changed.row && new Rows(changed.row);
-    const bucket = this.index.bucketOf(namespace, key);
-    const i = bucket.find(key);
-    return i < 0 ? undefined : new Rows(bucket.bytes.subarray(i * ROW_BYTES, (i + 1) * ROW_BYTES));
-  }
-
-  #put(namespace: number, key: Buffer, fields: Parameters<typeof writeRow>[3] | undefined): void {
-    let row: Buffer | undefined;
-    if (fields) {
-      row = Buffer.allocUnsafe(ROW_BYTES);
-      writeRow(row, 0, key, fields);
-    }
-    this.#changed.set(idOf(namespace, key), { namespace, key, row });
-  }
-
-  #hashOf({ namespace, set, image }: FoundRecord, key: Buffer): Uint32Array {
-    const words = contentHash(
-      seedOf(namespace, set),
-      key.readUInt32BE(0),
-      key.readUInt32BE(4),
-      key.readUInt32BE(8),
-      key.readUInt32BE(12),
-      key.readUInt32BE(16),
-      image,
-      0,
-      image.length,
-    );
-    this.#hash.set(words);
-    return this.#hash;
-  }
-
-  #count(digest: Uint8Array, ts: number, hash: Uint32Array, sign: 1 | -1): void {
-    this.#ahead.add(ts, this.#digest.shardOf(partitionOf(digest)), hash, sign);
-  }
-
-  #append(version: Omit<LogVersion, 'lsn' | 'batchMore' | 'seen'> & { seen: Sighting | undefined }): void {
-    const { seen, ...rest } = version;
-    this.#versions.push({ ...rest, lsn: ++this.#lsn, batchMore: false, ...(seen ? { seen } : {}) });
+  #append(version: Omit<LogVersion, 'lsn' | 'batchMore' | 'seen'>, seen: Sighting | undefined): void {
+    this.#versions.push({ ...version, lsn: ++this.#lsn, batchMore: false, ...(seen ? { seen } : {}) });
     if (this.#versions.length >= APPEND_VERSIONS) this.#takeVersions();
   }
 
@@ -427,47 +392,6 @@ export class Journal {
     this.#log.append(this.#versions);
     this.#versions = [];
   }
-
-  #applyIndex(): void {
-    this.index.apply([...this.#changed.values()], {
-      version: INDEX_VERSION,
-      appliedLsn: this.#lsn,
-      frontierTs: this.#frontierTs,
-      epoch: this.#epoch,
-      partitions: this.#partitions.toString(),
-      digests: this.#digest.toShards(),
-      ahead: this.#ahead.encode(),
-      ...this.#names.stored(),
-      source: this.#note,
-    });
-    this.#changed.clear();
-  }
-
-  #removeTruncated(namespace: string, set: string | null, cutoffLut: number, ts: number): number {
-    const id = this.namespaceId(namespace);
-    let removed = 0;
-    // what was told since the last flush first: the walk sees the index
-    const told = [...this.#changed.values()].filter((c) => c.namespace === id);
-    const seen = new Set(told.map((c) => idOf(id, c.key)));
-    const isHidden = (rows: Rows, i: number): boolean =>
-      rows.isLogged(i) &&
-      rows.ts(i) < ts &&
-      rows.lutMs(i) < cutoffLut &&
-      (set === null || this.setName(rows.set(i)) === set);
-    const remove = (rows: Rows, i: number): void => {
-      this.#count(rows.digest(i), ts, rows.hash(i, new Uint32Array(4)), -1);
-      this.#put(id, Buffer.from(rows.key(i)), undefined);
-      removed++;
-    };
-    for (const { row } of told) if (row && isHidden(new Rows(row), 0)) remove(new Rows(row), 0);
-    for (const { start, end } of this.#partitions.ranges)
-      for (let partition = start; partition < end; partition++) {
-        const rows = this.index.partition(id, partition);
-        for (let i = 0; i < rows.length; i++)
-          if (isHidden(rows, i) && !seen.has(idOf(id, rows.key(i)))) remove(rows, i);
-      }
-    return removed;
-  }
 }
 
 interface JournalParts {
@@ -475,21 +399,18 @@ interface JournalParts {
   readonly identity: EngineIdentity;
   readonly source: CaptureSource;
   readonly lock: HeldLock;
-  readonly index: RecordIndex;
+  readonly ledger: Ledger;
   readonly log: LocalLog;
   readonly spool: LogSpool;
-  readonly state: ReplayedState;
 }
 
-/** Set in which Enterprise keeps the monitors of transactions. */
-const MONITOR_SET = '<ERO~MRT';
-
-const idOf = (namespace: number, key: Buffer): string => `${namespace}/${key.toString('latin1')}`;
-
-const isExact = ({ ts, lutMs, windowStartMs, windowEndMs, missed }: Sighting & { readonly ts: number }): boolean =>
+const isExact = (ts: number, { lutMs, windowStartMs, windowEndMs, missed }: Sighting): boolean =>
   ts === lutMs && windowStartMs === windowEndMs && missed === 0;
 
-const fieldsOf = (row: Rows) => ({
+const hasHash = (row: Rows, hash: Uint32Array): boolean =>
+  row.hash(0, new Uint32Array(4)).every((word, lane) => word === hash[lane]);
+
+const fieldsOf = (row: Rows): RowFields => ({
   generation: row.generation(0),
   flags: row.flags(0),
   set: row.set(0),
