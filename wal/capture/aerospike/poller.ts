@@ -42,6 +42,19 @@ const LUT_BUILD = [8, 1, 2, 0];
 /** Under which name the journal keeps what a poller wants to find again. */
 const NOTE = 'aerospike';
 
+/** How often a poll begins anew because of truncations. */
+const ATTEMPTS_MAX = 5;
+
+/**
+ * A truncation came while a poll was under way. The journal must hear of it before anything that was seen after it, and after all that was seen
+ * before: so the poll begins anew.
+ */
+class TruncatedMeanwhile extends PitrError {
+  constructor() {
+    super('interrupted', { what: 'the poll, by a truncation' });
+  }
+}
+
 /** What survives a restart of the capture. */
 interface Note {
   /** False: a base copy was begun at {@link cursorMs} and no poll is complete yet. */
@@ -148,9 +161,15 @@ export class Poller {
     try {
       if (this.#isOpen) await this.#gate.flush();
       this.#isOpen = true;
-      const report = await this.#poll(signal);
-      this.#isOpen = false;
-      return report;
+      for (let attempt = 1; ; attempt++)
+        try {
+          const report = await this.#poll(signal);
+          this.#isOpen = false;
+          return report;
+        } catch (error) {
+          if (!(error instanceof TruncatedMeanwhile) || attempt === ATTEMPTS_MAX) throw error;
+          await this.#gate.flush();
+        }
     } finally {
       this.#isBusy = false;
     }
@@ -197,7 +216,7 @@ export class Poller {
     const mode = isHeld ? 'changes' : doubts.length > 0 ? 'everything' : 'counts';
     const due = mode === 'counts' ? this.#due() : PartitionSet.none;
     for (const scope of scopes) {
-      await pollNamespace(scope, { mode, due, lookAgain: () => this.#lookAgain(scopes, findings) });
+      await pollNamespace(scope, { mode, due, lookAgain: () => this.#lookAgain() });
       if (!isHeld) findings.forgotten += await forgetExpired(scope);
     }
     await this.#define(look, findings);
@@ -337,8 +356,8 @@ export class Poller {
     return limits;
   }
 
-  /** Logs cutoffs that are new (P7), then compares what they are about. True: there were some. */
-  async #truncate(scopes: readonly Scope[], cutoffs: Cutoffs, findings: PollFindings): Promise<boolean> {
+  /** Logs cutoffs that are new (P7), then compares what they are about. */
+  async #truncate(scopes: readonly Scope[], cutoffs: Cutoffs, findings: PollFindings): Promise<void> {
     const known = this.#note?.cutoffs ?? {};
     const found = newCutoffs(known, cutoffs);
     for (const [key, cutoffLut] of found) {
@@ -352,9 +371,9 @@ export class Poller {
       this.#journal.truncated({ namespace, set, cutoffLut, when: { startMs, endMs } });
       findings.truncations++;
     }
-    if (found.length === 0 && Object.keys(known).length === cutoffs.size) return false;
+    if (found.length === 0 && Object.keys(known).length === cutoffs.size) return;
     this.#keep({ cutoffs: Object.fromEntries(cutoffs) });
-    if (found.length === 0) return false;
+    if (found.length === 0) return;
     await this.#gate.flush();
     for (const { state, time } of scopes) {
       const second = Math.floor(time.ms / 1000);
@@ -366,22 +385,14 @@ export class Poller {
       if (!scope) continue;
       await takeCensus(scope, this.#journal.partitions, rest.length > 0 ? rest.join('|') : undefined);
     }
-    return true;
+    // counts go by what is stored
+    await this.#gate.flush();
   }
 
-  /** At most one question at a time, whoever finds a count off. */
-  #again: Promise<boolean> | undefined;
-
-  #lookAgain(scopes: readonly Scope[], findings: PollFindings): Promise<boolean> {
-    this.#again ??= (async () => {
-      const cutoffs = await askCutoffs(this.#client, this.#namespaces);
-      return newCutoffs(this.#note?.cutoffs ?? {}, cutoffs).length > 0
-        ? this.#truncate(scopes, cutoffs, findings)
-        : false;
-    })().finally(() => {
-      this.#again = undefined;
-    });
-    return this.#again;
+  /** @throws TruncatedMeanwhile */
+  async #lookAgain(): Promise<void> {
+    const cutoffs = await askCutoffs(this.#client, this.#namespaces);
+    if (newCutoffs(this.#note?.cutoffs ?? {}, cutoffs).length > 0) throw new TruncatedMeanwhile();
   }
 
   /** Logs definitions that are new, others than they were, or gone. */
