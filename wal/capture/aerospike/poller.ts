@@ -60,6 +60,8 @@ interface Note {
   /** False: a base copy was begun at {@link cursorMs} and no poll is complete yet. */
   readonly isRunning: boolean;
   readonly cursorMs: number;
+  /** Not later than the last look of a complete poll, by the server's clock. */
+  readonly lookedMs: number;
   readonly seen: Seen;
   readonly hasWaited: boolean;
   readonly cutoffs: Readonly<Record<string, number>>;
@@ -74,6 +76,7 @@ interface Beginning {
   readonly look: Look;
   readonly time: ServerTime;
   readonly seen: Seen;
+  readonly lookedMs: number;
 }
 
 /**
@@ -128,11 +131,12 @@ export class Poller {
 
   /** Looks at the cluster before a base copy: what is written from `clockMs` on is found by the first poll after it. @throws aerospike-… */
   async prepare(): Promise<{ readonly clockMs: number }> {
-    const { look, time, seen } = await this.#begin();
+    const { look, time, seen, lookedMs } = await this.#begin();
     const cursorMs = time.ms - 1;
     this.#note = {
       isRunning: false,
       cursorMs,
+      lookedMs,
       seen,
       hasWaited: false,
       cutoffs: Object.fromEntries(look.cutoffs),
@@ -179,7 +183,7 @@ export class Poller {
     const startedMs = this.#timing.nowMs();
     const marks = this.#marks.length;
     const begun = await this.#begin();
-    const { look, time, seen } = begun;
+    const { look, time, seen, lookedMs } = begun;
     const findings = noFindings();
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
@@ -227,7 +231,7 @@ export class Poller {
     const ts = time.ms - 1;
     if (!hasWaited && ts <= this.#journal.frontierTs)
       waitsFor.push(`the clock is ${this.#journal.frontierTs - ts} ms behind the frontier`);
-    this.#keep(hasWaited ? {} : { isRunning: true, cursorMs: time.ms, seen }, hasWaited);
+    this.#keep(hasWaited ? {} : { isRunning: true, cursorMs: time.ms, lookedMs, seen }, hasWaited);
     await this.#gate.flush();
     const isStated = waitsFor.length === 0 && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
     if (isStated) this.#marks.splice(0, marks);
@@ -261,7 +265,8 @@ export class Poller {
     if (nodes.size === 0)
       throw new PitrError('aerospike-unreachable', { hosts: 'the cluster', why: 'no node is left' });
     const time = new ServerTime(nodes, this.#timing);
-    return { look, time, seen: seenOf(look, time) };
+    const sinceLookMs = this.#timing.nowMs() - Math.min(...[...look.nodes.values()].map((n) => n.askedAtMs));
+    return { look, time, seen: seenOf(look, time), lookedMs: time.ms - Math.ceil(sinceLookMs) };
   }
 
   /** A record that a node is master of and that will live for a while. */
@@ -289,12 +294,13 @@ export class Poller {
   }
 
   /** Of a journal that was loaded without {@link prepare}: what is there now is what there was. */
-  #firstNote({ look, seen }: Beginning): Note {
+  #firstNote({ look, seen, lookedMs }: Beginning): Note {
     if (this.#journal.frontierTs === 0)
       throw new PitrError('usage', { what: 'no base copy is loaded', hint: 'prepare, copy, then poll' });
     return {
       isRunning: true,
       cursorMs: this.#journal.frontierTs,
+      lookedMs,
       seen,
       hasWaited: false,
       cutoffs: Object.fromEntries(look.cutoffs),
@@ -366,8 +372,8 @@ export class Poller {
       if (!scope) continue;
       const set = rest.length > 0 ? rest.join('|') : null;
       const endMs = scope.time.latestMs();
-      const lookedMs = this.#before?.time.ms ?? this.#note?.cursorMs ?? 0;
-      const startMs = Math.min(Math.max(lookedMs, cutoffLut - 1), endMs);
+      // not the cutoff: only the last of several truncations is known, and an earlier one may have hidden as much
+      const startMs = Math.min(this.#note?.lookedMs ?? 0, endMs);
       this.#journal.truncated({ namespace, set, cutoffLut, when: { startMs, endMs } });
       findings.truncations++;
     }
