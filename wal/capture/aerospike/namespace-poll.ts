@@ -167,5 +167,5 @@ const narrow = async (scope: Scope, partitions: PartitionSet, by: number): Promi
 };
 
 const verify = ({ state, time }: Scope, partitions: PartitionSet): void => {
-  for (const { start, end } of partitions.ranges) state.verifiedMs.fill(time.ms, start, end);
+  for (const { start, end } of partitions.ranges) state.verifiedMs.fill(time.ms - 1, start, end);
 };

@@ -21,7 +21,7 @@ import { answerTo, askCutoffs, type Look, lookAt } from './look.ts';
 import { groupsOf, pollNamespace } from './namespace-poll.ts';
 import { noCost, noFindings, type PollFindings, type PollReport } from './poll-report.ts';
 import { Gate, NamespaceState, type PollSettings, Scope } from './scope.ts';
-import { isMasterOf, type NodeTime, readNodeTime, ServerTime } from './server-time.ts';
+import { type NodeTime, readNodeTime, ServerTime } from './server-time.ts';
 
 export interface PollerOptions extends Partial<PollSettings> {
   /** Of the client. */
@@ -77,6 +77,7 @@ interface Beginning {
   readonly time: ServerTime;
   readonly seen: Seen;
   readonly lookedMs: number;
+  readonly clusterKey: string | undefined;
 }
 
 /**
@@ -226,7 +227,7 @@ export class Poller {
     await this.#define(look, findings);
     findings.unrepresentable = scopes.reduce((n, { state }) => n + state.unrepresentable.size, 0);
     findings.evicted = evictedBetween(this.#before?.look, look);
-    if (!isHeld && this.#hasChanged(look)) waitsFor.push('the cluster changed during the poll');
+    if (!isHeld && this.#hasChanged(begun)) waitsFor.push('the cluster changed during the poll');
     const hasWaited = waitsFor.length > 0;
     const ts = time.ms - 1;
     if (!hasWaited && ts <= this.#journal.frontierTs)
@@ -241,32 +242,53 @@ export class Poller {
     return report(isStated);
   }
 
-  /** Whether other nodes were asked than those whose clocks were read. */
-  #hasChanged(look: Look): boolean {
+  /** Whether other nodes may have been asked than those whose clocks were read. */
+  #hasChanged({ look, clusterKey }: Beginning): boolean {
     const ids = this.#client.nodes.map(({ id }) => id);
-    return ids.length !== look.nodes.size || ids.some((id) => !look.nodes.has(id));
+    const isSame = ids.length === look.nodes.size && ids.every((id) => look.nodes.has(id));
+    return !isSame || clusterKey !== this.#client.clusterKey;
   }
 
   /** Look and clock, in this order: the clock's whole seconds are in the look. */
   async #begin(): Promise<Beginning> {
     const look = await lookAt(this.#client, this.#timing, this.#namespaces, this.#before?.look);
     const nodes = new Map<string, NodeTime>();
+    const asked = this.#owners();
+    const { clusterKey } = this.#client;
     await Promise.all(
       this.#client.nodes.map(async (node) => {
         const said = look.nodes.get(node.id);
         // one that came meanwhile: the next look has it
         if (!said) return;
         const floor = { ms: said.floorMs, askedAtMs: said.askedAtMs };
-        const time = await readNodeTime(this.#client, this.#timing, this.#anchorOf(node), floor);
+        const anchor = asked.has(node.id) ? this.#anchorOf(node) : undefined;
+        const time = await readNodeTime(this.#client, this.#timing, anchor, floor);
         if (time.uncertainMs > 1) this.#anchors.delete(node.id);
         nodes.set(node.id, time);
       }),
     );
     if (nodes.size === 0)
       throw new PitrError('aerospike-unreachable', { hosts: 'the cluster', why: 'no node is left' });
-    const time = new ServerTime(nodes, this.#timing);
+    const time = new ServerTime(nodes, asked, this.#timing);
     const sinceLookMs = this.#timing.nowMs() - Math.min(...[...look.nodes.values()].map((n) => n.askedAtMs));
-    return { look, time, seen: seenOf(look, time), lookedMs: time.ms - Math.ceil(sinceLookMs) };
+    return {
+      look,
+      time,
+      seen: seenOf(look, time),
+      lookedMs: time.ms - Math.ceil(sinceLookMs) - 1,
+      clusterKey,
+    };
+  }
+
+  /** Nodes that are master of something that this capture is about. */
+  #owners(): Set<string> {
+    const ids = new Set<string>();
+    for (const namespace of this.#namespaces)
+      for (const partition of this.#partitions) {
+        const owner = this.#client.ownerOf(namespace, partition);
+        if (owner) ids.add(owner.id);
+      }
+    return ids;
   }
 
   /** A record that a node is master of and that will live for a while. */
@@ -279,8 +301,7 @@ export class Poller {
       const id = this.#journal.namespaceId(namespace);
       for (let i = 0; i < this.#partitions.length; i++) {
         const partition = this.#partitions[(begin + i) % this.#partitions.length];
-        if (index.count(id, partition) === 0 || !isMasterOf(this.#client, node, namespace, partition))
-          continue;
+        if (index.count(id, partition) === 0 || this.#client.ownerOf(namespace, partition) !== node) continue;
         const rows = index.partition(id, partition);
         for (let row = 0; row < rows.length; row++) {
           if (isExpired(rows.voidTimeS(row), Number.POSITIVE_INFINITY)) continue;
