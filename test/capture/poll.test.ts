@@ -32,7 +32,7 @@ describe('polls of one node', () => {
     world = await World.open({ sets: ['s', 't'], poller: { groups: 2, sweepMs: 1e12 } });
     await world.begin();
     // by it the clock is read
-    await world.put(1_000_000, 0, 't');
+    await world.put(1_000_000, 0);
     world.clock.step(1000);
     await poll();
   });
