@@ -104,7 +104,7 @@ const createHeld = async (archive: Archive, options: CreateSnapshotOptions): Pro
     return publishOwn(archive, begun, {
       ...common,
       // what hides rows that are kept because it is open since when they are hidden
-      events: [...plan.truncations.filter((e) => (e.windowEndMs ?? 0) > endTs), ...plan.definitions],
+      events: [...plan.truncations.filter((e) => (e.windowEndMs ?? 0) >= endTs), ...plan.definitions],
       segments,
       log: [],
       digests: 'missing' in plan.source ? null : digests,

@@ -19,7 +19,7 @@ export interface MergeJob {
 
 /**
  * Merges the planned state of a range of partitions into segments of its own: the latest version of each record, no deletes
- * (the bottom is included) but those of which the window ends later. A segment holds one namespace, so that those of several ranges can be put into one sorted run.
+ * (the bottom is included) but those of which the window has not ended before the instant. A segment holds one namespace, so that those of several ranges can be put into one sorted run.
  */
 export const mergeRange = async (
   archive: Archive,

@@ -47,7 +47,7 @@ export interface StateAtOptions {
   readonly keepExpired?: boolean;
   readonly sink: StateSink;
   readonly exactness?: ExactnessOptions;
-  /** Receives what is absent at T and leaves open whether it was so at some later instant: a delete or truncation whose window ends after T. */
+  /** Receives what is absent at T and leaves open whether it was so at some later instant: a delete or truncation whose window ends at T or after it. */
   readonly stillOpen?: (cursor: RunCursor, voidTime: number) => boolean;
   readonly drain?: () => Promise<void>;
 }
@@ -125,7 +125,7 @@ export class StateAt implements MergeVisitor {
     this.#watch?.chosen(cursor);
     if (block.flags[row] & FLAG.delete) {
       this.deleted++;
-      return this.#absent(cursor, (block.window(row)?.endMs ?? 0) > this.#options.ts);
+      return this.#absent(cursor, (block.window(row)?.endMs ?? 0) >= this.#options.ts);
     }
     if (this.#truncations.length > 0 && this.#isTruncated(cursor, this.#options.ts)) {
       this.truncated++;
@@ -154,10 +154,10 @@ export class StateAt implements MergeVisitor {
     return stillOpen(cursor, Math.max(0, voidTime));
   }
 
-  /** `isOpen`: by one whose window ends after `untilTs`. */
+  /** `isOpen`: by one whose window has not ended before `untilTs`. */
   #isTruncated(cursor: RunCursor, untilTs: number, isOpen = false): boolean {
     for (const e of this.#truncations)
-      if (e.ts <= untilTs && (!isOpen || (e.windowEndMs ?? 0) > untilTs) && hides(e, cursor)) return true;
+      if (e.ts <= untilTs && (!isOpen || (e.windowEndMs ?? 0) >= untilTs) && hides(e, cursor)) return true;
     return false;
   }
 }
