@@ -344,24 +344,61 @@ describe('S7: exact or said', () => {
     });
   });
 
+  test('S7: a synthetic snapshot keeps what is absent at its end and not certain to be so later', async () => {
+    await small(async (history) => {
+      const exact = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0 });
+      const open = (lutMs: number, windowEndMs: number) => ({ ...exact(lutMs), windowEndMs });
+      const gone = { value: undefined, voidTime: 0 };
+      history.find({ key: 'a1', set: 's', value: 4, voidTime: 0, seen: exact(T0 + 11) });
+      history.find({ key: 'b1', set: '', ...gone, seen: open(T0 + 12, T0 + 20) });
+      history.find({ key: 'b0', set: '', ...gone, seen: open(T0 + 12, T0 + 14) });
+      const window = { windowStartMs: T0 + 12, windowEndMs: T0 + 17 };
+      history.truncate({ ts: T0 + 13, set: 's', cutoffLut: T0 + 12, ...window });
+      await history.seal(T0 + 14);
+      await history.ship();
+      await createSnapshot(history.archive, { kind: 'synthetic', workers: 0 });
+      await history.seal(T0 + 25);
+      await history.ship();
+      const keys = async (ts: number): Promise<string[]> => {
+        await compare(history, ts);
+        return Object.keys((await restored(history, ts)).inexact);
+      };
+      assert.deepEqual((await keys(T0 + 14)).sort(), ['a0', 'a1', 'b0', 'b1']);
+      assert.deepEqual((await keys(T0 + 17)).sort(), ['a0', 'a1', 'b1']);
+      assert.deepEqual(await keys(T0 + 20), ['b1']);
+      assert.deepEqual(await keys(T0 + 21), []);
+    });
+  });
+
   test('S7: what is restored goes on as a history of its own, of which all is certain', async () => {
-    await small(async ({ archive, dir, clock, url }) => {
+    await small(async (history) => {
+      const { archive, dir, clock, url } = history;
+      const seen = { lutMs: T0 + 12, windowStartMs: T0 + 11, windowEndMs: T0 + 1000, missed: 0 };
+      history.find({ key: 'a0', set: 's', value: 5, voidTime: 0, seen });
+      await history.seal(T0 + 30);
+      await history.ship();
+      const forkTs = T0 + 20;
       const into = join(dir, 'restored');
-      await restoreEngine(into, 'r', { archive, workers: 0, clock, target: String(T0 + 7) });
+      await restoreEngine(into, 'r', { archive, workers: 0, clock, target: String(forkTs) });
       clock.step(100);
       const engine = await Engine.open({ dir: into, sealMs: 0, clock });
       const archiver = await Archiver.open(into, { clock });
       try {
-        const { ts } = await engine.put({ namespace: 'test', set: 's', key: 'a0' }, { n: 100 });
+        const { ts } = await engine.put({ namespace: 'test', set: 's', key: 'a1' }, { n: 100 });
+        await engine.seal();
+        await archiver.archivePending();
+        await createSnapshot(archive, { kind: 'synthetic', workers: 0, timeline: engine.identity.timeline });
+        clock.step(10);
         await engine.seal();
         await archiver.archivePending();
         const branch = { archive: url, workers: 0, clock, timeline: engine.identity.timeline };
         const inexact = async (target: number) =>
           (await restoreJsonLines(async () => undefined, { ...branch, target: String(target) })).inexact
             .records;
-        assert.deepEqual([await inexact(T0 + 8), await inexact(ts)], [0, 0]);
-        // before the fork the history is that of its parent
-        assert.deepEqual([await inexact(T0 + 6), await inexact(T0 + 7)], [2, 2]);
+        // of the parent a window reaches over all of these instants
+        assert.deepEqual([await inexact(forkTs + 1), await inexact(ts), await inexact(ts + 10)], [0, 0, 0]);
+        // up to the fork the history is the parent's
+        assert.deepEqual([await inexact(forkTs - 1), await inexact(forkTs)], [1, 1]);
       } finally {
         await engine.close();
         await archiver.close();
