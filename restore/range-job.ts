@@ -100,8 +100,7 @@ export const runRange = async (
       for (const chunk of writer.take(false)) await emit(chunk);
     },
   });
-  await merge.run(state);
-  state.finish();
+  await state.run();
   for (const chunk of writer.take(true)) await emit(chunk);
   return {
     digest: writer.digest.toShards(),
