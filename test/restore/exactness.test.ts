@@ -15,6 +15,7 @@ import {
   restoreEngine,
   restoreJsonLines,
 } from '../../restore/restore.ts';
+import { verifyArchive } from '../../restore/verify-archive.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { Archiver } from '../../wal/archiver.ts';
@@ -260,6 +261,13 @@ describe('S7: exact or said', () => {
           }
           const { report } = await restored(history, history.archivedTs);
           if (report.verification.source === 'equal') compared++;
+          const { anomalies, states } = await verifyArchive(history.archive, { workers: 0 });
+          assert.deepEqual([anomalies, states.map((s) => s.result)], [[], ['equal']]);
+          for (const { lsn, ts } of history.found) {
+            const target = planRestore({ archive: history.archive, target: `lsn:main/${lsn}` });
+            if (ts > history.archivedTs) await assert.rejects(target, (e) => isPitrError(e, 'target-future'));
+            else assert.equal((await target).plan.target.ts, ts);
+          }
         } finally {
           await history.close();
         }
