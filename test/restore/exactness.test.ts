@@ -414,14 +414,32 @@ describe('S7: exact or said', () => {
     });
   });
 
-  test('A8, F1: a version from before a stated frontier is not archived', async () => {
+  test('A13, F1: what a log has from before a frontier that it stated is not archived', async () => {
+    const seen = { lutMs: T0 + 19, windowStartMs: T0 + 19, windowEndMs: T0 + 19, missed: 0 };
+    const late: ((history: FoundHistory) => void)[] = [
+      (history) => void history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen }),
+      (history) => history.define('x', null, T0 + 20),
+    ];
+    for (const log of late)
+      await small(async (history) => {
+        await history.state(T0 + 20);
+        history.frontier = T0;
+        log(history);
+        await history.seal(T0 + 30);
+        await assert.rejects(history.ship(), (e) => isPitrError(e, 'log-corrupt') && /F1/.test(e.message));
+        assert.equal(history.archiver.head.frontier.ts, T0 + 10);
+      });
+  });
+
+  test('A8: a file whose newest version, but not its oldest, is behind the archived frontier is not archived', async () => {
     await small(async (history) => {
-      await history.state(T0 + 20);
-      history.frontier = T0;
-      const seen = { lutMs: T0 + 19, windowStartMs: T0 + 19, windowEndMs: T0 + 19, missed: 0 };
-      history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen });
-      await history.seal(T0 + 30);
-      await assert.rejects(history.ship(), (e) => isPitrError(e, 'log-corrupt') && /F1/.test(e.message));
+      // as a capture would that was put back to an earlier state: LSN and file go on, time does not
+      history.frontier = T0 + 4;
+      const seen = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0 });
+      history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen: seen(T0 + 30) });
+      history.find({ key: 'b1', set: '', value: 1, voidTime: 0, seen: seen(T0 + 6) });
+      await history.seal(T0 + 40);
+      await assert.rejects(history.ship(), (e) => isPitrError(e, 'log-rolled-back'));
     });
   });
 });
