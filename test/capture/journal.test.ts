@@ -296,3 +296,29 @@ test('C1–C5: what is logged of a source that is looked at, killed and looked a
     { numRuns: RUNS, ...(process.env.PITR_SEED ? { seed: Number(process.env.PITR_SEED) } : {}) },
   );
 });
+
+test('C1: what the source says after its clock was set back is logged above the frontier', async () => {
+  const world = new World();
+  await world.start();
+  try {
+    const steps: Step[] = [
+      { kind: 'write', record: 1, gap: 5, voids: false },
+      { kind: 'write', record: 2, gap: 5, voids: false },
+      { kind: 'poll' },
+      { kind: 'back', by: 80 },
+      { kind: 'delete', record: 1, gap: 0 },
+      { kind: 'delete', record: 2, gap: 0 },
+      { kind: 'write', record: 2, gap: 5, voids: false },
+      { kind: 'look', record: 1, exact: true },
+      { kind: 'look', record: 2, exact: true },
+      { kind: 'poll' },
+    ];
+    for (const s of steps) await world.run(s);
+    await check(world);
+    const entries = await readLog(join(world.dir, 'capture'));
+    const late = entries.flatMap((e) => (e.kind === 'version' && e.version.seen?.late ? [e.version] : []));
+    assert.equal(late.length, 2);
+  } finally {
+    await world.end();
+  }
+});
