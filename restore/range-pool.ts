@@ -114,7 +114,7 @@ export class RangePool {
     const taken = { kind: 'taken', bytes: buffer.byteLength } as const;
     await onChunk(Buffer.from(buffer, 0, bytes), index);
     // text may still be on its way out
-    if (output === 'json') thread.postMessage(taken satisfies ToWorker);
+    if (output !== 'store') thread.postMessage(taken satisfies ToWorker);
     else if (isReusable(buffer)) thread.postMessage({ ...taken, buffer } satisfies ToWorker, [buffer]);
     else {
       reuse(buffer);

@@ -158,7 +158,7 @@ export class Block {
     return this.heapStart(i) + (this.flags[i] & FLAG.extension ? EXTENSION_BYTES : 0);
   }
 
-  /** The instants between which an inexact version may really have come, and the versions missed before it (S7). */
+  /** What the extension says of a version that was found: the window of its change, and the versions missed before it (S7). */
   window(i: number): { startMs: number; endMs: number; missed: number } | undefined {
     if (!(this.flags[i] & FLAG.extension)) return undefined;
     const view = new DataView(this.heap.buffer, this.heap.byteOffset + this.heapStart(i));
