@@ -109,7 +109,8 @@ export class LogReader {
       const next = this.versions.append(payload, lsnNext, bad);
       const { ts, rows } = this.versions;
       for (let i = from; i < rows; i++) {
-        if (ts[i] <= this.#frontierTs) throw bad(`a version from before the frontier ${this.#frontierTs} (F1)`);
+        if (ts[i] <= this.#frontierTs)
+          throw bad(`a version from before the frontier ${this.#frontierTs} (F1)`);
         newTs(ts[i]);
       }
       return next;

@@ -45,7 +45,8 @@ export const kindOf = (url: string): SourceKind => {
 export const assertSourceFlags = (flags: SourceFlags, dirs: readonly string[]): void => {
   const { source, namespace, set, partitions, stream, sourceInfo, xdrDc } = flags;
   if (source === undefined) {
-    const [given] = Object.entries({ namespace, set, partitions, stream }).find(([, v]) => v !== undefined) ?? [];
+    const [given] =
+      Object.entries({ namespace, set, partitions, stream }).find(([, v]) => v !== undefined) ?? [];
     if (given !== undefined)
       throw new PitrError('usage', {
         what: `--${given} without --source`,

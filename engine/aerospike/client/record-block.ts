@@ -111,6 +111,12 @@ export class RecordBlock {
     return false;
   }
 
+  /** A view of record `i` before its first answer; it holds until the next one. */
+  message(i: number): MessageView {
+    this.#view.parse(this.bytes, this.#columns[i * COLUMNS + START]);
+    return this.#view;
+  }
+
   /** Record `i` as an object of its own. */
   record(i: number): AerospikeRecord {
     this.#view.parse(this.bytes, this.#columns[i * COLUMNS + START]);
