@@ -18,9 +18,7 @@ export const imageOf = (m: MessageView, keyBytes: Uint8Array, keyStart: number, 
     binBytes += 2 + (m.opNameEnd - m.opNameStart) + varintBytes(valueBytes) + valueBytes;
   }
   const key = keyEnd > keyStart ? keyEnd - keyStart + 1 : 0;
-  const out = Buffer.allocUnsafe(
-    varintBytes(key) + Math.max(0, key - 1) + varintBytes(bins) + binBytes,
-  );
+  const out = Buffer.allocUnsafe(varintBytes(key) + Math.max(0, key - 1) + varintBytes(bins) + binBytes);
   let at = writeVarint(out, 0, key);
   for (let i = keyStart; i < keyEnd; i++) out[at++] = keyBytes[i];
   at = writeVarint(out, at, bins);
