@@ -19,7 +19,7 @@ export interface Incoming {
  * @throws verification-failed when they are not those that `digests` is of
  */
 export const incomingRows = async (
-  { partitions, peer, load, digests, afterTs }: AcquireOptions,
+  { partitions, peer, load, digests }: AcquireOptions,
   { names }: Ledger,
 ): Promise<Incoming> => {
   const digest = new ContentDigest(1);
@@ -44,7 +44,7 @@ export const incomingRows = async (
         set: names.set(namespace, set),
         voidTimeS: state.voidTime(value),
         lutMs: state.lut(value),
-        ts: afterTs,
+        ts: state.ts(value),
         hash,
       });
       const ofNamespace = rows.get(namespace) ?? new Map<number, Buffer[]>();

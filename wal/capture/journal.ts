@@ -97,6 +97,7 @@ export class Journal {
     this.#ledger = parts.ledger;
     this.#spool = parts.spool;
     this.#lsn = parts.log.lastLsn;
+    this.#newestTs = parts.newestTs;
   }
 
   /** Takes the directory, repairs its log, brings the index up to it. @throws engine-busy, log-…, store-corrupt, not-an-engine, usage */
@@ -141,7 +142,8 @@ export class Journal {
         // what is sealed is all there is between two polls
         { log, seal: async () => undefined, trim: async () => journal?.trim() },
       );
-      journal = new Journal({ dir, identity, source, lock, ledger, log, spool });
+      const newestTs = Math.max(opened.recovery.lastTs, ledger.frontierTs);
+      journal = new Journal({ dir, identity, source, lock, ledger, log, spool, newestTs });
       return journal;
     } catch (error) {
       await log?.close().catch(() => undefined);
@@ -310,7 +312,8 @@ export class Journal {
   /** Removes from the index what the truncation hides (C5); returns how many rows. */
   truncated({ namespace, set, cutoffLut, when }: FoundTruncation): number {
     const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
-    const ts = Math.max(end, this.frontierTs + 1);
+    // behind every version so far: of a record that has one above it, the one below would be hidden and nobody could say which that was
+    const ts = Math.max(end, this.frontierTs + 1, this.#newestTs + 1);
     this.#takeVersions();
     this.#log.appendEvent({
       kind: 'truncate',
@@ -387,6 +390,8 @@ export class Journal {
       });
     this.#going?.done.reject(new PitrError('interrupted', { what: 'another hand-over' }));
     const done = Promise.withResolvers<Release>();
+    // also heard when the caller has gone
+    done.promise.catch(() => undefined);
     this.#going = { partitions, peer, mask: partitions.toMask(), notBeforeTs: this.#newestTs, done };
     return done.promise;
   }
@@ -407,6 +412,7 @@ export class Journal {
       });
     this.#coming?.done.reject(new PitrError('interrupted', { what: 'another hand-over' }));
     const done = Promise.withResolvers<{ lsn: number; ts: number; records: number }>();
+    done.promise.catch(() => undefined);
     this.#coming = { options, done };
     return done.promise;
   }
@@ -540,6 +546,7 @@ interface JournalParts {
   readonly ledger: Ledger;
   readonly log: LocalLog;
   readonly spool: LogSpool;
+  readonly newestTs: number;
 }
 
 const isExact = (ts: number, { lutMs, windowStartMs, windowEndMs, missed }: Sighting): boolean =>
