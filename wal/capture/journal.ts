@@ -46,6 +46,16 @@ export interface FoundTruncation {
   readonly when: number | Window;
 }
 
+/** What went to the log since the journal was opened. */
+export interface Tally {
+  versions: number;
+  /** Of them: with a ts after their LUT (F2). */
+  late: number;
+  /** Of them: with versions before them that nobody saw. */
+  missed: number;
+  deletes: number;
+}
+
 /** Versions that one append of the log takes. */
 const APPEND_VERSIONS = 4096;
 /** Set in which Enterprise keeps the monitors of transactions (reference: aerospike-wire.md 10.6). */
@@ -65,6 +75,7 @@ export class Journal {
   readonly #log: LocalLog;
   readonly #ledger: Ledger;
   readonly #spool: LogSpool;
+  readonly tally: Tally = { versions: 0, late: 0, missed: 0, deletes: 0 };
   #lsn: number;
   #versions: LogVersion[] = [];
   /** Above the frontier: versions older than their cutoff that come after them need a later ts. */
@@ -279,17 +290,17 @@ export class Journal {
     const namespace = this.namespaceId(record.namespace);
     const key = sortKeyOf(record.digest);
     const row = this.#ledger.row(namespace, key);
-    if (!row) return false;
-    const { when, missed = 0 } = record;
+    const { when, missed = 0, wasSeen = false } = record;
+    if (!row && !wasSeen) return false;
     const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
-    const ts = Math.max(end, this.frontierTs + 1, row.ts(0));
+    const ts = Math.max(end, this.frontierTs + 1, row?.ts(0) ?? 0);
     if (this.#isHeld(record.digest, ts)) return false;
     this.#ledger.remove(namespace, key, ts);
-    if (!row.isLogged(0)) return false;
+    if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;
     const seen: Sighting = {
       lutMs: end,
       // it was there when it was last changed
-      windowStartMs: typeof when === 'number' ? end : Math.min(Math.max(start, row.lutMs(0)), end),
+      windowStartMs: typeof when === 'number' ? end : Math.min(Math.max(start, row?.lutMs(0) ?? 0), end),
       windowEndMs: typeof when === 'number' && ts === end ? end : ts,
       missed,
       late: ts > end,
@@ -343,8 +354,12 @@ export class Journal {
 
   /** Makes everything that was told durable, in log and index. */
   async flush(): Promise<void> {
-    this.#takeVersions();
-    await this.#log.sync();
+    // what is told meanwhile must be synced as well: the index takes all there is
+    for (let lsn = -1; lsn !== this.#lsn; ) {
+      this.#takeVersions();
+      lsn = this.#lsn;
+      await this.#log.sync();
+    }
     this.#ledger.store(this.#lsn);
   }
 
@@ -527,6 +542,10 @@ export class Journal {
 
   #append(version: Omit<LogVersion, 'lsn' | 'batchMore' | 'seen'>, seen: Sighting | undefined): void {
     if (version.ts > this.#newestTs) this.#newestTs = version.ts;
+    this.tally.versions++;
+    if (!version.image) this.tally.deletes++;
+    if (seen?.late) this.tally.late++;
+    if (seen && seen.missed > 0) this.tally.missed++;
     this.#versions.push({ ...version, lsn: ++this.#lsn, batchMore: false, ...(seen ? { seen } : {}) });
     if (this.#versions.length >= APPEND_VERSIONS) this.#takeVersions();
   }
