@@ -10,7 +10,7 @@ import type { SpoolStatus } from '../../engine/spool.ts';
 import { LocalLog } from '../local-log.ts';
 import { LogSpool } from '../log-spool.ts';
 import type { SpoolSettings } from '../spool-settings.ts';
-import { type CaptureSource, readSource } from './capture-dir.ts';
+import { type CaptureSource, isLoggedSet, readSource } from './capture-dir.ts';
 import type { FoundRecord, GoneRecord, Window } from './found.ts';
 import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
 import { judge } from './judge.ts';
@@ -47,8 +47,6 @@ export interface FoundTruncation {
 const APPEND_VERSIONS = 4096;
 /** Ownership epoch: a capture directory keeps its partitions. */
 const EPOCH = 1;
-/** Set in which Enterprise keeps the monitors of transactions (reference: aerospike-wire.md 10.6). */
-const MONITOR_SET = '<ERO~MRT';
 
 /**
  * Log and index of a capture directory: the one way in. What is told ({@link found}, {@link gone}, …) is decided at once and durable when
@@ -185,8 +183,7 @@ export class Journal {
 
   /** False: records of this set are counted and never logged. */
   isLogged(set: string): boolean {
-    const { sets } = this.source;
-    return set !== MONITOR_SET && (sets === null || sets.includes(set));
+    return isLoggedSet(this.source, set);
   }
 
   /** What is known of a record, with what was told since the last flush: one row. */
