@@ -12,7 +12,7 @@ import { inOneShard } from '../../engine/transfer.ts';
 import { LocalLog } from '../local-log.ts';
 import { LogSpool } from '../log-spool.ts';
 import type { SpoolSettings } from '../spool-settings.ts';
-import { type CaptureSource, readSource } from './capture-dir.ts';
+import { type CaptureSource, isLoggedSet, readSource } from './capture-dir.ts';
 import type { FoundRecord, GoneRecord, Window } from './found.ts';
 import { incomingRows, positionOf, transferOf } from './incoming.ts';
 import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
@@ -58,8 +58,6 @@ export interface Tally {
 
 /** Versions that one append of the log takes. */
 const APPEND_VERSIONS = 4096;
-/** Set in which Enterprise keeps the monitors of transactions (reference: aerospike-wire.md 10.6). */
-const MONITOR_SET = '<ERO~MRT';
 
 /**
  * Log and index of a capture directory: the one way in. What is told ({@link found}, {@link gone}, …) is decided at once and durable when
@@ -217,8 +215,7 @@ export class Journal {
 
   /** False: records of this set are counted and never logged. */
   isLogged(set: string): boolean {
-    const { sets } = this.source;
-    return set !== MONITOR_SET && (sets === null || sets.includes(set));
+    return isLoggedSet(this.source, set);
   }
 
   /** What is known of a record, with what was told since the last flush: one row. */
