@@ -16,6 +16,7 @@ import type { InexactRecord } from '../wal/exactness.ts';
 import { Merge } from '../wal/merge.ts';
 import type { RunCursor } from '../wal/run-cursor.ts';
 import { StateAt } from '../wal/state-at.ts';
+import type { ClusterJob, ClusterTally } from './aerospike/cluster-job.ts';
 import { Chunks } from './chunks.ts';
 import { inexactLine } from './inexact-line.ts';
 import { jsonLine } from './json-line.ts';
@@ -28,12 +29,30 @@ export interface RestoreJob {
   readonly selection: Selection;
   readonly ttl: TtlShift;
   /** `inexact`: lines about the records that are inexact, and no records. */
-  readonly output: 'store' | 'json' | 'inexact';
+  readonly output: 'store' | 'json' | 'cluster' | 'inexact';
   readonly shards: number;
   /** Pages in each partition of the store (engine/page.ts). Default 0: records only. */
   readonly perPartition?: number;
   /** Also records that are expired at T: an engine that takes partitions over gets all that its predecessor counted. */
   readonly keepExpired?: boolean;
+  /** Of output `cluster`. */
+  readonly cluster?: ClusterJob;
+}
+
+/** Takes records instead of chunks. Both return true when they want to be drained. */
+export interface RowSink {
+  /** A record with its own names and bytes: the cursor's row. */
+  row(cursor: RunCursor, voidTimeS: number, hash: Uint32Array): boolean;
+  /** A record with other names or bins; `words`: its sort key. */
+  record(
+    namespace: string,
+    set: string,
+    words: readonly number[],
+    header: StateHeader,
+    image: Uint8Array,
+    hash: Uint32Array,
+  ): boolean;
+  drain(): Promise<void>;
 }
 
 /** What ranges came to. Digests are of their records only; everything adds up over ranges. */
@@ -53,6 +72,8 @@ export interface RangeResult {
   readonly withoutKey: number;
   /** Of what was selected. */
   readonly inexact: InexactTotals;
+  /** Of output `cluster`. */
+  readonly cluster?: ClusterTally;
 }
 
 /** Records that are inexact at the target (S7), and why: some for both reasons. */
@@ -66,13 +87,14 @@ export interface InexactTotals {
 
 /**
  * Produces the records of a range of partitions at the target, as chunks: for a store as engine/record-file.ts says, for JSON
- * lines of text.
+ * lines of text; or gives them to `sink`.
  */
 export const runRange = async (
   archive: Archive,
   job: RestoreJob,
   range: PartitionRange,
   emit: (chunk: Buffer) => Promise<void>,
+  sink?: RowSink,
 ): Promise<RangeResult> => {
   const { plan } = job;
   const runs = await Promise.all(
@@ -85,7 +107,7 @@ export const runRange = async (
     ),
   );
   const merge = new Merge(runs, range);
-  const writer = new RangeWriter(job);
+  const writer = new RangeWriter(job, sink);
   const state = new StateAt({
     merge,
     limits: plan.runs.map((r) => r.limits),
@@ -98,6 +120,7 @@ export const runRange = async (
     sink: (cursor, voidTime, hash) => writer.record(cursor, voidTime, hash),
     drain: async () => {
       for (const chunk of writer.take(false)) await emit(chunk);
+      await sink?.drain();
     },
   });
   await state.run();
@@ -135,15 +158,17 @@ class RangeWriter {
   readonly #bins: ReadonlySet<string> | undefined;
   /** Every record goes out with its own name, key and bytes. */
   readonly #isCopy: boolean;
+  readonly #sink: RowSink | undefined;
 
-  constructor(job: RestoreJob) {
+  constructor(job: RestoreJob, sink: RowSink | undefined) {
     this.#job = job;
+    this.#sink = sink;
     this.digest = new ContentDigest(job.shards);
     const { partitions, digests, bins } = job.selection;
     this.#partitions = partitions === undefined ? undefined : PartitionSet.parse(partitions).toMask();
     this.#digests = digests && new Set(digests);
     this.#bins = bins && new Set(bins);
-    this.#isCopy = job.output === 'store' && !bins && !isRenaming(job.selection);
+    this.#isCopy = job.output !== 'json' && !bins && !isRenaming(job.selection);
     this.#store = new StoreChunks(job.perPartition ?? 0);
   }
 
@@ -166,7 +191,7 @@ class RangeWriter {
     if (!this.#isCopy) return this.#changed(cursor, this.#shifted(voidTime));
     this.records++;
     this.digest.apply(partitionOfWord(cursor.block.w0[cursor.row]), hash, 1);
-    return this.#store.row(cursor, this.#shifted(voidTime));
+    return (this.#sink ?? this.#store).row(cursor, this.#shifted(voidTime), hash);
   }
 
   take(rest: boolean): Buffer[] {
@@ -214,6 +239,7 @@ class RangeWriter {
     const [w0, w1, w2, w3, w4] = words;
     const hash = contentHash(seedOf(namespace, set), w0, w1, w2, w3, w4, image, 0, image.length);
     this.digest.apply(partitionOfWord(w0), hash, 1);
+    if (this.#sink) return this.#sink.record(namespace, set, words, header, image, hash);
     return this.#store.record(stateKey(namespace, sortKey), encodeState(header, set, image));
   }
 

@@ -1,4 +1,5 @@
 import { ContentDigest, type ShardDigest } from '../engine/content-digest.ts';
+import { addTallies, NO_TALLY } from './aerospike/cluster-job.ts';
 import type { RangeResult } from './range-job.ts';
 
 /** Nothing: what sums start from. */
@@ -36,6 +37,7 @@ export const addRanges = (a: RangeResult, b: RangeResult): RangeResult => ({
     missed: a.inexact.missed + b.inexact.missed,
     windows: a.inexact.windows + b.inexact.windows,
   },
+  ...(a.cluster || b.cluster ? { cluster: addTallies(a.cluster ?? NO_TALLY, b.cluster ?? NO_TALLY) } : {}),
 });
 
 const sum = (a: readonly ShardDigest[], b: readonly ShardDigest[]): ShardDigest[] => {

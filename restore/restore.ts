@@ -173,7 +173,7 @@ export const restoreJsonLines = (
 ): Promise<RestoreReport> => leased(options, (held, pool) => restoreAsLines(write, held, pool));
 
 /** Of a restore whose archive is open and under a lease. */
-interface Held extends RestoreOptions {
+export interface Held extends RestoreOptions {
   readonly archive: Archive;
 }
 
@@ -181,7 +181,7 @@ interface Held extends RestoreOptions {
  * What the archive's catalog names stays until the restore has ended, from before the catalog is read. The threads start before the
  * lease is there, since they read nothing that it keeps until they are given work. @throws lease-lost
  */
-const leased = async <T>(
+export const leased = async <T>(
   options: RestoreOptions,
   work: (options: Held, pool: RangePool) => Promise<T>,
 ): Promise<T> => {
@@ -254,7 +254,7 @@ const wantedOf = (archive: Archive, plan: RestorePlan): Wanted => ({
  * Compares the archive's state at the source's clock frames with what the source stated there.
  * @throws verification-failed
  */
-const checkSource = (
+export const checkSource = (
   state: StatePlan,
   selection: Selection,
   totals: RangeResult,

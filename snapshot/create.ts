@@ -125,7 +125,11 @@ const createHeld = async (archive: Archive, options: CreateSnapshotOptions): Pro
 };
 
 /** Publishes what was begun, and deletes what its attempts left beside it; also after somebody else has ended it. */
-const publishOwn = async (archive: Archive, begun: Begun, snapshot: Snapshot): Promise<SnapshotEntry> => {
+export const publishOwn = async (
+  archive: Archive,
+  begun: Begun,
+  snapshot: Snapshot,
+): Promise<SnapshotEntry> => {
   try {
     return await publishSnapshot(archive, snapshot);
   } finally {

@@ -104,6 +104,8 @@ export interface Begun {
   readonly state: 'working' | 'published' | 'abandoned';
   /** Rises each time it is taken up: who gives it up has seen the newest attempt. */
   readonly attempts?: number;
+  /** Of a copy of a source: the stream for which it is made. Streams make theirs side by side. */
+  readonly stream?: string;
 }
 
 /** A snapshot that was deleted: its objects go when nobody can read them any more. */
@@ -194,6 +196,7 @@ export const snapshotIndexSchema = z.object({
       ranges: z.array(partitionRangeSchema),
       state: z.enum(['working', 'published', 'abandoned']),
       attempts: z.int().min(1).optional(),
+      stream: z.string().min(1).optional(),
     }),
   ),
   retired: z

@@ -112,7 +112,12 @@ const publishOnce = async (
       snapshots: [...snapshots, entry],
       begun: begun.map((b, i) => {
         if (i === at) return { ...b, state: 'published' };
-        const isEarlier = i < at && b.kind === kind && b.timeline === timeline && b.state === 'working';
+        const isEarlier =
+          i < at &&
+          b.kind === kind &&
+          b.timeline === timeline &&
+          b.stream === begun[at]?.stream &&
+          b.state === 'working';
         return isEarlier ? { ...b, state: 'abandoned' } : b;
       }),
     };

@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import { giveBack } from '../engine/give-back.ts';
 import { PARTITIONS, partitionOfWord } from '../engine/partition.ts';
 import { BLOCK_BYTES, Block, BlockBuilder, decodeStored, encodeStored, FLAG } from './block.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
@@ -210,6 +211,9 @@ export class SegmentWriter {
     this.#entries.push({ namespace: this.#namespace, key, offset, bytes: stored.length, rows });
     this.#rows += rows;
     this.#rawBytes += raw.length;
+    // the garbage collector would be late
+    block.release();
+    giveBack([raw]);
   }
 
   #indexPartition(from: number, to: number): TopEntry {
