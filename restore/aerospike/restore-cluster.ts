@@ -4,6 +4,7 @@ import { ContentDigest } from '../../engine/content-digest.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { PartitionSet } from '../../engine/partition.ts';
 import type { Archive } from '../../wal/archive.ts';
+import { sayInexact } from '../inexact.ts';
 import { clockOf, planRestore, type RestoreOptions, type RestorePlan, shardsOf } from '../plan.ts';
 import type { RangeResult, RestoreJob } from '../range-job.ts';
 import { type RangePool, rangesFor } from '../range-pool.ts';
@@ -119,7 +120,7 @@ const recordsIn = (facts: NamespaceFacts | undefined, { sets }: Scope): number =
 
 /**
  * Restores into a cluster. An interrupted restore of the same state into the same place is gone on with.
- * @throws target-occupied, target-begun, restore-hazard, verification-failed, aerospike-…; what a merge throws
+ * @throws target-occupied, target-begun, restore-hazard, inexact, verification-failed, aerospike-…; what a merge throws
  */
 export const restoreCluster = (options: ClusterRestoreOptions): Promise<ClusterReport> =>
   leased({ ...options, workers: Math.max(1, options.workers ?? 2) }, async (held, pool) => {
@@ -151,6 +152,8 @@ class ClusterRestore {
     this.#assertMayBegin(looked, state);
     const begun = this.#begin(state, looked.facts);
     const job = this.#jobOf(looked, begun.startedMs);
+    // before the first write; how many are inexact is in `merged` otherwise
+    if (options.strict || options.onInexact) await sayInexact(options.archive, this.#pool, job, options);
     const refused = new RefusedFile(options.refusedFile ?? `${state.dir}/refused.jsonl`);
     try {
       const { totals, faults } = await this.#ranges(job, state, begun, refused);
