@@ -164,7 +164,11 @@ export class Poller {
     const findings = noFindings();
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
+    const cameFromMs = this.#journal.lookFrom();
+    if (cameFromMs !== undefined)
+      this.#note = { ...this.#note, cursorMs: Math.min(this.#note.cursorMs, cameFromMs) };
     const note = this.#note;
+    this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
     const waitsFor = waitsOf(look, this.#client.clusterKey);
     const tally = { ...this.#journal.tally };
