@@ -243,7 +243,12 @@ export class Journal {
     const hash = imageHash(record.namespace, record.set, key, record.image);
     const isSame = row !== undefined && hasHash(row, hash);
     const known = row && fieldsOf(row);
-    const verdict = judge(known && { ...known, isBase: row.isBase(0) }, record, isSame, this.#floor(record));
+    const verdict = judge(
+      known && { ...known, isBase: row.isBase(0) },
+      record,
+      isSame,
+      this.#floor(record, row, namespace, key),
+    );
     if (!verdict) {
       if (known && row.isBase(0) && typeof record.lut === 'number')
         this.#ledger.learn(namespace, key, {
@@ -528,9 +533,9 @@ export class Journal {
   }
 
   /** One below the first ts that a version of this record may get. */
-  #floor({ namespace, set, lut }: FoundRecord): number {
+  #floor({ namespace, set, lut }: FoundRecord, row: Rows | undefined, id: number, key: Buffer): number {
     const lutMs = typeof lut === 'number' ? lut : lut.endMs;
-    let floor = this.frontierTs;
+    let floor = Math.max(this.frontierTs, row ? 0 : this.#ledger.goneTs(id, key) - 1);
     for (const t of this.#truncations)
       if (t.namespace === namespace && (t.set === null || t.set === set) && lutMs < t.cutoffLut)
         floor = Math.max(floor, t.ts - 1);
