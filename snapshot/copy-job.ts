@@ -8,9 +8,11 @@ export type CopyClientOptions = Omit<ClientOptions, 'timing' | 'random'>;
 
 /** What all parts of a copy have in common. Plain data: it goes to threads. */
 export interface CopyJob {
+  /** Archive id. */
+  readonly archive: string;
   readonly timeline: string;
-  /** Id of the begun snapshot. */
-  readonly snapshot: string;
+  /** Of the snapshot's segments. */
+  readonly folder: string;
   readonly stream: string;
   /** Sets that are logged; null: all. */
   readonly sets: readonly string[] | null;

@@ -4,7 +4,6 @@ import { AerospikeClient } from '../engine/aerospike/client/client.ts';
 import { PitrError } from '../engine/errors.ts';
 import { openObjectStore } from '../engine/open-object-store.ts';
 import { countedStore } from '../engine/request-tally.ts';
-import { Archive } from '../wal/archive.ts';
 import type { CopyJob, Stretch } from './copy-job.ts';
 import type { FromCopyWorker, ToCopyWorker } from './copy-pool.ts';
 import { StretchCopier } from './stretch-copier.ts';
@@ -21,9 +20,9 @@ if (port) {
 
   const copy = async (job: CopyJob, url: string): Promise<void> => {
     const store = countedStore(openObjectStore(url));
-    const [archive, client] = await Promise.all([Archive.open(store), AerospikeClient.connect(job.client)]);
+    const client = await AerospikeClient.connect(job.client);
     try {
-      const copier = new StretchCopier(archive, client, job, {
+      const copier = new StretchCopier(store, client, job, {
         rows: async (rows) => {
           while (ahead > AHEAD_BYTES_MAX) await new Promise<void>((resolve) => (room = resolve));
           ahead += rows.buffer.byteLength;

@@ -8,7 +8,7 @@ import type { Journal } from '../wal/capture/journal.ts';
 import { withLease } from '../wal/lease.ts';
 import type { SegmentRef } from '../wal/segment.ts';
 import { ownedPartitions, timelineOf, withEngine } from '../wal/timeline.ts';
-import { abandonSnapshot, beginSnapshot } from './begun.ts';
+import { abandonSnapshot, beginSnapshot, snapshotFolder } from './begun.ts';
 import type { CopiedSegment, CopyClientOptions, CopyTotals } from './copy-job.ts';
 import { CopyPool } from './copy-pool.ts';
 import type { LeftOut } from './copy-rows.ts';
@@ -164,8 +164,9 @@ const read = async (
   try {
     const totals = await pool.run(
       {
+        archive: archive.id,
         timeline: journal.identity.timeline,
-        snapshot,
+        folder: snapshotFolder(snapshot),
         stream: journal.identity.stream,
         sets: journal.source.sets,
         ts: clockMs,

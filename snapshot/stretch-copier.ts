@@ -4,11 +4,11 @@ import type { AerospikeClient } from '../engine/aerospike/client/client.ts';
 import type { Scan } from '../engine/aerospike/client/scan.ts';
 import { PageSizes } from '../engine/aerospike/client/scan-plan.ts';
 import { ContentDigest } from '../engine/content-digest.ts';
+import type { ObjectStore } from '../engine/object-store.ts';
 import { PARTITIONS, type PartitionRange, PartitionSet } from '../engine/partition.ts';
-import { type Archive, segmentName } from '../wal/archive.ts';
 import { ROW_BYTES } from '../wal/capture/index-row.ts';
+import { segmentName } from '../wal/segment-name.ts';
 import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
-import { snapshotFolder } from './begun.ts';
 import type { CopyJob, CopySink, CopyTotals, Stretch } from './copy-job.ts';
 import { CopyRows } from './copy-rows.ts';
 import { HeldRecords } from './held-records.ts';
@@ -45,7 +45,7 @@ interface Known {
  * that grows, one that is put together, one on its way into the archive.
  */
 export class StretchCopier {
-  readonly #archive: Archive;
+  readonly #store: ObjectStore;
   readonly #client: AerospikeClient;
   readonly #job: CopyJob;
   readonly #sink: CopySink;
@@ -58,8 +58,8 @@ export class StretchCopier {
   #bytes = 0;
   #repeated = 0;
 
-  constructor(archive: Archive, client: AerospikeClient, job: CopyJob, sink: CopySink) {
-    this.#archive = archive;
+  constructor(store: ObjectStore, client: AerospikeClient, job: CopyJob, sink: CopySink) {
+    this.#store = store;
     this.#client = client;
     this.#job = job;
     this.#sink = sink;
@@ -123,7 +123,7 @@ export class StretchCopier {
     let known = this.#known.get(namespace);
     if (!known) {
       known = {
-        rows: new CopyRows(namespace, this.#job, this.#job.ts, this.#digest),
+        rows: new CopyRows(namespace, this.#job.sets, this.#job.ts, this.#digest),
         sizes: new PageSizes(PAGE_BYTES),
         bytesPerPartition,
       };
@@ -246,10 +246,10 @@ export class StretchCopier {
   }
 
   #writerOf(namespace: string): SegmentWriter {
-    const { timeline, stream } = this.#job;
+    const { archive, timeline, stream } = this.#job;
     this.#writer ??= new SegmentWriter(
       {
-        archive: this.#archive.id,
+        archive,
         timeline,
         level: -1,
         streams: [{ epoch: 1, stream, lsnStart: 0, lsnEnd: 1 }],
@@ -271,9 +271,9 @@ export class StretchCopier {
     const { start, end } = finished.properties.partitions;
     const [namespace] = finished.properties.namespaces;
     await this.#creating;
-    const { timeline, snapshot } = this.#job;
-    const name = segmentName(timeline, snapshotFolder(snapshot), 0, start, end, 0);
-    this.#creating = this.#archive.store
+    const { timeline, folder } = this.#job;
+    const name = segmentName(timeline, folder, 0, start, end, 0);
+    this.#creating = this.#store
       .create(name, finished.bytes)
       .then(() => this.#sink.segment({ namespace, ref: segmentRefOf(name, finished), piece }));
     this.#creating.catch(() => undefined);

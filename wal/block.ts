@@ -194,6 +194,7 @@ export class BlockBuilder {
   readonly #words: Uint32Array[];
   readonly #halves: Uint16Array[];
   #heap = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  #raw = Buffer.alloc(0);
 
   constructor() {
     this.#words = Array.from({ length: 12 }, () => new Uint32Array(this.#capacity));
@@ -306,10 +307,11 @@ export class BlockBuilder {
     return key;
   }
 
-  /** Raw bytes of the block; the builder is empty afterwards. */
+  /** Raw bytes of the block, a view that holds until the next call; the builder is empty afterwards. */
   take(namespace: number): Buffer {
     const { rows, heapBytes } = this;
-    const raw = Buffer.allocUnsafeSlow(this.bytes);
+    if (this.#raw.length < this.bytes) this.#raw = Buffer.allocUnsafeSlow(this.bytes + (this.bytes >>> 3));
+    const raw = this.#raw.subarray(0, this.bytes);
     raw.writeUInt32LE(rows, 0);
     raw.writeUInt32LE(heapBytes, 4);
     raw.writeUInt32LE(namespace, 8);
@@ -385,6 +387,9 @@ export const encodeStored = (raw: Uint8Array): Buffer => {
   out.writeUInt32LE(crc32(packed), 8);
   out.writeUInt32LE(crc32(raw), 12);
   packed.copy(out, STORED_HEADER_BYTES);
+  const used = packed.buffer as ArrayBuffer;
+  // the garbage collector would be late
+  if (used.byteLength === chunkSize) used.transfer(0);
   return out;
 };
 

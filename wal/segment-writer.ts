@@ -165,7 +165,9 @@ export class SegmentWriter {
     footer.writeUInt32LE(crc32(footer.subarray(0, 28)), 28);
     footer.write(SEGMENT_FOOTER_MAGIC, 32, 8, 'latin1');
     this.#push(footer);
-    return { bytes: Buffer.concat(this.#chunks), properties, crc: crc.toString(16).padStart(8, '0') };
+    const bytes = Buffer.concat(this.#chunks);
+    for (const chunk of this.#chunks.splice(0)) giveBack([chunk]);
+    return { bytes, properties, crc: crc.toString(16).padStart(8, '0') };
   }
 
   #counts(): SetCount[] {
@@ -207,7 +209,6 @@ export class SegmentWriter {
     this.#rawBytes += raw.length;
     // the garbage collector would be late
     block.release();
-    giveBack([raw]);
   }
 
   #indexPartition(from: number, to: number): TopEntry {
