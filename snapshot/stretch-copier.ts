@@ -24,6 +24,9 @@ const PAGE_BYTES = 8 * 1024 * 1024;
 /** Raw bytes after which a segment ends with its partition. */
 const SEGMENT_RAW_BYTES = 32 * 1024 * 1024;
 
+/** Where segments go; what is handed over is the store's. */
+export type SegmentStore = Pick<ObjectStore, 'create'>;
+
 interface Reading {
   readonly stretch: Stretch;
   readonly range: PartitionRange;
@@ -45,7 +48,7 @@ interface Known {
  * that grows, one that is put together, one on its way into the archive.
  */
 export class StretchCopier {
-  readonly #store: ObjectStore;
+  readonly #store: SegmentStore;
   readonly #client: AerospikeClient;
   readonly #job: CopyJob;
   readonly #sink: CopySink;
@@ -58,7 +61,7 @@ export class StretchCopier {
   #bytes = 0;
   #repeated = 0;
 
-  constructor(store: ObjectStore, client: AerospikeClient, job: CopyJob, sink: CopySink) {
+  constructor(store: SegmentStore, client: AerospikeClient, job: CopyJob, sink: CopySink) {
     this.#store = store;
     this.#client = client;
     this.#job = job;
@@ -273,9 +276,10 @@ export class StretchCopier {
     await this.#creating;
     const { timeline, folder } = this.#job;
     const name = segmentName(timeline, folder, 0, start, end, 0);
+    const ref = segmentRefOf(name, finished);
     this.#creating = this.#store
       .create(name, finished.bytes)
-      .then(() => this.#sink.segment({ namespace, ref: segmentRefOf(name, finished), piece }));
+      .then(() => this.#sink.segment({ namespace, ref: ref, piece }));
     this.#creating.catch(() => undefined);
   }
 

@@ -372,14 +372,17 @@ export class BlockBuilder {
 /** zstd level of blocks: measured in bench/merge.ts; higher ones cost more than they save on images with random bytes. */
 const ZSTD_LEVEL = 3;
 
+/** What higher levels than this one cannot make smaller they only make slower. */
+export const ZSTD_LEVEL_FAST = 1;
+
 /** Compresses raw bytes into their stored form: u32 stored length, u32 raw length, u32 crc32 of each, zstd frame. */
-export const encodeStored = (raw: Uint8Array): Buffer => {
+export const encodeStored = (raw: Uint8Array, level = ZSTD_LEVEL): Buffer => {
   // room for all of it, or it would come in pieces of 16 KiB that are put together: that takes longer than compressing
   const chunkSize = Math.min(
     Math.max(raw.length, CHUNK_BYTES_MIN) + (raw.length >>> 8) + 512,
     CHUNK_BYTES_MAX,
   );
-  const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL };
+  const params = { [constants.ZSTD_c_compressionLevel]: level };
   const packed = zstdCompressSync(raw, { params, chunkSize });
   const out = Buffer.allocUnsafe(STORED_HEADER_BYTES + packed.length);
   out.writeUInt32LE(packed.length, 0);
