@@ -19,6 +19,8 @@ export interface CopyJob {
   /** C0, ms. */
   readonly ts: number;
   readonly shards: number;
+  /** Of a range, as the wire has it: what is held until all of it is there. Pages and segments are some times as large. */
+  readonly rangeBytes: number;
   readonly client: CopyClientOptions;
 }
 
