@@ -4,6 +4,9 @@ import * as fs from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
+import { putCommand } from '../../engine/aerospike/client/command.ts';
+import type { Bin } from '../../engine/aerospike/client/record.ts';
 import { AerospikeServer } from '../../engine/aerospike/server/aerospike-server.ts';
 import { contentHash, seedOf } from '../../engine/content-digest.ts';
 import type { ObjectStore } from '../../engine/object-store.ts';
@@ -29,7 +32,7 @@ import { type OwnServer, ownServer, QUICK } from '../aerospike/client-support.ts
 import { checkCorpusRecord, corpusAddress, writeCorpusRecord } from '../aerospike/corpus-on-the-wire.ts';
 import { addressOf, getOf, NAMESPACE, OTHER_NAMESPACE, putOf } from '../aerospike/subject.ts';
 import { TcpProxy } from '../aerospike/tcp-proxy.ts';
-import { blob, digestOf, int } from '../aerospike/wire-bytes.ts';
+import { digestOf, int } from '../aerospike/wire-bytes.ts';
 import { WireConnection } from '../aerospike/wire-connection.ts';
 import { recordCorpus } from '../engine/record-corpus.ts';
 import { refuses } from '../wal/archiver-support.ts';
@@ -37,7 +40,7 @@ import { refuses } from '../wal/archiver-support.ts';
 const RECORDS = Number(process.env.PITR_COPY_RECORDS ?? 2000);
 /** Of one partition: more than a range may have, and than a segment. */
 const LARGE_RECORDS = 600;
-const LARGE_VALUE = 'ab'.repeat(2048);
+const BLOB: Bin = { name: 'b', type: 4, bytes: Buffer.alloc(2048, 0xab) };
 const SETS = ['', 'a', 'b', 'left out'];
 const CORPUS = 'corpus';
 /** Small: everything happens that happens with many records. */
@@ -50,6 +53,12 @@ const plain = (n: number) => {
   const value = Buffer.alloc(8);
   value.writeBigInt64BE(BigInt(n));
   return { set, digest: digestOf(set, 3, Buffer.from(`plain ${n}`)), image: Buffer.concat([image, value]) };
+};
+
+const number = (n: number): Bin => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigInt64BE(BigInt(n));
+  return { name: 'n', type: 1, bytes };
 };
 
 /** Digests of partition 7, with a bin of some size. */
@@ -75,16 +84,17 @@ describe('the copy of a live cluster', () => {
     wire = await WireConnection.open('127.0.0.1', own.port);
     for (const [i, record] of recordCorpus.entries())
       voidTimes.push(await writeCorpusRecord(wire, corpusAt[i]!, record));
-    for (let n = 0; n < RECORDS; n++) {
-      const { set, digest } = plain(n);
-      const at = addressOf(digest, set);
-      const fields = set === '' ? { ...at, fields: at.fields.filter((_, i) => i !== 1) } : at;
-      assert.equal((await wire.call(putOf(fields, [int('n', n)]))).code, 0);
-      // some have a past
-      if (n % 10 === 0) await wire.call(putOf(fields, [int('n', n)]));
-    }
-    for (let n = 0; n < LARGE_RECORDS; n++)
-      await wire.call(putOf(addressOf(largeDigest(n), 'large'), [int('n', n), blob('b', LARGE_VALUE)]));
+    const client = await AerospikeClient.connect({ hosts: [{ host: '127.0.0.1', port: own.port }] });
+    const put = (digest: Buffer, set: string, bins: readonly Bin[]) =>
+      putCommand({ namespace: NAMESPACE, set, digest }, bins, { ttl: 'never' });
+    const plains = Array.from({ length: RECORDS }, (_, n) => put(plain(n).digest, plain(n).set, [number(n)]));
+    const large = Array.from({ length: LARGE_RECORDS }, (_, n) =>
+      put(largeDigest(n), 'large', [number(n), BLOB]),
+    );
+    // some have a past
+    for (const commands of [plains, plains.filter((_, n) => n % 10 === 0), large])
+      assert.deepEqual((await client.runAll(commands)).failed(), []);
+    await client.close();
     total = recordCorpus.length + RECORDS + LARGE_RECORDS;
   });
 
@@ -207,7 +217,9 @@ describe('the copy of a live cluster', () => {
         [manifest.startTs, manifest.logAfterTs, manifest.partitions, manifest.positions, manifest.records],
         [options.clockMs, options.clockMs, undefined, { [journal.identity.stream]: 0 }, total],
       );
-      assert.ok(manifest.segments.length > 3, 'more than one segment');
+      const pieces = manifest.segments.filter((s) => s.partitions.start === 7 && s.partitions.end === 8);
+      assert.ok(pieces.length > 1, 'a partition in pieces');
+      assert.ok(manifest.segments.length > pieces.length + 3, 'and others of many partitions');
       const { ranges } = (await ArchiveView.read(archive)).restorable;
       assert.deepEqual(
         ranges.map((r) => r.fromTs),
