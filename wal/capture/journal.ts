@@ -12,12 +12,13 @@ import { inOneShard } from '../../engine/transfer.ts';
 import { LocalLog } from '../local-log.ts';
 import { LogSpool } from '../log-spool.ts';
 import type { SpoolSettings } from '../spool-settings.ts';
-import { type CaptureSource, isLoggedSet, readSource } from './capture-dir.ts';
+import { type CaptureSource, readSource } from './capture-dir.ts';
 import type { FoundRecord, GoneRecord, Window } from './found.ts';
 import { incomingRows, positionOf, transferOf } from './incoming.ts';
 import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
 import { judge } from './judge.ts';
 import { type Cutoff, Ledger } from './ledger.ts';
+import { isLoggedSet } from './logged-sets.ts';
 import { RecordIndex } from './record-index.ts';
 import { imageHash, Replay } from './replay.ts';
 
@@ -215,7 +216,7 @@ export class Journal {
 
   /** False: records of this set are counted and never logged. */
   isLogged(set: string): boolean {
-    return isLoggedSet(this.source, set);
+    return isLoggedSet(this.source.sets, set);
   }
 
   /** What is known of a record, with what was told since the last flush: one row. */
