@@ -32,6 +32,8 @@ const DEFAULTS: PollSettings = {
 
 /** The first build whose scans can say LUTs. */
 const LUT_BUILD = [8, 1, 2, 0];
+/** What a clock of whole seconds may be behind itself, ms. */
+const COARSE_MS = 1000;
 /** Under which name the journal keeps what a poller wants to find again. */
 const NOTE = 'aerospike';
 
@@ -181,8 +183,14 @@ export class Poller {
     const findings = noFindings();
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
+    const cameFromMs = this.#journal.lookFrom();
+    if (cameFromMs !== undefined)
+      this.#note = { ...this.#note, cursorMs: Math.min(this.#note.cursorMs, cameFromMs) };
     const note = this.#note;
+    this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
+    // nobody watched them from the release on
+    if (cameFromMs !== undefined) doubts.push('partitions have come from another capture');
     const waitsFor = waitsOf(look, this.#client.clusterKey);
     const tally = { ...this.#journal.tally };
     const report = (isStated: boolean, copyAgain?: string): PollReport => ({
@@ -223,13 +231,17 @@ export class Poller {
     if (!isHeld && this.#hasChanged(begun)) waitsFor.push('the cluster changed during the poll');
     const hasWaited = waitsFor.length > 0;
     const ts = time.ms - 1;
-    if (!hasWaited && ts <= this.#journal.frontierTs)
-      waitsFor.push(`the clock is ${this.#journal.frontierTs - ts} ms behind the frontier`);
+    const behindMs = this.#journal.frontierTs - ts;
+    // a clock that says whole seconds is often at or behind what it said in ms: the next poll is ahead
+    const isBehind = !hasWaited && behindMs >= 0;
+    if (isBehind && (time.isExact || behindMs > COARSE_MS))
+      waitsFor.push(`the clock is ${behindMs} ms behind the frontier`);
     this.#keep(hasWaited ? {} : { isRunning: true, cursorMs: time.ms, lookedMs, seen }, hasWaited);
     await this.#gate.flush();
-    const isStated = waitsFor.length === 0 && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
+    const isStated =
+      waitsFor.length === 0 && !isBehind && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
     if (isStated) this.#marks.splice(0, marks);
-    else if (waitsFor.length === 0)
+    else if (waitsFor.length === 0 && !isBehind)
       waitsFor.push('more instants are open above the frontier than can be kept apart');
     if (!hasWaited) this.#before = begun;
     return report(isStated);
