@@ -47,8 +47,11 @@ test('a real server', { skip: REAL === undefined && 'no server is given' }, asyn
     await rm(root, { recursive: true, force: true });
   });
   const poller = new Poller(client, journal, { sweepMs: 1e12 });
+  // both clocks are of one machine when the server is here
+  const isLocal = host === '127.0.0.1';
+  const preparedMs = Date.now();
   const { clockMs } = await poller.prepare();
-  assert(Math.abs(clockMs - Date.now()) < 1500);
+  assert(!isLocal || (clockMs > preparedMs - 1002 && clockMs <= Date.now()), `${clockMs}, not ${preparedMs}`);
   await journal.loaded(new ContentDigest(journal.identity.shards), clockMs);
   // whatever else is in the namespace is found now, and is of other sets
   await sleep(10);
@@ -62,12 +65,13 @@ test('a real server', { skip: REAL === undefined && 'no server is given' }, asyn
   assert.deepEqual([first.versions, first.missed, first.unrepresentable], [100, 0, 0]);
   await sleep(20);
   // from here on by the clock of a record
+  const polledMs = Date.now();
   const second = await poller.poll();
   assert.deepEqual(
     [second.isClockExact, second.versions, second.countsOff, second.isStated],
     [true, 0, 0, true],
   );
-  assert(Math.abs(second.serverMs - Date.now()) < 500);
+  assert(!isLocal || (second.serverMs >= polledMs - 1 && second.serverMs <= Date.now()));
   let { versions } = await readLog(dir);
   for (const [n, lutMs] of luts) {
     const found = versions.filter((v) => Buffer.from(v.digest).equals(Buffer.from(key(n).digest)));

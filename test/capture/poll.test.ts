@@ -364,6 +364,43 @@ describe('polls of one node', () => {
     await poll();
   });
 
+  test('a clock that is set back by less than the filter looks back is no doubt, and nothing is lost', async () => {
+    await world.put(62, 1);
+    const { frontierMs } = await poll();
+    world.faults.clockStepMs = -2000;
+    // one keeps its LUT, which is ahead of the clock now; the other has one that was passed already
+    await world.put(62, 2);
+    await world.put(63, 1);
+    const report = await poll();
+    assert.deepEqual([report.doubts, report.versions, report.late, report.isStated], [[], 2, 2, false]);
+    for (const v of (await news()).slice(-2)) assert(lutOf(v) <= frontierMs && v.ts > frontierMs);
+    world.clock.step(5000);
+    world.faults.clockStepMs = 0;
+    world.clock.step(-2000);
+    assert((await poll()).isStated);
+  });
+
+  test('no read of a poll counts as a use of the record (P9)', async (t) => {
+    await world.put(64, 1);
+    const { batch, runAll } = world.client;
+    t.after(() => {
+      world.client.batch = batch;
+      world.client.runAll = runAll;
+    });
+    const ttls: number[] = [];
+    world.client.batch = (commands, ...rest) => {
+      ttls.push(...commands.map(({ recordTtl }) => recordTtl));
+      return batch.call(world.client, commands, ...rest);
+    };
+    world.client.runAll = (commands, ...rest) => {
+      ttls.push(...commands.map(({ recordTtl }) => recordTtl));
+      return runAll.call(world.client, commands, ...rest);
+    };
+    await poll();
+    assert(ttls.length >= 2);
+    assert.deepEqual(new Set(ttls), new Set([0xffffffff]));
+  });
+
   test('each partition has its turn within the time of a sweep', async () => {
     await world.reopen({ groups: 2, sweepMs: 4000 });
     await poll();
