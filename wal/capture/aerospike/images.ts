@@ -131,8 +131,8 @@ const tellVanished = (scope: Scope, { digest, set, generation, lutMs = 0 }: Chan
   const row = scope.journal.row(scope.namespace, digest);
   const known = row?.generation(0) ?? 0;
   const missed = generation > known ? generation - known : generation;
-  // the scan saw it after S
-  const when = windowOf(scope, Math.max(scope.time.ms, lutMs));
+  // the scan saw it after S, perhaps in the same ms
+  const when = windowOf(scope, Math.max(scope.time.ms - 1, lutMs));
   if (scope.gone({ digest, set, when, missed, wasSeen: true })) scope.findings.deleted++;
 };
 
