@@ -210,6 +210,11 @@ describe('the copy of a live cluster', () => {
       assert.ok(
         journal.gone({ namespace: NAMESPACE, ...plain(2), when: { startMs: options.clockMs, endMs: lut } }),
       );
+      // also in the partition that is in pieces, in the first of them and in the last
+      for (let n = 0; n < LARGE_RECORDS; n += 50) {
+        const more = { set: 'large', digest: largeDigest(n), generation: 2, voidTimeS: 0, lut, foundMs: lut };
+        assert.ok(journal.found({ namespace: NAMESPACE, ...more, image }));
+      }
       const entry = await publish(c, copy);
       assert.equal(await needsCopy(archive, journal), false);
       const manifest = await readSnapshot(archive, entry);
@@ -446,6 +451,7 @@ describe('the copy of a live cluster', () => {
         'interrupted',
         copySource(archive, journal, optionsFor({ signal: stop.signal, onProgress: () => stop.abort() })),
       );
+      assert.deepEqual(await listBegun(archive), [], 'nothing of it is left');
       await refuses('usage', copySource(archive, journal, optionsFor({ clockMs: 0 })));
       const copy = await copySource(archive, journal, optionsFor());
       const endTs = Date.now();
