@@ -7,7 +7,7 @@ import { isPitrError, PitrError } from '../engine/errors.ts';
 import { readIdentity } from '../engine/identity.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { readRecordFile, writeRecordChunk } from '../engine/record-file.ts';
-import { isSelfContained } from '../snapshot/manifest.ts';
+import { hasOwnRows, type SnapshotEntry } from '../snapshot/manifest.ts';
 import { listSnapshots } from '../snapshot/snapshots.ts';
 import { planState } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
@@ -16,7 +16,7 @@ import type { Archiver } from '../wal/archiver.ts';
 import { Engine } from '../wal/engine.ts';
 import { withLease } from '../wal/lease.ts';
 import { requestShipping } from '../wal/ship-request.ts';
-import { withHandover } from '../wal/timeline.ts';
+import { ownedPartitions, withHandover } from '../wal/timeline.ts';
 import { runRange } from './range-job.ts';
 
 /** What a hand-over did. Positions are of the two streams' logs. */
@@ -192,7 +192,14 @@ const assertKnown = async (archive: Archive, from: Side): Promise<void> => {
     listSnapshots(archive, from.timeline),
     archive.head(from.timeline, from.stream),
   ]);
-  const newestCopy = snapshots.filter(isSelfContained).at(-1)?.endTs ?? -1;
+  const mine = ownedPartitions({
+    ...timeline,
+    ownership: timeline.ownership.filter((o) => o.stream === from.stream),
+  });
+  // of one of several it need only have what that one owns (snapshot/README.md, N10)
+  const isCopyOf = (s: SnapshotEntry): boolean =>
+    hasOwnRows(s) && mine.subtract(PartitionSet.parse(s.partitions ?? 'all')).size === 0;
+  const newestCopy = snapshots.filter(isCopyOf).at(-1)?.endTs ?? -1;
   const gap = head?.value.gaps.find((g) => g.untilTs > newestCopy);
   const { stream } = from;
   if (gap)

@@ -66,6 +66,7 @@ export class Block {
   readonly generation: Uint16Array;
   readonly flags: Uint16Array;
   readonly heap: Uint8Array;
+  #view: DataView | undefined;
 
   constructor(raw: Uint8Array) {
     if (raw.length < PREFIX_BYTES)
@@ -158,20 +159,25 @@ export class Block {
     return this.heapStart(i) + (this.flags[i] & FLAG.extension ? EXTENSION_BYTES : 0);
   }
 
-  /** The instants between which an inexact version may really have come, and the versions missed before it (S7). */
+  /** What the extension says of a version that was found: the window of its change, and the versions missed before it (S7). */
   window(i: number): { startMs: number; endMs: number; missed: number } | undefined {
     if (!(this.flags[i] & FLAG.extension)) return undefined;
-    const view = new DataView(this.heap.buffer, this.heap.byteOffset + this.heapStart(i));
     return {
       startMs: this.#extension(i, 8),
       endMs: this.#extension(i, 16),
-      missed: view.getUint32(24, true),
+      missed: this.#words.getUint32(this.heapStart(i) + 24, true),
     };
   }
 
   #extension(i: number, offset: number): number {
-    const view = new DataView(this.heap.buffer, this.heap.byteOffset + this.heapStart(i) + offset);
-    return view.getUint32(4, true) * TWO32 + view.getUint32(0, true);
+    const at = this.heapStart(i) + offset;
+    return this.#words.getUint32(at + 4, true) * TWO32 + this.#words.getUint32(at, true);
+  }
+
+  /** The heap as numbers: made once, since every version of a capture has an extension. */
+  get #words(): DataView {
+    this.#view ??= new DataView(this.heap.buffer, this.heap.byteOffset, this.heap.length);
+    return this.#view;
   }
 
   /** The 20-byte sort key of row `i`. */

@@ -12,6 +12,7 @@ import {
 } from './block.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
 import type { ArchiveEvent } from './event.ts';
+import { InexactCount } from './exactness.ts';
 import { Filter } from './filter.ts';
 import {
   BLOCKS_PER_INDEX,
@@ -61,6 +62,7 @@ export class SegmentWriter {
   #rawBytes = 0;
   #tsMin = Number.POSITIVE_INFINITY;
   #tsMax = 0;
+  readonly #inexact = new InexactCount();
   #partitionMin = PARTITIONS;
   #partitionMax = -1;
 
@@ -143,7 +145,9 @@ export class SegmentWriter {
     for (const event of events) {
       this.#tsMin = Math.min(this.#tsMin, event.ts);
       this.#tsMax = Math.max(this.#tsMax, event.ts);
+      if (event.kind === 'truncate') this.#inexact.truncation(event);
     }
+    const inexact = this.#inexact.part;
     const properties: SegmentProperties = {
       header: this.#header,
       namespaces: this.#namespaces,
@@ -163,6 +167,7 @@ export class SegmentWriter {
       eventsOffset,
       eventsBytes: eventsBytes.length,
       events: events.length,
+      ...(inexact ? { inexact } : {}),
       top,
     };
     const packed = packBytes(properties);
@@ -208,6 +213,7 @@ export class SegmentWriter {
       const ts = block.ts(i);
       if (ts < this.#tsMin) this.#tsMin = ts;
       if (ts > this.#tsMax) this.#tsMax = ts;
+      if (block.flags[i] & FLAG.extension) this.#inexact.row(block, i);
     }
     this.#partitionMin = Math.min(this.#partitionMin, partitionOfWord(block.w0[0]));
     this.#partitionMax = Math.max(this.#partitionMax, partitionOfWord(block.w0[rows - 1]));
@@ -283,4 +289,5 @@ export const segmentRefOf = (
   tsMax: finished.properties.tsMax,
   partitions: finished.properties.partitions,
   events: finished.properties.events,
+  ...(finished.properties.inexact ? { inexact: finished.properties.inexact } : {}),
 });

@@ -3,6 +3,7 @@ import { partitionOf } from '../../partition.ts';
 import { fromWireVoidTime } from '../epoch.ts';
 import { FieldId } from '../field.ts';
 import { MessageView } from '../message.ts';
+import { imageOf } from './image.ts';
 import { type AerospikeRecord, isLutAnswer, lutMsAt, recordOf } from './record.ts';
 
 /** Words of a record in {@link RecordBlock.columns}. */
@@ -121,6 +122,25 @@ export class RecordBlock {
       }
     }
     return false;
+  }
+
+  /** A view of record `i` before its first answer; it holds until the next one. */
+  message(i: number): MessageView {
+    this.#view.parse(this.bytes, this.#columns[i * COLUMNS + START]);
+    return this.#view;
+  }
+
+  /** Last update of record `i`, ms since 1970; undefined unless the scan asked for it. */
+  lutMsOf(i: number): number | undefined {
+    this.rewindBins(i);
+    while (this.nextBin());
+    return this.lutMs;
+  }
+
+  /** Stored key and bins of record `i` as an image (engine/image.ts). */
+  image(i: number): Buffer {
+    this.#view.parse(this.bytes, this.#columns[i * COLUMNS + START]);
+    return imageOf(this.#view, this.bytes, this.keyStart(i), this.keyEnd(i));
   }
 
   /** Record `i` as an object of its own. */
