@@ -12,7 +12,9 @@ import { contentHash, seedOf } from '../../engine/content-digest.ts';
 import type { ObjectStore } from '../../engine/object-store.ts';
 import { openObjectStore } from '../../engine/open-object-store.ts';
 import { PartitionSet, partitionOf } from '../../engine/partition.ts';
+import { readAt } from '../../restore/read-at.ts';
 import { restoreEngine, restoreJsonLines } from '../../restore/restore.ts';
+import { verifyArchive } from '../../restore/verify-archive.ts';
 import { listBegun } from '../../snapshot/begun.ts';
 import { listSnapshots, readSnapshot } from '../../snapshot/snapshots.ts';
 import {
@@ -239,6 +241,19 @@ describe('the copy of a live cluster', () => {
         }),
       );
 
+      // pieces of one partition are neighbours in a run, for whoever reads it
+      const verified = await verifyArchive(archive, { orphans: true, workers: 0 });
+      assert.deepEqual([verified.anomalies, verified.states[0]?.result], [[], 'equal']);
+      const view = await ArchiveView.read(archive);
+      for (const n of [1, 101, 301, 501]) {
+        const record = await readAt(
+          view,
+          { namespace: NAMESPACE, set: 'large', digest: largeDigest(n) },
+          entry.endTs,
+        );
+        assert.equal(record?.generation, 1, `record ${n} of them`);
+      }
+
       const restored = join(dir, 'restored');
       const report = await restoreEngine(restored, 'restored', {
         archive: url,
@@ -417,7 +432,7 @@ describe('the copy of a live cluster', () => {
       single.faults.unavailable.add(partitionOf(plain(0).digest));
       const error = await refuses(
         'aerospike-scan-incomplete',
-        copySource(archive, journal, optionsFor({ client: { ...client, attemptsMax: 2 } })),
+        copySource(archive, journal, optionsFor({ client: { ...client, attemptsMax: 2 }, workers: 2 })),
       );
       assert.equal(error.facts.partitions, String(partitionOf(plain(0).digest)));
       assert.equal((await archive.store.list('segments/')).length, 0, 'what it had made is deleted');
@@ -449,7 +464,11 @@ describe('the copy of a live cluster', () => {
       const stop = new AbortController();
       await refuses(
         'interrupted',
-        copySource(archive, journal, optionsFor({ signal: stop.signal, onProgress: () => stop.abort() })),
+        copySource(
+          archive,
+          journal,
+          optionsFor({ signal: stop.signal, workers: 1, onProgress: () => stop.abort() }),
+        ),
       );
       assert.deepEqual(await listBegun(archive), [], 'nothing of it is left');
       await refuses('usage', copySource(archive, journal, optionsFor({ clockMs: 0 })));
