@@ -195,6 +195,8 @@ export class Poller {
     const note = this.#note;
     this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
+    // nobody watched them from the release on
+    if (cameFromMs !== undefined) doubts.push('partitions have come from another capture');
     const waitsFor = waitsOf(look, this.#client.clusterKey);
     const tally = { ...this.#journal.tally };
     const report = (isStated: boolean, copyAgain?: string): PollReport => ({
