@@ -46,6 +46,8 @@ const NOTE = 'aerospike';
 interface Note {
   /** False: a base copy was begun at {@link cursorMs} and no poll is complete yet. */
   readonly isRunning: boolean;
+  /** No node's clock was after this when the copy had been read: the first frontier is not before. Absent: 0. */
+  readonly copiedByMs?: number;
   readonly cursorMs: number;
   readonly seen: Seen;
   readonly hasWaited: boolean;
@@ -194,6 +196,7 @@ export class Poller {
       const why = [...truncated, ...doubts].join('; ');
       if (why !== '') return report(false, why);
     }
+    const copiedByMs = note.isRunning ? (note.copiedByMs ?? 0) : time.latestMs();
     const isHeld = waitsFor.length > 0;
     await this.#journal.room();
     const scopes = this.#scopes(note, begun, findings, cost, signal);
@@ -212,7 +215,8 @@ export class Poller {
     const ts = time.ms - 1;
     if (!hasWaited && ts <= this.#journal.frontierTs)
       waitsFor.push(`the clock is ${this.#journal.frontierTs - ts} ms behind the frontier`);
-    this.#keep(hasWaited ? {} : { isRunning: true, cursorMs: time.ms, seen }, hasWaited);
+    else if (!hasWaited && ts < copiedByMs) waitsFor.push('the copy may have records that are newer than this clock');
+    this.#keep(hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, seen }, hasWaited);
     await this.#gate.flush();
     const isStated = waitsFor.length === 0 && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
     if (isStated) this.#marks.splice(0, marks);
@@ -351,8 +355,8 @@ export class Poller {
       if (!scope) continue;
       const set = rest.length > 0 ? rest.join('|') : null;
       const endMs = scope.time.latestMs();
-      const lookedMs = this.#before?.time.ms ?? this.#note?.cursorMs ?? 0;
-      const startMs = Math.min(Math.max(lookedMs, cutoffLut - 1), endMs);
+      // what was written since the last poll and then truncated nobody has seen: not only the instant of the truncation is uncertain
+      const startMs = Math.min(this.#note?.cursorMs ?? 0, endMs);
       this.#journal.truncated({ namespace, set, cutoffLut, when: { startMs, endMs } });
       findings.truncations++;
     }
