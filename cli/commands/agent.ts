@@ -22,6 +22,8 @@ import { keepSpoolSettings, withSpoolOptions } from '../spool.ts';
 
 /** How often the agent looks whether a base copy is due. */
 const ANCHOR_MS = 5000;
+/** How often an archiver ships what a capture has sealed, unless somebody has set it. */
+const CAPTURE_SEAL_MS = 100;
 /** How often a copy says how far it is. */
 const COPY_SAID_MS = 5000;
 
@@ -189,8 +191,9 @@ const openArchiver = async (
     ...(await archiveOptionsOf(session, dir)),
     // what a killed capture left is recovered by the next one, which is in this process
     ...(isCapture ? { adopt: false } : {}),
+    // a capture seals once a poll: what it has sealed need not wait for more
     fanout: compact.fanout,
-    sealMs,
+    sealMs: isCapture && session.origins.seal === 'default' ? CAPTURE_SEAL_MS : sealMs,
     ...(metrics ? { observe: metrics.observe } : {}),
     onEvent: (event) => onEvent(event, archiver.identity.timeline),
     borders: () => fullCopyEnds(archiver.archive, archiver.identity.timeline),

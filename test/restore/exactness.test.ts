@@ -362,6 +362,10 @@ describe('S7: exact or said', () => {
       history.find({ key: 'b0', set: '', ...gone, seen: open(T0 + 12, T0 + 14) });
       const window = { windowStartMs: T0 + 12, windowEndMs: T0 + 17 };
       history.truncate({ ts: T0 + 13, set: 's', cutoffLut: T0 + 12, ...window });
+      // and definitions that are in force there
+      history.define('x', Buffer.from([0, 255, 10]), T0 + 13);
+      history.define('y', Buffer.from('two'), T0 + 12);
+      history.define('y', null, T0 + 14);
       await history.seal(T0 + 14);
       await history.ship();
       await createSnapshot(history.archive, { kind: 'synthetic', workers: 0 });
@@ -375,6 +379,12 @@ describe('S7: exact or said', () => {
       assert.deepEqual((await keys(T0 + 17)).sort(), ['a0', 'a1', 'b1']);
       assert.deepEqual(await keys(T0 + 20), ['b1']);
       assert.deepEqual(await keys(T0 + 21), []);
+      const { plan } = await planRestore({ archive: history.archive, target: String(T0 + 21) });
+      assert.equal(plan.state.base?.endTs, T0 + 14);
+      assert.deepEqual(
+        plan.state.definitions.map((d) => [d.name, d.body]),
+        [['x', Buffer.from([0, 255, 10])]],
+      );
     });
   });
 
