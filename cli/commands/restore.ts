@@ -1,5 +1,6 @@
 import * as fs from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
+import { isClusterUrl } from '../../engine/aerospike/client/cluster-url.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { PartitionSet } from '../../engine/partition.ts';
 import { resolveKey } from '../../engine/record-key.ts';
@@ -12,6 +13,12 @@ import {
   restoreJsonLines,
 } from '../../restore/restore.ts';
 import { isPartial, parseRenames, type Selection } from '../../restore/selection.ts';
+import {
+  type ClusterFlags,
+  refuseClusterFlags,
+  restoreIntoCluster,
+  withClusterOptions,
+} from '../cluster-restore.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { chooseTimeline, openPlaces } from '../places.ts';
 import { parseDigest, parseRecordAddress } from '../record-address.ts';
@@ -22,7 +29,7 @@ import type { Runner, Session } from '../session.ts';
 /** Below this many versions worker threads take longer to start than the work. */
 const WORKERS_FROM_VERSIONS = 100_000;
 
-interface RestoreFlags {
+interface RestoreFlags extends ClusterFlags {
   readonly to?: string;
   readonly into?: string;
   readonly jsonLines?: boolean;
@@ -42,7 +49,7 @@ interface RestoreFlags {
 }
 
 export function registerRestore(program: PitrCommand, runner: Runner): void {
-  program
+  const command = program
     .command('restore')
     .about(
       'restore an instant into a new engine, or as JSON lines',
@@ -57,7 +64,7 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     .option('--timeline <id>', 'history to restore (default: that of the directories, or the newest)')
     .option('--dry-run', 'plan and say what would be done; change nothing')
     .optionsGroup('Where to:')
-    .option('--into <target>', 'engine:DIR or DIR; absent, empty, or what this restore has begun')
+    .option('--into <target>', 'engine:DIR (absent, empty or begun) or aerospike://HOST:PORT')
     .option('--json-lines', 'one JSON object a record on stdout; the report goes to stderr')
     .option('--stream <name>', 'stream name of the restored engine (default: main)')
     .optionsGroup('Which records:')
@@ -72,12 +79,17 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     .option('--rename-set <old=new...>', 'restore a set under another name')
     .choice('--ttl <mode>', 'time to live; default remaining', ['remaining', 'absolute', 'never'])
     .option('--workers <n>', 'worker threads (default: one a processor)')
-    .option('--no-verify', 'do not read the target back')
+    .option('--no-verify', 'do not read the target back');
+  withClusterOptions(command)
     .optionsGroup('Options:')
     .examples(
       ['pitr restore --archive file:/backup/db --to latest --into engine:data2', 'everything archived'],
       ['pitr restore data --to 2026-11-21T10:00:00Z --into data-at-ten --dry-run', 'what would happen?'],
       ['pitr restore data --to mark:before --json-lines --set users > users.jsonl', 'some of it'],
+      [
+        'pitr restore --archive file:/backup/db --to -10m --into aerospike://db:3000 --mode exact',
+        'a cluster as it was ten minutes ago, what came since deleted',
+      ],
       ['pitr restore data --to -1h --into old --key shop/users/42 shop/users/43', 'two records'],
     )
     .action(
@@ -99,6 +111,11 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
             ...(timeline === undefined ? {} : { timeline }),
           };
           const { plan } = await planRestore(options);
+          const few = session.origins.workers === 'default' && plan.state.versions < WORKERS_FROM_VERSIONS;
+          const sized = few ? { ...options, workers: 0 } : options;
+          if (flags.into !== undefined && isClusterUrl(flags.into))
+            return restoreIntoCluster(session, flags.into, flags, sized, () => following(session, plan));
+          refuseClusterFlags(flags);
           const into = flags.into === undefined ? undefined : directoryOf(flags.into);
           if (flags.dryRun) {
             if (into !== undefined) await refuseFull(into);
@@ -107,8 +124,7 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
             );
             return 0;
           }
-          const few = session.origins.workers === 'default' && plan.state.versions < WORKERS_FROM_VERSIONS;
-          await restore(session, plan, flags, into, few ? { ...options, workers: 0 } : options);
+          await restore(session, plan, flags, into, sized);
           return 0;
         },
         { ownsStdout: (_args, flags) => flags.jsonLines === true },
@@ -129,9 +145,12 @@ const checkedTarget = ({ to, into, jsonLines, dryRun, stream }: RestoreFlags): s
   if (into !== undefined && jsonLines)
     refuse('--into and --json-lines exclude each other', 'restore twice, or choose one');
   if (into === undefined && !jsonLines && !dryRun)
-    refuse('restore has no target', 'use --into engine:DIR, --json-lines, or --dry-run to look first');
-  if (stream !== undefined && jsonLines)
-    refuse('--stream is for a restored engine', 'leave it out with --json-lines');
+    refuse(
+      'restore has no target',
+      'use --into engine:DIR or aerospike://HOST:PORT, --json-lines, or --dry-run to look first',
+    );
+  if (stream !== undefined && (jsonLines || (into !== undefined && isClusterUrl(into))))
+    refuse('--stream is for a restored engine', 'leave it out');
   return to;
 };
 
@@ -141,7 +160,7 @@ const directoryOf = (target: string): string => {
   if ((scheme !== undefined && scheme !== 'engine') || dir === '')
     throw new PitrError('usage', {
       what: `cannot restore into "${target}"`,
-      hint: 'write engine:DIR, a directory, or use --json-lines',
+      hint: 'write engine:DIR, a directory, aerospike://HOST:PORT, or use --json-lines',
     });
   return dir;
 };
@@ -192,8 +211,8 @@ const restore = async (
   options: RestoreOptions,
 ): Promise<void> => {
   const { stdout, stderr } = session.surroundings;
-  const progress = session.progress();
-  const follow: RestoreOptions = { ...options, onProgress: progressOf(progress, plan) };
+  const progress = following(session, plan);
+  const follow: RestoreOptions = { ...options, onProgress: progress.onProgress };
   let report: RestoreReport;
   try {
     report =
@@ -214,6 +233,12 @@ const restore = async (
       ),
     into === undefined ? (session.quiet ? nowhere : stderr) : stdout,
   );
+};
+
+/** A progress bar for a plan. */
+const following = (session: Session, plan: RestorePlan) => {
+  const progress = session.progress();
+  return { onProgress: progressOf(progress, plan), stop: () => progress.stop() };
 };
 
 const nowhere = { write: (): boolean => true };

@@ -58,9 +58,7 @@ export const readFacts = async (client: AerospikeClient): Promise<ClusterFacts> 
     ),
   );
   const limits = answers
-    .map((a) =>
-      Number(parseParameters(said(a, 'get-config:context=service')).get('batch-max-requests') ?? 0),
-    )
+    .map((a) => Number(parseParameters(said(a, 'get-config:context=service')).get('batch-max-requests') ?? 0))
     .filter((n) => n > 0);
   return {
     nodes: client.nodes.map((n) => n.name),
