@@ -74,13 +74,19 @@ export const refuseClusterFlags = (flags: ClusterFlags): void => {
       });
 };
 
+/** Who looks on while a restore runs. */
+export interface Followed {
+  readonly options: Pick<RestoreOptions, 'onProgress' | 'onInexact'>;
+  stop(): Promise<void>;
+}
+
 /** Restores into the cluster of `url`, or says what would be done. Returns the exit code. */
 export const restoreIntoCluster = async (
   session: Session,
   url: string,
   flags: ClusterFlags & { readonly dryRun?: boolean },
   restore: RestoreOptions,
-  follow: () => { onProgress: NonNullable<RestoreOptions['onProgress']>; stop: () => void },
+  follow: () => Promise<Followed>,
 ): Promise<number> => {
   const { cwd, env, stdout } = session.surroundings;
   const parsed = parseClusterUrl(url);
@@ -108,12 +114,12 @@ export const restoreIntoCluster = async (
     );
     return 0;
   }
-  const { onProgress, stop } = follow();
+  const followed = await follow();
   let report: ClusterReport;
   try {
-    report = await restoreCluster({ ...options, onProgress });
+    report = await restoreCluster({ ...options, ...followed.options });
   } finally {
-    stop();
+    await followed.stop();
   }
   session.emit(clusterReportData(report), () => renderClusterReport(report, session.clock.nowMs()), stdout);
   return exitCodeOf(report);

@@ -1,5 +1,24 @@
 import type { ShardDigest } from './content-digest.ts';
 
+/** {@link Sighting.missed}: at least one, nobody knows how many. */
+export const MISSED_UNKNOWN = 0xffffffff;
+
+/** What is known of a version that was found, not made, by whoever logs it. Instants are ms. */
+export interface Sighting {
+  /** Last-update time as the source has it. */
+  readonly lutMs: number;
+  /**
+   * The change came in (start, end]: after `windowStartMs`, not after `windowEndMs`. Both equal to `lutMs`: exactly then. A late version has
+   * the window (LUT, found].
+   */
+  readonly windowStartMs: number;
+  readonly windowEndMs: number;
+  /** Versions of the record between the one logged before and this one that nobody saw, u32; or {@link MISSED_UNKNOWN}. */
+  readonly missed: number;
+  /** Its ts had to be later than its LUT, because the time of the LUT was published already (F2). */
+  readonly late: boolean;
+}
+
 /**
  * One version as the engine hands it to the log and gets it back at start-up: a write with its image, or a delete.
  * Always the state after the operation, never the operation.
@@ -20,6 +39,8 @@ export interface LogVersion {
   readonly image: Uint8Array | undefined;
   /** The next LSN belongs to the same batch. */
   readonly batchMore: boolean;
+  /** Absent: the writer of the log made it, at `ts`, and its LUT is `ts`. */
+  readonly seen?: Sighting;
 }
 
 export interface LogTruncate {
@@ -31,6 +52,9 @@ export interface LogTruncate {
   /** Records with a last-update time below this, ms, are gone. */
   readonly cutoffLut: number;
   readonly partitions: string;
+  /** Found, not made: it took effect in (start, end]. Absent: at `ts`. */
+  readonly windowStartMs?: number;
+  readonly windowEndMs?: number;
 }
 
 export interface LogMark {
@@ -53,7 +77,20 @@ export interface LogOwnership {
   readonly digests?: readonly ShardDigest[];
 }
 
-export type LogEvent = LogTruncate | LogMark | LogOwnership;
+/** A definition of a secondary index or UDF module as the source gives it. */
+export interface LogDefinition {
+  readonly kind: 'definition';
+  readonly lsn: number;
+  readonly ts: number;
+  readonly what: 'sindex' | 'udf';
+  /** Null: of all namespaces, as UDF modules are. */
+  readonly namespace: string | null;
+  readonly name: string;
+  /** Null: it is there no more. */
+  readonly body: Uint8Array | null;
+}
+
+export type LogEvent = LogTruncate | LogMark | LogOwnership | LogDefinition;
 
 /** A clock frame: the stream's frontier as its writer states it (F3). */
 export interface LogClock {

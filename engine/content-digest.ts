@@ -217,6 +217,12 @@ export class ContentDigest {
     this.#records[shard] += sign;
   }
 
+  /** Adds sums and records to one shard. */
+  shift(shard: number, sums: Uint32Array, records: number): void {
+    for (let lane = 0; lane < 4; lane++) this.#sums[shard * 4 + lane] += sums[lane];
+    this.#records[shard] += records;
+  }
+
   /** Adds every shard of `other`, which has the same number of shards. */
   add(other: ContentDigest, sign: 1 | -1 = 1): void {
     for (let i = 0; i < this.#sums.length; i++) this.#sums[i] += sign * other.#sums[i];

@@ -263,6 +263,13 @@ export const ERRORS = {
     (f) => `verification failed: ${f.what}`,
     (f) => `${f.hint ?? 'do not use the restored copy; run pitr verify on the archive'}`,
   ),
+  inexact: kind(
+    35,
+    (f) =>
+      `${f.records} records are not certain at ${f.target}: of ${f.missed} versions were missed, ${f.windows} changed in a window with that instant`,
+    () =>
+      'nothing became usable; choose another instant, leave --strict out, or list them with --inexact FILE (pitr restore)',
+  ),
   'snapshot-unknown': kind(
     36,
     (f) => `no snapshot ${f.id}`,

@@ -65,7 +65,13 @@ export const replayInto = (
     const value =
       v.image &&
       encodeState(
-        { generation: v.generation, voidTime: v.voidTime, ts: v.ts, lsn: v.lsn, lut: v.ts },
+        {
+          generation: v.generation,
+          voidTime: v.voidTime,
+          ts: v.ts,
+          lsn: v.lsn,
+          lut: v.seen?.lutMs ?? v.ts,
+        },
         v.set,
         v.image,
       );
@@ -90,6 +96,7 @@ export const replayInto = (
     lastTs = Math.max(lastTs, e.ts);
     switch (e.kind) {
       case 'mark':
+      case 'definition':
         return;
       case 'truncate': {
         // only of what it owned: the rest is what a hand-over that failed or is yet to come has loaded

@@ -12,11 +12,13 @@ import {
 import { encodeState, type StateHeader, stateKey } from '../engine/state-record.ts';
 import type { StatePlan } from '../snapshot/state-plan.ts';
 import type { Archive } from '../wal/archive.ts';
+import type { InexactRecord } from '../wal/exactness.ts';
 import { Merge } from '../wal/merge.ts';
 import type { RunCursor } from '../wal/run-cursor.ts';
 import { StateAt } from '../wal/state-at.ts';
 import type { ClusterJob, ClusterTally } from './aerospike/cluster-job.ts';
 import { Chunks } from './chunks.ts';
+import { inexactLine } from './inexact-line.ts';
 import { jsonLine } from './json-line.ts';
 import { isRenaming, type Selection, selectBins } from './selection.ts';
 import { StoreChunks } from './store-chunks.ts';
@@ -26,7 +28,8 @@ export interface RestoreJob {
   readonly plan: StatePlan;
   readonly selection: Selection;
   readonly ttl: TtlShift;
-  readonly output: 'store' | 'json' | 'cluster';
+  /** `inexact`: lines about the records that are inexact, and no records. */
+  readonly output: 'store' | 'json' | 'cluster' | 'inexact';
   readonly shards: number;
   /** Pages in each partition of the store (engine/page.ts). Default 0: records only. */
   readonly perPartition?: number;
@@ -67,8 +70,19 @@ export interface RangeResult {
   readonly deleted: number;
   readonly truncated: number;
   readonly withoutKey: number;
+  /** Of what was selected. */
+  readonly inexact: InexactTotals;
   /** Of output `cluster`. */
   readonly cluster?: ClusterTally;
+}
+
+/** Records that are inexact at the target (S7), and why: some for both reasons. */
+export interface InexactTotals {
+  readonly records: number;
+  /** The first version after the target says that versions were missed before it. */
+  readonly missed: number;
+  /** The target is in a window: of that version, of the chosen one, or of a truncation. */
+  readonly windows: number;
 }
 
 /**
@@ -102,6 +116,7 @@ export const runRange = async (
     shards: job.shards,
     keepExpired: job.keepExpired ?? false,
     ...('missing' in plan.source ? {} : { clockTs: Float64Array.from(plan.source.clockTs) }),
+    ...(plan.exactness ? { exactness: { ...plan.exactness, ...writer.exactness } } : {}),
     sink: (cursor, voidTime, hash) => writer.record(cursor, voidTime, hash),
     drain: async () => {
       for (const chunk of writer.take(false)) await emit(chunk);
@@ -109,6 +124,7 @@ export const runRange = async (
     },
   });
   await merge.run(state);
+  state.finish();
   for (const chunk of writer.take(true)) await emit(chunk);
   return {
     digest: writer.digest.toShards(),
@@ -121,6 +137,7 @@ export const runRange = async (
     deleted: state.deleted,
     truncated: state.truncated,
     withoutKey: writer.withoutKey,
+    inexact: writer.inexact,
   };
 };
 
@@ -133,6 +150,7 @@ class RangeWriter {
   records = 0;
   /** Records of a renamed set that have no stored key and so keep their digest. */
   withoutKey = 0;
+  readonly inexact = { records: 0, missed: 0, windows: 0 };
   readonly #job: RestoreJob;
   readonly #store: StoreChunks;
   readonly #text = new Chunks();
@@ -155,7 +173,21 @@ class RangeWriter {
     this.#store = new StoreChunks(job.perPartition ?? 0);
   }
 
+  /** Counts what is inexact among the selected, and writes it down when that is what is wanted. */
+  readonly exactness = {
+    isWanted: (cursor: RunCursor): boolean => this.#isSelected(cursor),
+    found: (record: InexactRecord): boolean => {
+      this.inexact.records++;
+      if (record.doubts.some((d) => d.missed > 0)) this.inexact.missed++;
+      if (record.doubts.some((d) => d.window)) this.inexact.windows++;
+      if (this.#job.output !== 'inexact') return false;
+      this.#text.append(Buffer.from(`${inexactLine(record)}\n`));
+      return this.#text.isDue;
+    },
+  };
+
   record(cursor: RunCursor, voidTime: number, hash: Uint32Array): boolean {
+    if (this.#job.output === 'inexact') return false;
     if (!this.#isSelected(cursor)) return false;
     if (!this.#isCopy) return this.#changed(cursor, this.#shifted(voidTime));
     this.records++;
@@ -164,7 +196,7 @@ class RangeWriter {
   }
 
   take(rest: boolean): Buffer[] {
-    return this.#job.output === 'json' ? this.#text.take(rest) : this.#store.take(rest);
+    return this.#job.output === 'store' ? this.#store.take(rest) : this.#text.take(rest);
   }
 
   #isSelected({ block, row, reader }: RunCursor): boolean {

@@ -16,6 +16,7 @@ export const noRange = (shards: number): RangeResult => {
     deleted: 0,
     truncated: 0,
     withoutKey: 0,
+    inexact: { records: 0, missed: 0, windows: 0 },
   };
 };
 
@@ -31,6 +32,11 @@ export const addRanges = (a: RangeResult, b: RangeResult): RangeResult => ({
   deleted: a.deleted + b.deleted,
   truncated: a.truncated + b.truncated,
   withoutKey: a.withoutKey + b.withoutKey,
+  inexact: {
+    records: a.inexact.records + b.inexact.records,
+    missed: a.inexact.missed + b.inexact.missed,
+    windows: a.inexact.windows + b.inexact.windows,
+  },
   ...(a.cluster || b.cluster ? { cluster: addTallies(a.cluster ?? NO_TALLY, b.cluster ?? NO_TALLY) } : {}),
 });
 

@@ -19,6 +19,11 @@ export interface ArchiverOptions extends CompactionOptions, Machine {
   readonly retireMs?: number;
   /** How often what is sealed is shipped at most, ms; stated in the head. Default: as it is there, or 1 s. */
   readonly sealMs?: number;
+  /**
+   * False: the directory's log is not an engine's, and is never opened as one: its writer repairs, seals and trims it when it starts
+   * again, and until then only what is sealed is shipped. Default true.
+   */
+  readonly adopt?: boolean;
   /** Bounds on what is on its way into the archive at a time. */
   readonly ship?: Partial<ShipLimits>;
   /** Told about everything that happens; never throws. */

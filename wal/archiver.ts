@@ -241,7 +241,7 @@ export class Archiver {
 
   /**
    * When no writer has the directory: opens the engine, which repairs and seals its log under the writer's own lock and states
-   * the frontier, and closes it again.
+   * the frontier, and closes it again. Does nothing where the writer is not an engine (`adopt: false`).
    */
   adopt(): Promise<boolean> {
     return this.#enqueue(() => this.#adopt());
@@ -354,6 +354,7 @@ export class Archiver {
 
   async #adopt(): Promise<boolean> {
     const { files, locks, openStore } = this.#options;
+    if (this.#options.adopt === false) return false;
     if ((locks ?? kernelLocks).isLocked(writerLockPath(this.dir))) return false;
     try {
       const engine = await Engine.open({

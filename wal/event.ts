@@ -17,6 +17,9 @@ export interface TruncateEvent extends EventPosition {
   readonly cutoffLut: number;
   /** Inclusive ranges as text: what the stream owned at that position. */
   readonly partitions: string;
+  /** It was found later than it took effect, which was in (start, end]. Absent: at `ts`. */
+  readonly windowStartMs?: number;
+  readonly windowEndMs?: number;
 }
 
 /** A named position. */

@@ -136,7 +136,7 @@ export class LocalLog implements CommitLog {
     this.#check();
     this.#frame(FRAME.event, packBytes(event));
     this.#lastLsn = event.lsn;
-    this.#lastTs = event.ts;
+    this.#lastTs = Math.max(this.#lastTs, event.ts);
     if (event.kind === 'ownership') this.#epoch = event.epoch;
   }
 

@@ -1,9 +1,9 @@
 import type { PitrError } from '../engine/errors.ts';
+import { versionMisfit } from './extension.ts';
 
 const TWO32 = 4294967296;
 /** Bytes of a version in a commits frame before its names: flags, LSN, ts, generation, void time, digest. */
 const FIXED_BYTES = 39;
-const LOG_FLAG = { delete: 1, batchMore: 2 } as const;
 
 /** Names of a version: a namespace and a set. */
 export interface Scope {
@@ -25,13 +25,13 @@ export class LogColumns {
   voidTime = new Uint32Array(0);
   /** Index into {@link scopes}. */
   scope = new Uint32Array(0);
-  /** The image's place in its file. */
+  /** Where extension and image are in their file. */
   imageStart = new Uint32Array(0);
   imageEnd = new Uint32Array(0);
   /** Index into {@link files}. */
   file = new Uint32Array(0);
   generation = new Uint16Array(0);
-  /** 1: a delete. 2: the next LSN belongs to the same batch. */
+  /** The log's bits, which mean what those of a block mean (`FLAG`). */
   flags = new Uint8Array(0);
   readonly scopes: Scope[] = [];
   readonly files: Buffer[] = [];
@@ -69,17 +69,20 @@ export class LogColumns {
       if (imageAt > bytes) throw past();
       const imageEnd = imageAt + view.getUint32(imageAt - 4, true);
       if (imageEnd > bytes) throw past();
+      const ts = view.getUint32(at + 7, true) + view.getUint16(at + 11, true) * TWO32;
+      const why = versionMisfit(payload[at], payload, imageAt, imageEnd - imageAt, ts);
+      if (why !== undefined) throw bad(why);
       const row = this.#reserve();
-      this.flags[row] = payload[at] & (LOG_FLAG.delete | LOG_FLAG.batchMore);
+      this.flags[row] = payload[at];
       this.lsn[row] = lsn;
-      this.ts[row] = view.getUint32(at + 7, true) + view.getUint16(at + 11, true) * TWO32;
+      this.ts[row] = ts;
       this.generation[row] = view.getUint16(at + 13, true);
       this.voidTime[row] = view.getUint32(at + 15, true);
       this.#sortKey(payload, at + 19, row * 20);
       this.scope[row] = this.#scopeAt(payload, namesAt, setAt, imageAt - 4);
       this.file[row] = file;
       this.imageStart[row] = base + imageAt;
-      this.imageEnd[row] = payload[at] & LOG_FLAG.delete ? base + imageAt : base + imageEnd;
+      this.imageEnd[row] = base + imageEnd;
       at = imageEnd;
     }
     return lsnDue;

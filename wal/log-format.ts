@@ -4,12 +4,14 @@ import type { LogClock, LogEntry, LogEvent, LogVersion } from '../engine/commit-
 import { PitrError } from '../engine/errors.ts';
 import { IMAGE_BYTES_MAX } from '../engine/image.ts';
 import { writeU48 } from '../engine/state-record.ts';
+import { EXTENSION_BYTES, FLAG } from './block.ts';
 import { unpackBytes } from './envelope.ts';
+import { readExtension, versionMisfit, writeExtension } from './extension.ts';
 import { logClockSchema, logEventSchema, misfit } from './schema.ts';
 
 /** Bytes of the local log; the layout is in README.md (wal), section "Log". */
 export const LOG_MAGIC = 'PITRLOG\n';
-export const LOG_VERSION = 1;
+export const LOG_VERSION = 2;
 export const FRAME_HEADER_BYTES = 24;
 const FRAME_MAGIC = 0x4d524650; // 'PFRM' little endian
 /** Bound on one frame: a group of commits with its largest image. */
@@ -94,11 +96,16 @@ export class FrameBuffer {
   version(v: LogVersion): void {
     const namespace = this.#namespace.of(v.namespace);
     const set = this.#set.of(v.set);
-    const image = v.image;
-    this.#need(55 + namespace.length + set.length + (image?.length ?? 0));
+    const { image, seen } = v;
+    const imageBytes = (seen ? EXTENSION_BYTES : 0) + (image?.length ?? 0);
+    this.#need(55 + namespace.length + set.length + imageBytes);
     const b = this.#bytes;
     let at = this.#used;
-    b[at++] = (image === undefined ? 1 : 0) | (v.batchMore ? 2 : 0);
+    b[at++] =
+      (image === undefined ? FLAG.delete : 0) |
+      (v.batchMore ? FLAG.batchMore : 0) |
+      (seen?.late ? FLAG.late : 0) |
+      (seen ? FLAG.extension : 0);
     at = writeU48(b, v.lsn, at);
     at = writeU48(b, v.ts, at);
     at = b.writeUInt16LE(v.generation, at);
@@ -111,7 +118,8 @@ export class FrameBuffer {
     b[at++] = set.length;
     b.set(set, at);
     at += set.length;
-    at = b.writeUInt32LE(image?.length ?? 0, at);
+    at = b.writeUInt32LE(imageBytes, at);
+    if (seen) at = writeExtension(b, seen, at);
     if (image) {
       b.set(image, at);
       at += image.length;
@@ -292,12 +300,14 @@ const decodeVersions = (b: Buffer, entry: (e: LogEntry) => void, bad: (why: stri
     const imageBytes = b.readUInt32LE(at);
     at += 4;
     need(imageBytes);
-    if (flags > 3 || (flags & 1 && imageBytes > 0)) throw bad(`a version with flags ${flags}`);
-    const image = flags & 1 ? undefined : b.subarray(at, at + imageBytes);
+    const why = versionMisfit(flags, b, at, imageBytes, ts);
+    if (why !== undefined) throw bad(why);
+    const seen = flags & FLAG.extension ? readExtension(b, at, (flags & FLAG.late) !== 0) : undefined;
+    const image =
+      flags & FLAG.delete ? undefined : b.subarray(seen ? at + EXTENSION_BYTES : at, at + imageBytes);
     at += imageBytes;
-    entry({
-      kind: 'version',
-      version: { lsn, ts, namespace, set, digest, generation, voidTime, image, batchMore: (flags & 2) !== 0 },
-    });
+    const batchMore = (flags & FLAG.batchMore) !== 0;
+    const version = { lsn, ts, namespace, set, digest, generation, voidTime, image, batchMore };
+    entry({ kind: 'version', version: seen ? { ...version, seen } : version });
   }
 };

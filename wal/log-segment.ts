@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import type { LogEvent } from '../engine/commit-log.ts';
-import { FLAG } from './block.ts';
 import type { ArchiveEvent } from './event.ts';
 import type { LogColumns } from './log-columns.ts';
 import { sortedRows } from './log-order.ts';
@@ -47,8 +46,7 @@ export const segmentOfLog = (
     const namespace = namespaceOf[id];
     writer.startNamespace(namespace);
     if (setOf[id] < 0) setOf[id] = writer.setIndex(namespace, scopes[id].set);
-    // the log's bits 1 and 2 mean what FLAG.delete and FLAG.batchMore mean
-    const rowFlags = flags[i] & (FLAG.delete | FLAG.batchMore);
+    const rowFlags = flags[i];
     let source = 0;
     while (lsn[i] >= streams[source].lsnEnd) source++;
     const at = i * 20;

@@ -39,6 +39,22 @@ const truncate = {
   namespace: name,
   set: text.nullable(),
   cutoffLut: z.number(),
+  partitions: partitionsText,
+  windowStartMs: position.optional(),
+  windowEndMs: position.optional(),
+};
+/** A window has both ends, in their order. */
+const hasWindow = (e: { windowStartMs?: number | undefined; windowEndMs?: number | undefined }): boolean =>
+  e.windowStartMs === undefined
+    ? e.windowEndMs === undefined
+    : e.windowEndMs !== undefined && e.windowStartMs <= e.windowEndMs;
+const WINDOW_WHY = 'its window has no start or no end, or ends before it starts';
+const definition = {
+  kind: z.literal('definition'),
+  what: z.enum(['sindex', 'udf']),
+  namespace: text.nullable(),
+  name: text,
+  body: bytes.nullable(),
 };
 const ownership = {
   kind: z.literal('ownership'),
@@ -50,7 +66,8 @@ const ownership = {
 };
 
 export const logEventSchema = z.discriminatedUnion('kind', [
-  z.object({ ...at, ...truncate, partitions: partitionsText }),
+  z.object({ ...at, ...truncate }).refine(hasWindow, WINDOW_WHY),
+  z.object({ ...at, ...definition }),
   z.object({ ...at, kind: z.literal('mark'), name: text }),
   z.object({ ...at, ...ownership }),
 ]);
@@ -62,20 +79,20 @@ const archived = { ...at, stream: name, epoch: count };
 export const clockEventSchema = z.object({ ...archived, kind: z.literal('clock'), digests: shardDigests });
 
 export const archiveEventSchema = z.discriminatedUnion('kind', [
-  z.object({ ...archived, ...truncate, partitions: partitionsText }),
+  z.object({ ...archived, ...truncate }).refine(hasWindow, WINDOW_WHY),
   z.object({ ...archived, kind: z.literal('mark'), name: text }),
   z.object({ ...archived, ...ownership }),
   clockEventSchema,
-  z.object({
-    ...archived,
-    kind: z.literal('definition'),
-    what: z.enum(['sindex', 'udf']),
-    namespace: text.nullable(),
-    name: text,
-    body: z.unknown(),
-  }),
+  z.object({ ...archived, ...definition }),
   z.object({ ...archived, kind: z.literal('gap'), lsnStart: position, lsnEnd: position, cause: text }),
 ]);
+
+/** A definition in a document, which is JSON. */
+export const storedDefinitionSchema = z.object({
+  ...archived,
+  ...definition,
+  body: z.base64().nullable(),
+});
 
 export const archiveEventsSchema = z.array(archiveEventSchema);
 
@@ -110,6 +127,8 @@ export const timelinesSchema = z.object({
   ),
 });
 
+const inexactPart = z.object({ count, fromTs: position });
+
 const segmentRef = z.object({
   name,
   bytes: count,
@@ -119,6 +138,7 @@ const segmentRef = z.object({
   tsMax: position,
   partitions: partitionRangeSchema,
   events: count,
+  inexact: inexactPart.optional(),
 });
 export const segmentRefsSchema = z.array(segmentRef);
 
@@ -264,6 +284,7 @@ export const segmentPropertiesSchema = z.object({
   eventsOffset: count,
   eventsBytes: count,
   events: count,
+  inexact: inexactPart.optional(),
   top: z.array(
     z.object({
       namespace: count,

@@ -1,8 +1,10 @@
 import { crc32 } from 'node:zlib';
+import { giveBack } from '../engine/give-back.ts';
 import { PARTITIONS, partitionOfWord } from '../engine/partition.ts';
 import { BLOCK_BYTES, Block, BlockBuilder, decodeStored, encodeStored, FLAG } from './block.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
 import type { ArchiveEvent } from './event.ts';
+import { InexactCount } from './exactness.ts';
 import { Filter } from './filter.ts';
 import {
   BLOCKS_PER_INDEX,
@@ -46,6 +48,7 @@ export class SegmentWriter {
   #rawBytes = 0;
   #tsMin = Number.POSITIVE_INFINITY;
   #tsMax = 0;
+  readonly #inexact = new InexactCount();
   #partitionMin = PARTITIONS;
   #partitionMax = -1;
 
@@ -128,7 +131,9 @@ export class SegmentWriter {
     for (const event of events) {
       this.#tsMin = Math.min(this.#tsMin, event.ts);
       this.#tsMax = Math.max(this.#tsMax, event.ts);
+      if (event.kind === 'truncate') this.#inexact.truncation(event);
     }
+    const inexact = this.#inexact.part;
     const properties: SegmentProperties = {
       header: this.#header,
       namespaces: this.#namespaces,
@@ -148,6 +153,7 @@ export class SegmentWriter {
       eventsOffset,
       eventsBytes: eventsBytes.length,
       events: events.length,
+      ...(inexact ? { inexact } : {}),
       top,
     };
     const packed = packBytes(properties);
@@ -191,6 +197,7 @@ export class SegmentWriter {
       const ts = block.ts(i);
       if (ts < this.#tsMin) this.#tsMin = ts;
       if (ts > this.#tsMax) this.#tsMax = ts;
+      if (block.flags[i] & FLAG.extension) this.#inexact.row(block, i);
     }
     this.#partitionMin = Math.min(this.#partitionMin, partitionOfWord(block.w0[0]));
     this.#partitionMax = Math.max(this.#partitionMax, partitionOfWord(block.w0[rows - 1]));
@@ -204,6 +211,9 @@ export class SegmentWriter {
     this.#entries.push({ namespace: this.#namespace, key, offset, bytes: stored.length, rows });
     this.#rows += rows;
     this.#rawBytes += raw.length;
+    // the garbage collector would be late
+    block.release();
+    giveBack([raw]);
   }
 
   #indexPartition(from: number, to: number): TopEntry {
@@ -254,4 +264,5 @@ export const segmentRefOf = (
   tsMax: finished.properties.tsMax,
   partitions: finished.properties.partitions,
   events: finished.properties.events,
+  ...(finished.properties.inexact ? { inexact: finished.properties.inexact } : {}),
 });

@@ -15,6 +15,7 @@ import {
 import { isPartial, parseRenames, type Selection } from '../../restore/selection.ts';
 import {
   type ClusterFlags,
+  type Followed,
   refuseClusterFlags,
   restoreIntoCluster,
   withClusterOptions,
@@ -46,6 +47,8 @@ interface RestoreFlags extends ClusterFlags {
   readonly digest?: readonly string[];
   readonly renameNamespace?: readonly string[];
   readonly renameSet?: readonly string[];
+  readonly strict?: boolean;
+  readonly inexact?: string;
 }
 
 export function registerRestore(program: PitrCommand, runner: Runner): void {
@@ -79,7 +82,9 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     .option('--rename-set <old=new...>', 'restore a set under another name')
     .choice('--ttl <mode>', 'time to live; default remaining', ['remaining', 'absolute', 'never'])
     .option('--workers <n>', 'worker threads (default: one a processor)')
-    .option('--no-verify', 'do not read the target back');
+    .option('--no-verify', 'do not read the target back')
+    .option('--strict', 'refuse when it is not certain that a record is what the source had')
+    .option('--inexact <file>', 'write which records those are, one JSON object a line');
   withClusterOptions(command)
     .optionsGroup('Options:')
     .examples(
@@ -108,13 +113,16 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
             workers: session.config.workers,
             verify: flags.verify,
             clock: session.clock,
+            strict: flags.strict === true,
             ...(timeline === undefined ? {} : { timeline }),
           };
           const { plan } = await planRestore(options);
           const few = session.origins.workers === 'default' && plan.state.versions < WORKERS_FROM_VERSIONS;
           const sized = few ? { ...options, workers: 0 } : options;
           if (flags.into !== undefined && isClusterUrl(flags.into))
-            return restoreIntoCluster(session, flags.into, flags, sized, () => following(session, plan));
+            return restoreIntoCluster(session, flags.into, flags, sized, () =>
+              following(session, plan, flags),
+            );
           refuseClusterFlags(flags);
           const into = flags.into === undefined ? undefined : directoryOf(flags.into);
           if (flags.dryRun) {
@@ -211,8 +219,8 @@ const restore = async (
   options: RestoreOptions,
 ): Promise<void> => {
   const { stdout, stderr } = session.surroundings;
-  const progress = following(session, plan);
-  const follow: RestoreOptions = { ...options, onProgress: progress.onProgress };
+  const followed = await following(session, plan, flags);
+  const follow: RestoreOptions = { ...options, ...followed.options };
   let report: RestoreReport;
   try {
     report =
@@ -220,7 +228,7 @@ const restore = async (
         ? await restoreJsonLines((chunk) => written(stdout, chunk), follow)
         : await restoreEngine(into, flags.stream, follow);
   } finally {
-    progress.stop();
+    await followed.stop();
   }
   const target = into === undefined ? undefined : { dir: resolve(into), shown: relative('', resolve(into)) };
   session.emit(
@@ -235,11 +243,31 @@ const restore = async (
   );
 };
 
-/** A progress bar for a plan. */
-const following = (session: Session, plan: RestorePlan) => {
+/** A progress bar for a plan, and the list of what is inexact. */
+const following = async (
+  session: Session,
+  plan: RestorePlan,
+  { inexact }: RestoreFlags,
+): Promise<Followed> => {
+  const list = inexact === undefined ? undefined : await openList(inexact);
   const progress = session.progress();
-  return { onProgress: progressOf(progress, plan), stop: () => progress.stop() };
+  return {
+    options: {
+      onProgress: progressOf(progress, plan),
+      ...(list ? { onInexact: async (lines) => void (await list.appendFile(lines)) } : {}),
+    },
+    stop: async () => {
+      progress.stop();
+      await list?.close();
+    },
+  };
 };
+
+/** Empty when nothing is inexact: a list of an earlier restore must not stay. */
+const openList = (path: string): Promise<fs.FileHandle> =>
+  fs.open(path, 'w').catch((cause) => {
+    throw new PitrError('io', { op: 'open', path, why: cause.code }, { cause });
+  });
 
 const nowhere = { write: (): boolean => true };
 

@@ -3,7 +3,7 @@ import { type ClusterReport, definitionFaults } from '../../restore/aerospike/cl
 import type { DefinitionResult, DefinitionStep } from '../../restore/aerospike/definitions.ts';
 import { explainHazard, type Hazard } from '../../restore/aerospike/hazards.ts';
 import type { ClusterPlan } from '../../restore/aerospike/restore-cluster.ts';
-import { describeSelection, plural, sourceInWords, targetFields } from './restore.ts';
+import { describeSelection, inexactInWords, plural, sourceInWords, targetFields } from './restore.ts';
 import { renderFields } from './table.ts';
 import { formatBytes, formatCount, formatDuration, formatIso } from './units.ts';
 
@@ -56,7 +56,7 @@ export const renderClusterPlan = (looked: ClusterPlan, place: string, nowMs: num
 
 export const clusterReportData = (report: ClusterReport): object => {
   const { plan, facts, tally, merged, hazards, durationMs, resumedRanges, ...rest } = report;
-  const { versions, expired, deleted, truncated, withoutKey } = merged;
+  const { versions, expired, deleted, truncated, withoutKey, inexact } = merged;
   const { samples: _, wrongPartitions: __, missing: ___, differing: ____, foreign: _____, ...counts } = tally;
   return {
     into: rest.place,
@@ -69,6 +69,7 @@ export const clusterReportData = (report: ClusterReport): object => {
     refusedRecords: refusedCount(tally),
     refusedFile: rest.refusedFile ?? null,
     state: { versions, expired, deleted, truncated, withoutKey },
+    inexact,
     digest: rest.digest,
     verification: rest.verification,
     definitions: rest.definitions,
@@ -120,6 +121,7 @@ export const renderClusterReport = (report: ClusterReport, nowMs: number): strin
         : 'not read back (--no-verify)',
     ],
     ['Source', sourceInWords(verification)],
+    ['Inexact', inexactInWords(merged.inexact)],
     ['Definitions', resultsInWords(definitions)],
     ...definitionFaults(report).map(faultField),
     ['Took', formatDuration(report.durationMs)],

@@ -4,6 +4,7 @@ import { ContentDigest } from '../../engine/content-digest.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { PartitionSet } from '../../engine/partition.ts';
 import type { Archive } from '../../wal/archive.ts';
+import { sayInexact } from '../inexact.ts';
 import { clockOf, planRestore, type RestoreOptions, type RestorePlan, shardsOf } from '../plan.ts';
 import type { RangeResult, RestoreJob, runRange } from '../range-job.ts';
 import { type RangeHandlers, type RangePool, rangesFor } from '../range-pool.ts';
@@ -133,7 +134,7 @@ const recordsIn = (facts: NamespaceFacts | undefined, { sets }: Scope): number =
 
 /**
  * Restores into a cluster. An interrupted restore of the same state into the same place is gone on with.
- * @throws target-occupied, target-begun, restore-hazard, verification-failed, aerospike-…; what a merge throws
+ * @throws target-occupied, target-begun, inexact, restore-hazard, verification-failed, aerospike-…; what a merge throws
  */
 export const restoreCluster = (options: ClusterRestoreOptions): Promise<ClusterReport> =>
   leased(options, async (held, pool) => {
@@ -169,6 +170,8 @@ class ClusterRestore {
     this.#assertMayBegin(looked, state);
     const begun = this.#begin(state, looked.facts);
     const job = this.#jobOf(looked, begun.startedMs);
+    // what is to be refused is known before the first write
+    if (options.strict || options.onInexact) await sayInexact(options.archive, this.#pool, job, options);
     const refused = new RefusedFile(options.refusedFile ?? `${state.dir}/refused.jsonl`);
     try {
       // a module may be used as soon as records are there; an index is made faster of all of them at once

@@ -37,7 +37,7 @@ import { readArchived, writeArchived } from '../../wal/archived.ts';
 import { decodeStored, encodeStored } from '../../wal/block.ts';
 import { decodeEnvelope, encodeEnvelope, unpackBytes } from '../../wal/envelope.ts';
 import { decodeLogHeader, scanLogFile } from '../../wal/log-file.ts';
-import { FRAME_HEADER_BYTES, frameSeed } from '../../wal/log-format.ts';
+import { FRAME_HEADER_BYTES, frameSeed, LOG_MAGIC, LOG_VERSION } from '../../wal/log-format.ts';
 import { canonicalParticles, particleCorpus } from '../engine/particle-corpus.ts';
 import { batch, clock, ENGINE, mark, openLog, version } from '../wal/log-support.ts';
 import { logPath, MemoryFiles } from '../wal/memory-files.ts';
@@ -68,8 +68,18 @@ const logFile = async (): Promise<Buffer> => {
     cutoffLut: 1_700_000_000_000,
     partitions: 'all',
   });
-  log.append([version(6), version(7)]);
-  await log.seal(clock(7));
+  const seen = { lutMs: 9, windowStartMs: 9, windowEndMs: 10, missed: 2, late: true };
+  log.append([version(6, { seen }), version(7, { seen, image: undefined })]);
+  log.appendEvent({
+    kind: 'definition',
+    lsn: 8,
+    ts: 1_700_000_000_005,
+    what: 'udf',
+    namespace: null,
+    name: 'a.lua',
+    body: Buffer.from('x'),
+  });
+  await log.seal(clock(8));
   return files.bytesOf(logPath(1, 'wal'));
 };
 const LOG = await logFile();
@@ -178,7 +188,7 @@ export const TARGETS: readonly Target[] = [
     refusals: LOG_REFUSALS,
     tree: {
       parse: (input) => unpackBytes(input, 'x'),
-      print: (tree) => encodeEnvelope('PITRLOG\n', 1, tree).subarray(20),
+      print: (tree) => encodeEnvelope(LOG_MAGIC, LOG_VERSION, tree).subarray(20),
     },
     run: (input) => {
       const prologue = Buffer.from(LOG.subarray(0, 20));

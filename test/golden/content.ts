@@ -75,7 +75,7 @@ export const GOLDEN_EVENTS: readonly ArchiveEvent[] = [
   },
 ];
 
-/** Frames of the log file, in order: a batch of two, one version, a mark, then clock and seal. */
+/** Frames of the log file, in order: a batch of two, one version, two that were found, events, then clock and seal. */
 export const GOLDEN_LOG_BATCHES: readonly (readonly LogVersion[])[] = [
   [
     {
@@ -114,11 +114,80 @@ export const GOLDEN_LOG_BATCHES: readonly (readonly LogVersion[])[] = [
       batchMore: false,
     },
   ],
+  [
+    {
+      lsn: 4,
+      ts: 1700000000009,
+      namespace: 'test',
+      set: 'cities',
+      digest: Buffer.from(DIGEST_A, 'hex'),
+      generation: 9,
+      voidTime: 0,
+      image: Buffer.from('0001017003054f736c6f21', 'hex'),
+      batchMore: true,
+      seen: {
+        lutMs: 1700000000000,
+        windowStartMs: 1700000000000,
+        windowEndMs: 1700000000007,
+        missed: 3,
+        late: true,
+      },
+    },
+    {
+      lsn: 5,
+      ts: 1700000000009,
+      namespace: 'test',
+      set: '',
+      digest: Buffer.from(DIGEST_B, 'hex'),
+      generation: 0,
+      voidTime: 0,
+      image: undefined,
+      batchMore: false,
+      seen: {
+        lutMs: 1700000000009,
+        windowStartMs: 1699999999000,
+        windowEndMs: 1700000000009,
+        missed: 4294967295,
+        late: false,
+      },
+    },
+  ],
 ];
-export const GOLDEN_LOG_EVENT: LogEvent = { kind: 'mark', lsn: 4, ts: 1700000000003, name: 'before-import' };
+export const GOLDEN_LOG_EVENTS: readonly LogEvent[] = [
+  { kind: 'mark', lsn: 6, ts: 1700000000003, name: 'before-import' },
+  {
+    kind: 'definition',
+    lsn: 7,
+    ts: 1700000000010,
+    what: 'sindex',
+    namespace: 'test',
+    name: 'by-age',
+    body: Buffer.from('01020304ff', 'hex'),
+  },
+  {
+    kind: 'definition',
+    lsn: 8,
+    ts: 1700000000010,
+    what: 'udf',
+    namespace: null,
+    name: 'sum.lua',
+    body: null,
+  },
+  {
+    kind: 'truncate',
+    lsn: 9,
+    ts: 1700000000011,
+    namespace: 'test',
+    set: null,
+    cutoffLut: 1700000000008,
+    partitions: '0-4095',
+    windowStartMs: 1700000000008,
+    windowEndMs: 1700000000011,
+  },
+];
 export const GOLDEN_LOG_CLOCK: LogClock = {
   ts: 1700000000004,
-  lsn: 4,
+  lsn: 9,
   epoch: 1,
   digests: [{ sum: '0123456789abcdef0123456789abcdef', records: 1 }],
 };

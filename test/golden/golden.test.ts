@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { LogEntry } from '../../engine/commit-log.ts';
+import { isPitrError } from '../../engine/errors.ts';
 import { sortKeyOf } from '../../engine/partition.ts';
 import { scanLogFile } from '../../wal/log-file.ts';
 import { ENGINE, TIMELINE, textOf } from '../wal/log-support.ts';
@@ -11,7 +12,7 @@ import {
   GOLDEN_EVENTS,
   GOLDEN_LOG_BATCHES,
   GOLDEN_LOG_CLOCK,
-  GOLDEN_LOG_EVENT,
+  GOLDEN_LOG_EVENTS,
   GOLDEN_ROWS,
 } from './content.ts';
 import { makeGoldenLog } from './make-golden.ts';
@@ -68,13 +69,13 @@ test('index and filter of a segment of format version 2 find its keys', async ()
   assert.deepEqual(await reader.candidates('test', Buffer.alloc(20, 3)), []);
 });
 
-test('a log file of format version 1 is read to the entries that were written', async () => {
+test('a log file of format version 2 is read to the entries that were written', async () => {
   const entries: string[] = [];
-  const bytes = await golden('log-v1.wal');
-  const content = scanLogFile(bytes, 'log-v1.wal', false, (e) => entries.push(textOf(e)));
+  const bytes = await golden('log-v2.wal');
+  const content = scanLogFile(bytes, 'log-v2.wal', false, (e) => entries.push(textOf(e)));
   const expected: LogEntry[] = [
     ...GOLDEN_LOG_BATCHES.flat().map((version): LogEntry => ({ kind: 'version', version })),
-    { kind: 'event', event: GOLDEN_LOG_EVENT },
+    ...GOLDEN_LOG_EVENTS.map((event): LogEntry => ({ kind: 'event', event })),
     { kind: 'clock', clock: GOLDEN_LOG_CLOCK },
   ];
   assert.deepEqual(entries, expected.map(textOf));
@@ -87,9 +88,17 @@ test('a log file of format version 1 is read to the entries that were written', 
     epoch: 1,
     chain: 0,
   });
-  assert.deepEqual({ sealed: content.sealed, lsnNext: content.lsnNext }, { sealed: true, lsnNext: 5 });
+  assert.deepEqual({ sealed: content.sealed, lsnNext: content.lsnNext }, { sealed: true, lsnNext: 10 });
 });
 
-test('today’s code writes the log file of format version 1 byte for byte', async () => {
-  assert.deepEqual(await makeGoldenLog(), await golden('log-v1.wal'));
+test('today’s code writes the log file of format version 2 byte for byte', async () => {
+  assert.deepEqual(await makeGoldenLog(), await golden('log-v2.wal'));
+});
+
+test('a log file of format version 1, which has no place for what was found late, is refused by its version', async () => {
+  const bytes = await golden('log-v1.wal');
+  assert.throws(
+    () => scanLogFile(bytes, 'log-v1.wal', false, () => undefined),
+    (e) => isPitrError(e, 'format-version') && e.facts.version === 1,
+  );
 });

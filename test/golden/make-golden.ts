@@ -1,5 +1,5 @@
 /**
- * Wrote segment-v2.seg and log-v1.wal, once. Run it again only to make the files of a new format version, under new
+ * Wrote segment-v2.seg and log-v2.wal, once. Run it again only to make the files of a new format version, under new
  * names; it leaves those that are there alone:
  *
  *     node test/golden/make-golden.ts
@@ -13,7 +13,7 @@ import {
   GOLDEN_EVENTS,
   GOLDEN_LOG_BATCHES,
   GOLDEN_LOG_CLOCK,
-  GOLDEN_LOG_EVENT,
+  GOLDEN_LOG_EVENTS,
   GOLDEN_ROWS,
 } from './content.ts';
 
@@ -25,7 +25,7 @@ export const makeGoldenLog = async (): Promise<Buffer> => {
     log.append(versions);
     await log.sync();
   }
-  log.appendEvent(GOLDEN_LOG_EVENT);
+  for (const event of GOLDEN_LOG_EVENTS) log.appendEvent(event);
   await log.seal(GOLDEN_LOG_CLOCK);
   return files.bytesOf(logPath(1, 'wal'));
 };
@@ -36,5 +36,5 @@ if (import.meta.main) {
       if (error.code !== 'EEXIST') throw error;
     });
   await make('segment-v2.seg', encodeSegment(GOLDEN_ROWS, GOLDEN_EVENTS).bytes);
-  await make('log-v1.wal', await makeGoldenLog());
+  await make('log-v2.wal', await makeGoldenLog());
 }

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { isPitrError, PitrError } from '../../engine/errors.ts';
 import { LOG_DIR } from '../../wal/local-log.ts';
 import { scanLogFile } from '../../wal/log-file.ts';
-import { FRAME_HEADER_BYTES, frameAt, frameSeed } from '../../wal/log-format.ts';
+import { FRAME_HEADER_BYTES, frameAt, frameSeed, LOG_VERSION } from '../../wal/log-format.ts';
 import { batch, clock, ENGINE, openLog, version } from './log-support.ts';
 import { logPath, MemoryFiles } from './memory-files.ts';
 
@@ -274,14 +274,14 @@ describe('local log: files that do not belong together', () => {
     for (const kind of ['wal', 'open'] as const) {
       const files = await sealedFiles(2);
       const bytes = Buffer.from(files.bytesOf(logPath(2, 'wal')));
-      bytes.writeUInt16LE(2, 8);
+      bytes.writeUInt16LE(LOG_VERSION + 1, 8);
       files.delete(logPath(2, 'wal'));
       files.put(logPath(2, kind), bytes);
-      const error = await refusal(openLog(files), 'version 2');
+      const error = await refusal(openLog(files), 'a future version');
       assert.equal(error.id, 'format-version');
       assert.deepEqual(
         { version: error.facts.version, supported: error.facts.supported },
-        { version: 2, supported: 1 },
+        { version: LOG_VERSION + 1, supported: LOG_VERSION },
       );
       assert.deepEqual(
         files.namesIn(DIR).filter((n) => n.endsWith('.broken')),

@@ -3,11 +3,15 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { LogVersion } from '../../engine/commit-log.ts';
+import type { PitrError } from '../../engine/errors.ts';
 import { sortKeyOf } from '../../engine/partition.ts';
+import { FLAG } from '../../wal/block.ts';
 import { LogColumns } from '../../wal/log-columns.ts';
+import { decodeFrame, FRAME } from '../../wal/log-format.ts';
 import { sortedRows } from '../../wal/log-order.ts';
 import { segmentOfLog } from '../../wal/log-segment.ts';
 import { segmentRefOf } from '../../wal/segment-writer.ts';
+import { SeedTable, VersionDigest } from '../../wal/version-digest.ts';
 import { columnsOf, version } from './log-support.ts';
 import { ARCHIVE, openBytes, readAll } from './segment-support.ts';
 
@@ -32,15 +36,28 @@ const versions: fc.Arbitrary<LogVersion[]> = fc
       voidTime: fc.integer({ min: 0, max: 0xffffffff }),
       generation: fc.integer({ min: 0, max: 65535 }),
       batchMore: fc.boolean(),
-      step: fc.integer({ min: 0, max: 2 }),
+      step: fc.integer({ min: -2, max: 2 }),
+      seen: fc.option(
+        fc.record({
+          lutMs: fc.integer({ min: 0, max: 1_600_000_000_000 }),
+          windowStartMs: fc.integer({ min: 0, max: 2 ** 40 }),
+          windowMs: fc.integer({ min: 0, max: 2 ** 40 }),
+          missed: fc.integer({ min: 0, max: 0xffffffff }),
+          late: fc.boolean(),
+        }),
+        { nil: undefined },
+      ),
     }),
     { maxLength: 120 },
   )
   .map((list) => {
     let ts = 1_700_000_000_000;
-    return list.map(({ step, ...v }, i) => {
+    return list.map(({ step, seen, ...v }, i) => {
       ts += step;
-      return { ...v, ts, lsn: 2 ** 33 + i };
+      const version = { ...v, ts, lsn: 2 ** 33 + i };
+      if (!seen) return version;
+      const { windowMs, ...rest } = seen;
+      return { ...version, seen: { ...rest, windowEndMs: seen.windowStartMs + windowMs } };
     });
   });
 
@@ -63,7 +80,8 @@ describe('log columns', () => {
           { versions: columnsOf(list), events: [], streams },
           { archive: ARCHIVE, timeline: 't', generation: 1 },
         );
-        const { rows } = await readAll(await openBytes(finished.bytes, segmentRefOf('segment', finished)));
+        const reader = await openBytes(finished.bytes, segmentRefOf('segment', finished));
+        const { rows } = await readAll(reader);
         const expected = [...list].sort(compare).map((v) => ({
           namespace: v.namespace,
           set: v.set,
@@ -76,9 +94,30 @@ describe('log columns', () => {
           voidTime: v.voidTime,
           image: v.image && Buffer.from(v.image).toString('hex'),
           batchMore: v.batchMore,
-          extension: undefined,
+          extension: v.seen && {
+            lut: v.seen.lutMs,
+            startMs: v.seen.windowStartMs,
+            endMs: v.seen.windowEndMs,
+            missed: v.seen.missed,
+          },
         }));
         assert.deepEqual(rows, expected);
+        // what the log's rows came to, and what is read from the file, bit by bit
+        const digest = new VersionDigest();
+        const late: boolean[] = [];
+        const seeds = new SeedTable(reader.properties);
+        for (const handle of await reader.blocks()) {
+          const block = reader.decode((await reader.readBlocks([handle]))[0]);
+          for (let i = 0; i < block.rows; i++) {
+            digest.addRow(block, i, seeds.of(block.namespace, block.set[i], block.source[i]));
+            late.push((block.flags[i] & FLAG.late) !== 0);
+          }
+        }
+        assert.equal(`${digest}`, reader.properties.digest);
+        assert.deepEqual(
+          late,
+          [...list].sort(compare).map((v) => v.seen?.late ?? false),
+        );
       }),
       { numRuns: 150 },
     );
@@ -119,5 +158,49 @@ describe('log columns', () => {
     for (let end = 1; end < whole.length; end++)
       if (end === first) assert.equal(refused(whole.subarray(0, end), 1), undefined);
       else assert.match(refused(whole.subarray(0, end), 1) ?? '', /past its frame/, `cut at ${end}`);
+  });
+
+  test('flags and extensions of a version that do not fit are refused, by the archiver as at start-up', () => {
+    const seen = { lutMs: 5, windowStartMs: 3, windowEndMs: 5, missed: 0, late: true };
+    const whole = Buffer.from(
+      columnsOf([version(1, { set: '', namespace: 'n', seen })]).files[0].subarray(24),
+    );
+    // type · flags, LSN, ts … digest · name · no set · bytes · extension
+    const [flagsAt, bytesAt, extensionAt] = [1, 1 + 39 + 2 + 1, 1 + 39 + 2 + 1 + 4];
+    const refusals = (change: (b: Buffer) => void): (string | undefined)[] => {
+      const bytes = Buffer.from(whole);
+      change(bytes);
+      const attempt = (read: (bad: (why: string) => PitrError) => void): string | undefined => {
+        try {
+          read((why) => new Error(why) as never);
+          return undefined;
+        } catch (error) {
+          return (error as Error).message;
+        }
+      };
+      const columns = new LogColumns();
+      columns.beginFile(bytes);
+      const frame = { offset: 0, bytes: 0, type: FRAME.commits, syncedBytes: 0, payload: bytes.subarray(1) };
+      return [
+        attempt((bad) => columns.append(bytes.subarray(1), 1, bad)),
+        attempt((bad) => decodeFrame(frame, () => undefined, bad)),
+      ];
+    };
+    const both = (change: (b: Buffer) => void, why: RegExp): void => {
+      for (const said of refusals(change)) assert.match(said ?? 'nothing', why);
+    };
+    assert.deepEqual(
+      refusals(() => undefined),
+      [undefined, undefined],
+    );
+    both((b) => b.writeUInt8(4, flagsAt), /a version with flags 4/);
+    both((b) => b.writeUInt8(16 | 12, flagsAt), /a version with flags 28/);
+    both((b) => b.writeUInt8(13, flagsAt), /a version with flags 13 and 38 bytes/);
+    both((b) => b.writeUInt8(1, flagsAt), /a version with flags 1/);
+    both((b) => b.writeUInt32LE(b.readUInt32LE(bytesAt) + 1, bytesAt), /past its frame/);
+    both((b) => b.writeUInt8(1, extensionAt + 6), /over 2\^48/);
+    both((b) => b.writeUInt8(1, extensionAt + 15), /over 2\^48/);
+    both((b) => b.writeUInt8(0xff, extensionAt + 5), /counts before its LUT/);
+    both((b) => b.writeUInt8(6, extensionAt + 8), /ends before it starts/);
   });
 });

@@ -1,0 +1,36 @@
+/** Instants between which something happened, ms: after `startMs`, up to and including `endMs`. */
+export interface Window {
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** A record as the source had it when somebody looked. */
+export interface FoundRecord {
+  readonly namespace: string;
+  /** '' for none. */
+  readonly set: string;
+  /** 20 bytes. */
+  readonly digest: Uint8Array;
+  readonly generation: number;
+  /** Seconds since 1970, 0 never. */
+  readonly voidTimeS: number;
+  /** Last update, ms since 1970, or between which instants it lies. */
+  readonly lut: number | Window;
+  /** By the source's clock, ms: when it was looked at, at the latest. */
+  readonly foundMs: number;
+  /** Stored key and bins (engine/image.ts). */
+  readonly image: Uint8Array;
+}
+
+/** A record that the source no longer had, or whose delete it told of. */
+export interface GoneRecord {
+  readonly namespace: string;
+  readonly set: string;
+  readonly digest: Uint8Array;
+  /** When it was deleted, ms: exactly, or between the last look that found it and the one that did not. */
+  readonly when: number | Window;
+  /** Versions that must have been between the last one in the log and the delete. Default 0. */
+  readonly missed?: number;
+  /** Somebody saw it, though no version of it may be in the log: its delete is logged all the same. Default false. */
+  readonly wasSeen?: boolean;
+}

@@ -1,0 +1,582 @@
+import { type Clock, systemClock } from '../../engine/clock.ts';
+import type { LogVersion, Sighting } from '../../engine/commit-log.ts';
+import type { ContentDigest } from '../../engine/content-digest.ts';
+import { type HeldLock, kernelLocks, type Locks, writerLockPath } from '../../engine/directory-lock.ts';
+import type { AcquireOptions, Release } from '../../engine/engine-types.ts';
+import { PitrError } from '../../engine/errors.ts';
+import { type Files, nodeFiles } from '../../engine/files.ts';
+import { type EngineIdentity, readIdentity } from '../../engine/identity.ts';
+import { type PartitionSet, partitionOf, sortKeyOf } from '../../engine/partition.ts';
+import type { SpoolStatus } from '../../engine/spool.ts';
+import { inOneShard } from '../../engine/transfer.ts';
+import { LocalLog } from '../local-log.ts';
+import { LogSpool } from '../log-spool.ts';
+import type { SpoolSettings } from '../spool-settings.ts';
+import { type CaptureSource, isLoggedSet, readSource } from './capture-dir.ts';
+import type { FoundRecord, GoneRecord, Window } from './found.ts';
+import { incomingRows, positionOf, transferOf } from './incoming.ts';
+import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
+import { judge } from './judge.ts';
+import { type Cutoff, Ledger } from './ledger.ts';
+import { RecordIndex } from './record-index.ts';
+import { imageHash, Replay } from './replay.ts';
+
+export interface JournalOptions {
+  readonly clock?: Clock;
+  readonly files?: Files;
+  readonly locks?: Locks;
+  readonly spool?: Partial<SpoolSettings>;
+}
+
+/** A definition of a secondary index or a UDF module; `body` null: it is gone. */
+export interface FoundDefinition {
+  readonly what: 'sindex' | 'udf';
+  readonly namespace: string | null;
+  readonly name: string;
+  readonly body: Uint8Array | null;
+}
+
+export interface FoundTruncation {
+  readonly namespace: string;
+  /** Null: all sets. */
+  readonly set: string | null;
+  /** Records with LUT < this, ms, are gone. */
+  readonly cutoffLut: number;
+  /** When it took effect, ms. */
+  readonly when: number | Window;
+}
+
+/** What went to the log since the journal was opened. */
+export interface Tally {
+  versions: number;
+  /** Of them: with a ts after their LUT (F2). */
+  late: number;
+  /** Of them: with versions before them that nobody saw. */
+  missed: number;
+  deletes: number;
+}
+
+/** Versions that one append of the log takes. */
+const APPEND_VERSIONS = 4096;
+
+/**
+ * Log and index of a capture directory: the one way in. What is told ({@link found}, {@link gone}, …) is decided at once and durable when
+ * {@link flush} returns; {@link state} says how far the log is complete. One caller at a time.
+ *
+ * After a failed write the log accepts nothing more (L5): the directory is opened anew.
+ */
+export class Journal {
+  readonly dir: string;
+  readonly identity: EngineIdentity;
+  readonly source: CaptureSource;
+  readonly #lock: HeldLock;
+  readonly #log: LocalLog;
+  readonly #ledger: Ledger;
+  readonly #spool: LogSpool;
+  readonly tally: Tally = { versions: 0, late: 0, missed: 0, deletes: 0 };
+  #lsn: number;
+  #versions: LogVersion[] = [];
+  /** Above the frontier: versions older than their cutoff that come after them need a later ts. */
+  #truncations: Cutoff[] = [];
+  /** Of the versions so far. */
+  #newestTs = 0;
+  #aimTs = 0;
+  #going:
+    | {
+        readonly partitions: PartitionSet;
+        readonly peer: string;
+        readonly mask: Uint8Array;
+        readonly notBeforeTs: number;
+        readonly done: PromiseWithResolvers<Release>;
+      }
+    | undefined;
+  #coming:
+    | {
+        readonly options: AcquireOptions;
+        readonly done: PromiseWithResolvers<{ lsn: number; ts: number; records: number }>;
+      }
+    | undefined;
+
+  private constructor(parts: JournalParts) {
+    this.dir = parts.dir;
+    this.identity = parts.identity;
+    this.source = parts.source;
+    this.#lock = parts.lock;
+    this.#log = parts.log;
+    this.#ledger = parts.ledger;
+    this.#spool = parts.spool;
+    this.#lsn = parts.log.lastLsn;
+    this.#newestTs = parts.newestTs;
+  }
+
+  /** Takes the directory, repairs its log, brings the index up to it. @throws engine-busy, log-…, store-corrupt, not-an-engine, usage */
+  static async open(dir: string, options: JournalOptions = {}): Promise<Journal> {
+    const { files = nodeFiles, clock = systemClock } = options;
+    const identity = await readIdentity(dir, files);
+    const source = await readSource(dir, files);
+    if (!source)
+      throw new PitrError('usage', {
+        what: `${dir} is an engine directory`,
+        hint: 'pitr agent DIR archives it; a source is captured into a directory of its own',
+      });
+    const lock = await (options.locks ?? kernelLocks).acquire(writerLockPath(dir), { waitMs: 2000 });
+    if (!lock) throw new PitrError('engine-busy', { dir });
+    let index: RecordIndex | undefined;
+    let log: LocalLog | undefined;
+    try {
+      index = RecordIndex.open(dir);
+      const ledger = new Ledger(index, identity);
+      const replay = new Replay(ledger);
+      const opened = await LocalLog.open({
+        dir,
+        engineId: identity.engineId,
+        stream: identity.stream,
+        timeline: identity.timeline,
+        afterLsn: index.meta()?.appliedLsn ?? 0,
+        epoch: ledger.epoch,
+        replay: (entry) => replay.entry(entry),
+        files,
+      });
+      log = opened.log;
+      replay.finish();
+      let journal: Journal | undefined;
+      const spool = await LogSpool.open(
+        {
+          dir,
+          engineId: identity.engineId,
+          files,
+          clock,
+          ...(options.spool ? { settings: options.spool } : {}),
+        },
+        // what is sealed is all there is between two polls
+        { log, seal: async () => undefined, trim: async () => journal?.trim() },
+      );
+      const newestTs = Math.max(opened.recovery.lastTs, ledger.frontierTs);
+      journal = new Journal({ dir, identity, source, lock, ledger, log, spool, newestTs });
+      return journal;
+    } catch (error) {
+      await log?.close().catch(() => undefined);
+      await index?.close().catch(() => undefined);
+      lock.release();
+      throw error;
+    }
+  }
+
+  /** As of the last {@link flush}. */
+  get index(): RecordIndex {
+    return this.#ledger.index;
+  }
+
+  /** Last stated frontier, ms, or that of the base copy; 0: none yet. */
+  get frontierTs(): number {
+    return this.#ledger.frontierTs;
+  }
+
+  get lastLsn(): number {
+    return this.#lsn;
+  }
+
+  get partitions(): PartitionSet {
+    return this.#ledger.partitions;
+  }
+
+  get spool(): SpoolStatus {
+    return this.#spool.status();
+  }
+
+  /** Log that is not trimmed yet. */
+  get logBytes(): number {
+    return this.#log.bytes;
+  }
+
+  /** What the source wants to find again after a restart; kept with the next {@link flush}. */
+  get note(): Readonly<Record<string, unknown>> {
+    return this.#ledger.note;
+  }
+
+  keep(note: Readonly<Record<string, unknown>>): void {
+    this.#ledger.note = { ...this.#ledger.note, ...note };
+  }
+
+  /** Number of a namespace in the index; a new one when it has none. */
+  namespaceId(namespace: string): number {
+    return this.#ledger.names.namespace(namespace);
+  }
+
+  /** Number of a set in the table of sets; a new one when it has none. */
+  setId(namespace: string, set: string): number {
+    return this.#ledger.names.set(this.namespaceId(namespace), set);
+  }
+
+  /** Name of a set: what {@link Rows.set} is the number of. */
+  setName(set: number): string {
+    return this.#ledger.names.setName(set);
+  }
+
+  /** False: records of this set are counted and never logged. */
+  isLogged(set: string): boolean {
+    return isLoggedSet(this.source, set);
+  }
+
+  /** What is known of a record, with what was told since the last flush: one row. */
+  row(namespace: string, digest: Uint8Array): Rows | undefined {
+    return this.#ledger.row(this.namespaceId(namespace), sortKeyOf(digest));
+  }
+
+  /** Waits while there is no room for more log. @throws log-quota */
+  async room(): Promise<void> {
+    for (let wait = this.#spool.room(); wait; wait = this.#spool.room()) await wait;
+  }
+
+  /**
+   * The frontier that will be stated next. Of partitions that are being given up nothing above it is logged: who takes them over finds it.
+   */
+  aim(ts: number): void {
+    this.#aimTs = ts;
+  }
+
+  /** A record as it was found. False: nothing was logged, it is known like that already (C3) or of a set that is left out. */
+  found(record: FoundRecord): boolean {
+    const namespace = this.namespaceId(record.namespace);
+    const key = sortKeyOf(record.digest);
+    const row = this.#ledger.row(namespace, key);
+    const hash = imageHash(record.namespace, record.set, key, record.image);
+    const isSame = row !== undefined && hasHash(row, hash);
+    const known = row && fieldsOf(row);
+    const verdict = judge(known && { ...known, isBase: row.isBase(0) }, record, isSame, this.#floor(record));
+    if (!verdict) {
+      if (known && row.isBase(0) && typeof record.lut === 'number')
+        this.#ledger.learn(namespace, key, {
+          ...known,
+          flags: known.flags & ~ROW_FLAG.base,
+          lutMs: record.lut,
+        });
+      return false;
+    }
+    const { ts, ...seen } = verdict;
+    if (this.#isHeld(record.digest, ts)) return false;
+    const { generation, voidTimeS } = record;
+    const isLogged = this.isLogged(record.set);
+    this.#ledger.write(namespace, key, {
+      generation,
+      flags: (typeof record.lut === 'number' ? 0 : ROW_FLAG.base) | (isLogged ? 0 : ROW_FLAG.unlogged),
+      set: this.#ledger.names.set(namespace, record.set),
+      voidTimeS,
+      lutMs: seen.lutMs,
+      ts,
+      hash,
+    });
+    if (!isLogged) return false;
+    this.#append(
+      {
+        ts,
+        namespace: record.namespace,
+        set: record.set,
+        digest: record.digest,
+        generation,
+        voidTime: voidTimeS,
+        image: record.image,
+      },
+      isExact(ts, seen) ? undefined : seen,
+    );
+    return true;
+  }
+
+  /** A record that is no more. False: it was not known to be there, or is of a set that is left out. */
+  gone(record: GoneRecord): boolean {
+    const namespace = this.namespaceId(record.namespace);
+    const key = sortKeyOf(record.digest);
+    const row = this.#ledger.row(namespace, key);
+    const { when, missed = 0, wasSeen = false } = record;
+    if (!row && !wasSeen) return false;
+    const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
+    const ts = Math.max(end, this.frontierTs + 1, row?.ts(0) ?? 0);
+    if (this.#isHeld(record.digest, ts)) return false;
+    this.#ledger.remove(namespace, key, ts);
+    if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;
+    const seen: Sighting = {
+      lutMs: end,
+      // it was there when it was last changed
+      windowStartMs: typeof when === 'number' ? end : Math.min(Math.max(start, row?.lutMs(0) ?? 0), end),
+      windowEndMs: typeof when === 'number' && ts === end ? end : ts,
+      missed,
+      late: ts > end,
+    };
+    this.#append(
+      {
+        ts,
+        namespace: record.namespace,
+        set: record.set,
+        digest: record.digest,
+        generation: 0,
+        voidTime: 0,
+        image: undefined,
+      },
+      isExact(ts, seen) ? undefined : seen,
+    );
+    return true;
+  }
+
+  /** Removes from the index what the truncation hides (C5); returns how many rows. */
+  truncated({ namespace, set, cutoffLut, when }: FoundTruncation): number {
+    const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
+    // behind every version so far: of a record that has one above it, the one below would be hidden and nobody could say which that was
+    const ts = Math.max(end, this.frontierTs + 1, this.#newestTs + 1);
+    this.#takeVersions();
+    this.#log.appendEvent({
+      kind: 'truncate',
+      lsn: ++this.#lsn,
+      ts,
+      namespace,
+      set,
+      cutoffLut,
+      partitions: this.partitions.toString(),
+      ...(start === ts ? {} : { windowStartMs: start, windowEndMs: ts }),
+    });
+    const cutoff = { namespace, set, cutoffLut, ts };
+    this.#truncations.push(cutoff);
+    return this.#ledger.truncate(cutoff);
+  }
+
+  /** A definition that is new, changed, or (body null) gone. Its ts is `ts`, or the next that is free. */
+  defined(definition: FoundDefinition, ts: number): void {
+    this.#takeVersions();
+    this.#log.appendEvent({
+      kind: 'definition',
+      lsn: ++this.#lsn,
+      ts: Math.max(ts, this.frontierTs + 1),
+      ...definition,
+    });
+  }
+
+  /** Makes everything that was told durable, in log and index. */
+  async flush(): Promise<void> {
+    // what is told meanwhile must be synced as well: the index takes all there is
+    for (let lsn = -1; lsn !== this.#lsn; ) {
+      this.#takeVersions();
+      lsn = this.#lsn;
+      await this.#log.sync();
+    }
+    this.#ledger.store(this.#lsn);
+  }
+
+  /**
+   * States that everything with ts <= `ts` is in the log, and makes that visible to the archiver. `marks` are named positions at
+   * `ts`. False: it is not above the last one, or below what the digests can say (ahead.ts); then it is only a {@link flush}.
+   */
+  async state(ts: number, marks: readonly string[] = []): Promise<boolean> {
+    if (ts < this.#ledger.floorTs) {
+      await this.flush();
+      return false;
+    }
+    this.#takeVersions();
+    for (const name of marks) this.#log.appendEvent({ kind: 'mark', lsn: ++this.#lsn, ts, name });
+    const released = this.#giveUp(ts);
+    this.#ledger.settle(ts);
+    this.#truncations = this.#truncations.filter((t) => t.ts > ts);
+    await this.#log.seal({
+      ts,
+      lsn: this.#lsn,
+      epoch: this.#ledger.epoch,
+      digests: this.#ledger.digest.toShards(),
+    });
+    this.#ledger.store(this.#lsn);
+    released?.();
+    await this.#takeOver();
+    await this.trim();
+    return true;
+  }
+
+  /**
+   * Gives up partitions at the next frontier that is stated: their rows leave the index. Asked again it returns what was.
+   * @throws partition-not-owned, interrupted
+   */
+  release(partitions: PartitionSet, peer: string): Promise<Release> {
+    const earlier = transferOf(this.#ledger.transfers, 'release', partitions, peer);
+    if (earlier) return Promise.resolve(positionOf(earlier));
+    const missing = partitions.subtract(this.partitions);
+    if (missing.size > 0)
+      throw new PitrError('partition-not-owned', {
+        partition: missing.ranges[0].start,
+        owner: 'nobody here',
+      });
+    this.#going?.done.reject(new PitrError('interrupted', { what: 'another hand-over' }));
+    const done = Promise.withResolvers<Release>();
+    // also heard when the caller has gone
+    done.promise.catch(() => undefined);
+    this.#going = { partitions, peer, mask: partitions.toMask(), notBeforeTs: this.#newestTs, done };
+    return done.promise;
+  }
+
+  /**
+   * Takes partitions over once the frontier is at or above the release: `load` is what the index has of them from then on. What happened
+   * after the release is to be looked for: {@link lookFrom}. Asked again it changes nothing.
+   * @throws ownership-conflict, verification-failed, interrupted
+   */
+  acquire(options: AcquireOptions): Promise<{ lsn: number; ts: number; records: number }> {
+    const earlier = transferOf(this.#ledger.transfers, 'acquire', options.partitions, options.peer);
+    if (earlier) return Promise.resolve({ lsn: earlier.lsn, ts: earlier.ts, records: 0 });
+    const mine = options.partitions.intersect(this.partitions);
+    if (mine.size > 0)
+      throw new PitrError('ownership-conflict', {
+        partitions: mine.toString(),
+        owner: this.identity.stream,
+      });
+    this.#coming?.done.reject(new PitrError('interrupted', { what: 'another hand-over' }));
+    const done = Promise.withResolvers<{ lsn: number; ts: number; records: number }>();
+    done.promise.catch(() => undefined);
+    this.#coming = { options, done };
+    return done.promise;
+  }
+
+  /** Since when changes of partitions that were taken over are to be looked for, ms; forgotten by asking. */
+  lookFrom(): number | undefined {
+    const { lookFrom } = this.note;
+    if (typeof lookFrom !== 'number') return undefined;
+    this.keep({ lookFrom: null });
+    return lookFrom;
+  }
+
+  /** Lets go of log that the archive has. */
+  async trim(): Promise<void> {
+    const lsn = await this.#spool.trimTo(this.index.meta()?.appliedLsn ?? 0);
+    await this.#log.trim(lsn);
+  }
+
+  /**
+   * What a base copy has of these partitions: sorted rows (`writeRow`) in place of all that was known of them. A copy loads every partition of the
+   * directory, also empty ones; until {@link loaded} the index is nothing to go by, and `note` should say so.
+   */
+  load(namespace: string, parts: readonly { readonly partition: number; readonly rows: Buffer }[]): void {
+    this.index.load(this.namespaceId(namespace), parts);
+  }
+
+  /** The base copy is loaded: `digest` is what it has, `ts` its C0. */
+  async loaded(digest: ContentDigest, ts: number): Promise<void> {
+    this.#ledger.reset(digest, ts);
+    this.#truncations = [];
+    await this.flush();
+  }
+
+  async close(): Promise<void> {
+    const over = new PitrError('interrupted', { what: 'a hand-over' });
+    this.#going?.done.reject(over);
+    this.#coming?.done.reject(over);
+    this.#spool.wake();
+    try {
+      await this.#log.close();
+      await this.index.close();
+    } finally {
+      this.#lock.release();
+    }
+  }
+
+  /** Above the frontier of a hand-over, and of what is handed over. */
+  #isHeld(digest: Uint8Array, ts: number): boolean {
+    return this.#going !== undefined && ts > this.#aimTs && this.#going.mask[partitionOf(digest)] === 1;
+  }
+
+  /** Logs the release that waits for this frontier; returns how to say so once it is durable. */
+  #giveUp(ts: number): (() => void) | undefined {
+    const going = this.#going;
+    // what was found before it was asked for may be above this frontier: then a later one is it
+    if (!going || this.#aimTs !== ts || ts < going.notBeforeTs) return undefined;
+    const event = {
+      kind: 'ownership',
+      change: 'release',
+      lsn: ++this.#lsn,
+      ts,
+      epoch: this.#ledger.epoch,
+    } as const;
+    const transfer = { ...event, partitions: going.partitions.toString(), peer: going.peer };
+    const digests = this.#ledger.released(transfer).toShards();
+    this.#log.appendEvent({ ...transfer, digests });
+    this.#going = undefined;
+    return () => going.done.resolve({ lsn: event.lsn, ts, digests: [inOneShard(digests)] });
+  }
+
+  async #takeOver(): Promise<void> {
+    const coming = this.#coming;
+    if (!coming || coming.options.afterTs > this.frontierTs) return;
+    this.#coming = undefined;
+    try {
+      coming.done.resolve(await this.#load(coming.options));
+    } catch (error) {
+      coming.done.reject(error);
+    }
+  }
+
+  async #load(options: AcquireOptions): Promise<{ lsn: number; ts: number; records: number }> {
+    const { partitions, peer, afterTs } = options;
+    const incoming = await incomingRows(options, this.#ledger);
+    for (const [namespace, parts] of incoming.parts) this.index.load(namespace, parts);
+    this.#takeVersions();
+    const event = {
+      kind: 'ownership',
+      change: 'acquire',
+      lsn: ++this.#lsn,
+      ts: this.frontierTs + 1,
+      epoch: Math.max(this.#ledger.epoch, options.epoch),
+      partitions: partitions.toString(),
+      peer,
+    } as const;
+    this.#log.appendEvent(event);
+    this.#ledger.acquired(event);
+    this.keep({ lookFrom: afterTs });
+    await this.flush();
+    return { lsn: event.lsn, ts: event.ts, records: incoming.records };
+  }
+
+  /** One below the first ts that a version of this record may get. */
+  #floor({ namespace, set, lut }: FoundRecord): number {
+    const lutMs = typeof lut === 'number' ? lut : lut.endMs;
+    let floor = this.frontierTs;
+    for (const t of this.#truncations)
+      if (t.namespace === namespace && (t.set === null || t.set === set) && lutMs < t.cutoffLut)
+        floor = Math.max(floor, t.ts - 1);
+    return floor;
+  }
+
+  #append(version: Omit<LogVersion, 'lsn' | 'batchMore' | 'seen'>, seen: Sighting | undefined): void {
+    if (version.ts > this.#newestTs) this.#newestTs = version.ts;
+    this.tally.versions++;
+    if (!version.image) this.tally.deletes++;
+    if (seen?.late) this.tally.late++;
+    if (seen && seen.missed > 0) this.tally.missed++;
+    this.#versions.push({ ...version, lsn: ++this.#lsn, batchMore: false, ...(seen ? { seen } : {}) });
+    if (this.#versions.length >= APPEND_VERSIONS) this.#takeVersions();
+  }
+
+  #takeVersions(): void {
+    if (this.#versions.length === 0) return;
+    this.#log.append(this.#versions);
+    this.#versions = [];
+  }
+}
+
+interface JournalParts {
+  readonly dir: string;
+  readonly identity: EngineIdentity;
+  readonly source: CaptureSource;
+  readonly lock: HeldLock;
+  readonly ledger: Ledger;
+  readonly log: LocalLog;
+  readonly spool: LogSpool;
+  readonly newestTs: number;
+}
+
+const isExact = (ts: number, { lutMs, windowStartMs, windowEndMs, missed }: Sighting): boolean =>
+  ts === lutMs && windowStartMs === windowEndMs && missed === 0;
+
+const hasHash = (row: Rows, hash: Uint32Array): boolean =>
+  row.hash(0, new Uint32Array(4)).every((word, lane) => word === hash[lane]);
+
+const fieldsOf = (row: Rows): RowFields => ({
+  generation: row.generation(0),
+  flags: row.flags(0),
+  set: row.set(0),
+  voidTimeS: row.voidTimeS(0),
+  lutMs: row.lutMs(0),
+  ts: row.ts(0),
+  hash: row.hash(0, new Uint32Array(4)),
+});

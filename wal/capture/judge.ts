@@ -1,0 +1,78 @@
+import type { Sighting } from '../../engine/commit-log.ts';
+import type { FoundRecord } from './found.ts';
+
+/** What is known of a record before it is seen again. */
+export interface Known {
+  readonly generation: number;
+  readonly lutMs: number;
+  /** The LUT is only a bound. */
+  readonly isBase: boolean;
+  readonly voidTimeS: number;
+  /** Ts of its last version. */
+  readonly ts: number;
+}
+
+/** A version as it goes to the log. */
+export interface Verdict extends Sighting {
+  readonly ts: number;
+}
+
+type Seen = Pick<FoundRecord, 'generation' | 'voidTimeS' | 'lut' | 'foundMs'>;
+
+/**
+ * What a sighting is (README.md, section "Judge"): undefined for nothing new. `isSameContent`: stored key and bins are those of the last
+ * version. `frontierTs`: the last that was stated.
+ */
+export const judge = (
+  known: Known | undefined,
+  seen: Seen,
+  isSameContent: boolean,
+  frontierTs: number,
+): Verdict | undefined => {
+  if (known && isSameVersion(known, seen, isSameContent)) return undefined;
+  const floor = Math.max(frontierTs + 1, known?.ts ?? 0);
+  const missed = missedBefore(known, seen, isSameContent);
+  if (typeof seen.lut !== 'number') {
+    const { startMs, endMs } = seen.lut;
+    const ts = Math.max(endMs, floor);
+    // it came after what is known of the record, whatever the scan can say
+    const start = Math.max(startMs, known && !known.isBase ? known.lutMs : 0);
+    return {
+      ts,
+      lutMs: endMs,
+      windowStartMs: Math.min(start, endMs),
+      windowEndMs: ts,
+      missed,
+      late: ts > endMs,
+    };
+  }
+  const ts = Math.max(seen.lut, floor);
+  const late = ts > seen.lut;
+  return {
+    ts,
+    lutMs: seen.lut,
+    windowStartMs: seen.lut,
+    windowEndMs: late ? Math.max(seen.foundMs, ts) : seen.lut,
+    missed,
+    late,
+  };
+};
+
+const isSameVersion = (known: Known, seen: Seen, isSameContent: boolean): boolean => {
+  if (known.generation !== seen.generation) return false;
+  if (typeof seen.lut === 'number') return known.isBase ? seen.lut <= known.lutMs : seen.lut === known.lutMs;
+  // nobody knows its LUT: the same generation, content and void time are taken for the same version
+  return isSameContent && known.voidTimeS === seen.voidTimeS;
+};
+
+/** Versions that must have been between the last one in the log and this one. */
+const missedBefore = (known: Known | undefined, seen: Seen, isSameContent: boolean): number => {
+  if (!known) return seen.generation - 1;
+  if (seen.generation > known.generation) return seen.generation - known.generation - 1;
+  // of a copy's row nobody knows since when it has been so
+  if (seen.generation === known.generation && isSameContent && known.isBase) return 0;
+  // reading can touch: a new void time, and nothing else
+  if (seen.generation === known.generation && isSameContent && seen.voidTimeS !== 0) return 0;
+  // it fell, or came round to the same: deleted at least once, and written again that often
+  return seen.generation;
+};

@@ -1,0 +1,205 @@
+import type { LogOwnership } from '../../engine/commit-log.ts';
+import { ContentDigest } from '../../engine/content-digest.ts';
+import type { EngineIdentity } from '../../engine/identity.ts';
+import { PartitionSet, partitionOfWord } from '../../engine/partition.ts';
+import { type Transfer, withTransfer } from '../../engine/transfer.ts';
+import { Ahead } from './ahead.ts';
+import { ROW_BYTES, ROW_FLAG, type RowFields, Rows, writeRow } from './index-row.ts';
+import { Names } from './names.ts';
+import { INDEX_VERSION, type RecordIndex, type RowChange } from './record-index.ts';
+
+/** A truncation that rows are looked at for. */
+export interface Cutoff {
+  readonly namespace: string;
+  /** Null: all sets. */
+  readonly set: string | null;
+  readonly cutoffLut: number;
+  readonly ts: number;
+}
+
+/**
+ * The index with what it does not have yet, and the digests of both: what log and replay have in common. Nothing of it is stored before
+ * {@link store}.
+ */
+export class Ledger {
+  readonly index: RecordIndex;
+  readonly names: Names;
+  partitions: PartitionSet;
+  /** Ownership epoch. */
+  epoch: number;
+  transfers: readonly Transfer[];
+  /** Of the state at the frontier. */
+  readonly digest: ContentDigest;
+  frontierTs: number;
+  note: Readonly<Record<string, unknown>>;
+  readonly #ahead: Ahead;
+  /** By namespace and key; without row: gone. */
+  readonly #changed = new Map<string, RowChange>();
+
+  constructor(index: RecordIndex, identity: EngineIdentity) {
+    const meta = index.meta();
+    this.index = index;
+    this.names = new Names(meta ?? { namespaces: [], sets: [] });
+    this.partitions = PartitionSet.parse(meta?.partitions ?? identity.partitions);
+    this.epoch = meta?.epoch ?? 1;
+    this.transfers = meta?.transfers ?? [];
+    this.digest = meta ? ContentDigest.from(meta.digests) : new ContentDigest(identity.shards);
+    this.frontierTs = meta?.frontierTs ?? 0;
+    this.note = meta?.source ?? {};
+    this.#ahead = Ahead.decode(this.digest.shards, meta?.ahead ?? new Uint8Array(0));
+  }
+
+  /** Rows that {@link store} will change. */
+  get changes(): number {
+    return this.#changed.size;
+  }
+
+  /** A frontier that is stated must be at least this, ms. */
+  get floorTs(): number {
+    return Math.max(this.frontierTs + 1, this.#ahead.floorTs);
+  }
+
+  row(namespace: number, key: Buffer): Rows | undefined {
+    const changed = this.#changed.get(idOf(namespace, key));
+    if (changed) return changed.row && new Rows(changed.row);
+    const bucket = this.index.bucketOf(namespace, key);
+    const i = bucket.find(key);
+    return i < 0 ? undefined : new Rows(bucket.bytes.subarray(i * ROW_BYTES, (i + 1) * ROW_BYTES));
+  }
+
+  /** A version: the row is that from now on, the digests follow at its ts. */
+  write(namespace: number, key: Buffer, fields: RowFields): void {
+    const old = this.row(namespace, key);
+    if (old) this.#count(old, 0, fields.ts, -1);
+    const row = this.#put(namespace, key, fields);
+    this.#count(new Rows(row), 0, fields.ts, 1);
+  }
+
+  /** What is learned of a row and is in no version. */
+  learn(namespace: number, key: Buffer, fields: RowFields): void {
+    this.#put(namespace, key, fields);
+  }
+
+  remove(namespace: number, key: Buffer, ts: number): void {
+    const old = this.row(namespace, key);
+    if (old) this.#count(old, 0, ts, -1);
+    this.#changed.set(idOf(namespace, key), { namespace, key, row: undefined });
+  }
+
+  /** Removes what a truncation hides (C5); returns how many rows. */
+  truncate(cutoff: Cutoff): number {
+    const id = this.names.namespace(cutoff.namespace);
+    let removed = 0;
+    const remove = (rows: Rows, i: number): void => {
+      if (!this.#isHidden(rows, i, cutoff)) return;
+      this.remove(id, Buffer.from(rows.key(i)), cutoff.ts);
+      removed++;
+    };
+    // what the index does not have yet first: the walk below sees only the index
+    const told = new Map([...this.#changed].filter(([, c]) => c.namespace === id));
+    for (const { row } of told.values()) if (row) remove(new Rows(row), 0);
+    for (const { start, end } of this.partitions.ranges)
+      for (let partition = start; partition < end; partition++) {
+        const rows = this.index.partition(id, partition);
+        for (let i = 0; i < rows.length; i++) if (!told.has(idOf(id, rows.key(i)))) remove(rows, i);
+      }
+    return removed;
+  }
+
+  /** The frontier is `ts`: the digests count everything up to there. */
+  settle(ts: number): void {
+    this.#ahead.settle(ts, this.digest);
+    this.frontierTs = ts;
+  }
+
+  /** A base copy is what there is at `ts`. */
+  reset(digest: ContentDigest, ts: number): void {
+    this.#changed.clear();
+    this.#ahead.clear();
+    this.digest.copy(digest);
+    this.frontierTs = ts;
+  }
+
+  /** What lies in the index for partitions that come with this event counts from now on. Nothing may be in hand. */
+  acquired(event: LogOwnership): void {
+    const partitions = PartitionSet.parse(event.partitions);
+    for (const [rows, i] of this.#rowsOf(partitions)) this.#count(rows, i, event.ts, 1);
+    this.partitions = this.partitions.union(partitions);
+    this.epoch = Math.max(this.epoch, event.epoch);
+    this.transfers = withTransfer(this.transfers, event);
+  }
+
+  /** Forgets the partitions; returns the digest of what was in them. */
+  released(event: LogOwnership): ContentDigest {
+    const partitions = PartitionSet.parse(event.partitions);
+    const gone = new ContentDigest(this.digest.shards);
+    const mask = partitions.toMask();
+    for (const { namespace, key } of [...this.#changed.values()])
+      if (mask[partitionOfWord(key.readUInt32BE(0))] === 1) {
+        const row = this.row(namespace, key);
+        if (row) this.#giveUp(gone, namespace, row, 0, event.ts);
+      }
+    for (const [rows, i, namespace] of this.#rowsOf(partitions))
+      if (!this.#changed.has(idOf(namespace, rows.key(i)))) this.#giveUp(gone, namespace, rows, i, event.ts);
+    this.partitions = this.partitions.subtract(partitions);
+    this.transfers = withTransfer(this.transfers, { ...event, digests: gone.toShards() });
+    return gone;
+  }
+
+  #giveUp(gone: ContentDigest, namespace: number, rows: Rows, i: number, ts: number): void {
+    const key = Buffer.from(rows.key(i));
+    if (rows.isLogged(i))
+      gone.apply(partitionOfWord(key.readUInt32BE(0)), rows.hash(i, new Uint32Array(4)), 1);
+    this.remove(namespace, key, ts);
+  }
+
+  *#rowsOf(partitions: PartitionSet): Generator<[rows: Rows, i: number, namespace: number]> {
+    for (let namespace = 0; namespace < this.names.namespaces; namespace++)
+      for (const { start, end } of partitions.ranges)
+        for (let partition = start; partition < end; partition++) {
+          const rows = this.index.partition(namespace, partition);
+          for (let i = 0; i < rows.length; i++) yield [rows, i, namespace];
+        }
+  }
+
+  /** Changes the index, in one transaction. `lsn`: the log is durable up to there. */
+  store(lsn: number): void {
+    this.index.apply([...this.#changed.values()], {
+      version: INDEX_VERSION,
+      appliedLsn: lsn,
+      frontierTs: this.frontierTs,
+      epoch: this.epoch,
+      transfers: this.transfers,
+      partitions: this.partitions.toString(),
+      digests: this.digest.toShards(),
+      ahead: this.#ahead.encode(),
+      ...this.names.stored(),
+      source: this.note,
+    });
+    this.#changed.clear();
+  }
+
+  #isHidden(rows: Rows, i: number, { set, cutoffLut, ts }: Cutoff): boolean {
+    return (
+      rows.isLogged(i) &&
+      rows.ts(i) < ts &&
+      rows.lutMs(i) < cutoffLut &&
+      (set === null || this.names.setName(rows.set(i)) === set)
+    );
+  }
+
+  #put(namespace: number, key: Buffer, fields: RowFields): Buffer {
+    const row = Buffer.allocUnsafe(ROW_BYTES);
+    writeRow(row, 0, key, fields);
+    this.#changed.set(idOf(namespace, key), { namespace, key, row });
+    return row;
+  }
+
+  #count(rows: Rows, i: number, ts: number, sign: 1 | -1): void {
+    if ((rows.flags(i) & ROW_FLAG.unlogged) !== 0) return;
+    const partition = partitionOfWord(rows.bytes.readUInt32BE(i * ROW_BYTES));
+    this.#ahead.add(ts, this.digest.shardOf(partition), rows.hash(i, new Uint32Array(4)), sign);
+  }
+}
+
+const idOf = (namespace: number, key: Buffer): string => `${namespace}/${key.toString('latin1')}`;
