@@ -64,7 +64,7 @@ export const clusterReportData = (report: ClusterReport): object => {
     timeline: plan.timeline,
     mode: rest.mode ?? null,
     conflict: rest.conflict,
-    records: tally.written,
+    records: tally.written + tally.unchanged,
     ...counts,
     refusedRecords: refusedCount(tally),
     refusedFile: rest.refusedFile ?? null,
@@ -88,7 +88,10 @@ export const renderClusterReport = (report: ClusterReport, nowMs: number): strin
     [refused > 0 ? 'Restored in part' : 'Restored', report.place],
     ...targetFields(plan.target, nowMs),
     ['Timeline', plan.timeline],
-    ['Records', `${formatCount(tally.written)} written`],
+    [
+      'Records',
+      `${formatCount(tally.written)} written${tally.unchanged > 0 ? `, ${formatCount(tally.unchanged)} were so already` : ''}`,
+    ],
     ['Refused', refused === 0 ? undefined : causesInWords(tally.refused, refused)],
     ['They are in', report.refusedFile],
     [

@@ -241,7 +241,7 @@ class ClusterRestore {
     return applyDefinitions(this.#client, steps, replaceDefinitions);
   }
 
-  #jobOf({ plan, facts, scopes, mode, conflict }: ClusterPlan, startedMs: number): RestoreJob {
+  #jobOf({ plan, facts, scopes, mode, conflict, occupied }: ClusterPlan, startedMs: number): RestoreJob {
     const { client, rate, recheck = false, verify = true, workers = 1, archive } = this.#options;
     const isRekeyed = Object.keys(plan.selection.renameSets ?? {}).length > 0;
     const cluster: ClusterJob = {
@@ -253,6 +253,7 @@ class ClusterRestore {
       clockAheadMs: facts.nowS * 1000 - clockOf(this.#options, archive).nowMs(),
       startedMs,
       verify,
+      comparesFirst: mode === 'exact' && occupied > 0 && verify && !recheck,
       recheckOnly: recheck,
       batchRows: facts.batchRowsMax === 0 ? BATCH_ROWS : Math.min(BATCH_ROWS, facts.batchRowsMax),
       durableDeletes: !facts.isCommunity,
