@@ -18,6 +18,7 @@ import {
 } from '../restore/aerospike/restore-cluster.ts';
 import { defaultStateDir } from '../restore/aerospike/restore-state.ts';
 import type { RestoreOptions } from '../restore/restore.ts';
+import { type AvsFlags, assertAvsFlags, restoreProfile, withAvsOptions } from './avs-restore.ts';
 import { parseByteSize } from './byte-size.ts';
 import type { PitrCommand } from './pitr-command.ts';
 import {
@@ -30,7 +31,7 @@ import { renderFields } from './render/table.ts';
 import type { Session } from './session.ts';
 
 /** Flags of `pitr restore` that are about a cluster. */
-export interface ClusterFlags {
+export interface ClusterFlags extends AvsFlags {
   readonly mode?: string;
   readonly conflict?: string;
   readonly state?: string;
@@ -42,6 +43,12 @@ export interface ClusterFlags {
 }
 
 const FLAGS: Readonly<Record<keyof ClusterFlags, string>> = {
+  profile: '--profile',
+  avsMeta: '--avs-meta',
+  avsIndex: '--avs-index',
+  avsVectors: '--avs-vectors',
+  avs: '--avs',
+  avsIsDown: '--avs-is-down',
   mode: '--mode',
   conflict: '--conflict',
   state: '--state',
@@ -53,16 +60,18 @@ const FLAGS: Readonly<Record<keyof ClusterFlags, string>> = {
 };
 
 export const withClusterOptions = (command: PitrCommand): PitrCommand =>
-  command
-    .optionsGroup('Into a cluster:')
-    .choice('--mode <mode>', 'without it the target must be empty', ['exact', 'add'])
-    .choice('--conflict <rule>', 'records that are there; default overwrite', CONFLICT_RULES)
-    .option('--records-per-second <n>', 'at most so many')
-    .option('--bytes-per-second <size>', 'at most so much, for example 20MiB')
-    .option('--refused <file>', 'records that the cluster does not take (default: in the state)')
-    .option('--state <dir>', 'how far it is (default: a folder in .pitr-restore)')
-    .option('--replace-definitions', 'make anew indexes and modules that differ')
-    .option('--recheck', 'delete again what came back since this exact restore');
+  withAvsOptions(
+    command
+      .optionsGroup('Into a cluster:')
+      .choice('--mode <mode>', 'without it the target must be empty', ['exact', 'add'])
+      .choice('--conflict <rule>', 'records that are there; default overwrite', CONFLICT_RULES)
+      .option('--records-per-second <n>', 'at most so many')
+      .option('--bytes-per-second <size>', 'at most so much, for example 20MiB')
+      .option('--refused <file>', 'records that the cluster does not take (default: in the state)')
+      .option('--state <dir>', 'how far it is (default: a folder in .pitr-restore)')
+      .option('--replace-definitions', 'make anew indexes and modules that differ')
+      .option('--recheck', 'delete again what came back since this exact restore'),
+  );
 
 /** @throws usage when a flag of a cluster goes with something else */
 export const refuseClusterFlags = (flags: ClusterFlags): void => {
@@ -107,6 +116,12 @@ export const restoreIntoCluster = async (
       session.note(renderFields([['note', `${what}; ${hint}`]]));
     },
   };
+  const { profile, avsMeta, avsIndex, avsVectors, avs, avsIsDown } = flags;
+  assertAvsFlags({ profile, avsMeta, avsIndex, avsVectors, avs, avsIsDown }, restore.selection ?? {});
+  if (profile === 'avs') {
+    const all = await restoreProfile(session, flags, options);
+    return Math.max(0, ...(all?.steps.flatMap((s) => s.reports).map(exitCodeOf) ?? []));
+  }
   if (flags.dryRun) {
     const looked = await planClusterRestore(options);
     session.emit(clusterPlanData(looked, options.place), () =>

@@ -31,27 +31,30 @@ export const clusterPlanData = (looked: ClusterPlan, place: string): object => {
   };
 };
 
-export const renderClusterPlan = (looked: ClusterPlan, place: string, nowMs: number): string => {
+export const renderClusterPlan = (looked: ClusterPlan, place: string, nowMs: number, width = 80): string => {
   const { plan, facts, scopes, hazards, definitions, occupied, mode, conflict } = looked;
-  return renderFields([
-    ['Into', place],
-    ...targetFields(plan.target, nowMs),
-    ['Timeline', plan.timeline],
-    ['Cluster', clusterInWords(facts)],
+  return renderFields(
     [
-      'To read',
-      `${formatCount(plan.state.versions)} versions, ${formatBytes(plan.state.bytes)} in ${plural(plan.state.objects, 'object')}`,
+      ['Into', place],
+      ...targetFields(plan.target, nowMs),
+      ['Timeline', plan.timeline],
+      ['Cluster', clusterInWords(facts)],
+      [
+        'To read',
+        `${formatCount(plan.state.versions)} versions, ${formatBytes(plan.state.bytes)} in ${plural(plan.state.objects, 'object')}`,
+      ],
+      ['Filters', describeSelection(plan.selection)],
+      ['In question', scopes.map(scopeInWords).join('; ')],
+      ['Has now', `${plural(occupied, 'record')} of them`],
+      ['Mode', modeInWords(mode, occupied)],
+      ['Conflicts', conflict],
+      ['TTL', plan.ttl],
+      ['Definitions', stepsInWords(definitions)],
+      ...hazards.map(hazardField),
+      ['Result', 'nothing was changed: this was a dry run'],
     ],
-    ['Filters', describeSelection(plan.selection)],
-    ['In question', scopes.map(scopeInWords).join('; ')],
-    ['Has now', `${plural(occupied, 'record')} of them`],
-    ['Mode', modeInWords(mode, occupied)],
-    ['Conflicts', conflict],
-    ['TTL', plan.ttl],
-    ['Definitions', stepsInWords(definitions)],
-    ...hazards.map(hazardField),
-    ['Result', 'nothing was changed: this was a dry run'],
-  ]);
+    { width },
+  );
 };
 
 export const clusterReportData = (report: ClusterReport): object => {
@@ -81,55 +84,60 @@ export const clusterReportData = (report: ClusterReport): object => {
   };
 };
 
-export const renderClusterReport = (report: ClusterReport, nowMs: number): string => {
+export const renderClusterReport = (report: ClusterReport, nowMs: number, width = 80): string => {
   const { plan, tally, merged, verification, definitions, resumedRanges } = report;
   const refused = refusedCount(tally);
-  return renderFields([
-    [refused > 0 ? 'Restored in part' : 'Restored', report.place],
-    ...targetFields(plan.target, nowMs),
-    ['Timeline', plan.timeline],
+  return renderFields(
     [
-      'Records',
-      `${formatCount(tally.written)} written${tally.unchanged > 0 ? `, ${formatCount(tally.unchanged)} were so already` : ''}`,
+      [refused > 0 ? 'Restored in part' : 'Restored', report.place],
+      ...targetFields(plan.target, nowMs),
+      ['Timeline', plan.timeline],
+      [
+        'Records',
+        `${formatCount(tally.written)} written${tally.unchanged > 0 ? `, ${formatCount(tally.unchanged)} were so already` : ''}`,
+      ],
+      ['Refused', refused === 0 ? undefined : causesInWords(tally.refused, refused)],
+      ['They are in', report.refusedFile],
+      [
+        'Kept',
+        tally.kept === 0
+          ? undefined
+          : `${formatCount(tally.kept)} as the target had them (${report.conflict})`,
+      ],
+      [
+        'Deleted',
+        report.mode === 'exact'
+          ? `${formatCount(tally.deleted)} that the state has not` +
+            (tally.notDeleted > 0 ? `; ${formatCount(tally.notDeleted)} changed meanwhile stay` : '')
+          : undefined,
+      ],
+      ['Expired', tally.over + tally.expiredSince === 0 ? undefined : expiredInWords(tally)],
+      [
+        'Resumed',
+        resumedRanges === 0
+          ? undefined
+          : `an interrupted restore: ${plural(resumedRanges, 'range')} were there`,
+      ],
+      [
+        'Merged',
+        `${formatCount(merged.versions)} versions: ${formatCount(merged.deleted)} deleted, ${formatCount(merged.expired)} expired, ` +
+          `${formatCount(merged.truncated)} truncated by then`,
+      ],
+      [
+        'Read back',
+        verification.target === 'equal'
+          ? `verified: ${formatCount(tally.readBack)} records are as they were written`
+          : 'not read back (--no-verify)',
+      ],
+      ['Source', sourceInWords(verification)],
+      ['Inexact', inexactInWords(merged.inexact)],
+      ['Definitions', resultsInWords(definitions)],
+      ...definitionFaults(report).map(faultField),
+      ['Took', formatDuration(report.durationMs)],
+      ['Note', noteOf(report)],
     ],
-    ['Refused', refused === 0 ? undefined : causesInWords(tally.refused, refused)],
-    ['They are in', report.refusedFile],
-    [
-      'Kept',
-      tally.kept === 0 ? undefined : `${formatCount(tally.kept)} as the target had them (${report.conflict})`,
-    ],
-    [
-      'Deleted',
-      report.mode === 'exact'
-        ? `${formatCount(tally.deleted)} that the state has not` +
-          (tally.notDeleted > 0 ? `; ${formatCount(tally.notDeleted)} changed meanwhile stay` : '')
-        : undefined,
-    ],
-    ['Expired', tally.over + tally.expiredSince === 0 ? undefined : expiredInWords(tally)],
-    [
-      'Resumed',
-      resumedRanges === 0
-        ? undefined
-        : `an interrupted restore: ${plural(resumedRanges, 'range')} were there`,
-    ],
-    [
-      'Merged',
-      `${formatCount(merged.versions)} versions: ${formatCount(merged.deleted)} deleted, ${formatCount(merged.expired)} expired, ` +
-        `${formatCount(merged.truncated)} truncated by then`,
-    ],
-    [
-      'Read back',
-      verification.target === 'equal'
-        ? `verified: ${formatCount(tally.readBack)} records are as they were written`
-        : 'not read back (--no-verify)',
-    ],
-    ['Source', sourceInWords(verification)],
-    ['Inexact', inexactInWords(merged.inexact)],
-    ['Definitions', resultsInWords(definitions)],
-    ...definitionFaults(report).map(faultField),
-    ['Took', formatDuration(report.durationMs)],
-    ['Note', noteOf(report)],
-  ]);
+    { width },
+  );
 };
 
 const clusterInWords = ({ nodes, builds, isCommunity }: ClusterPlan['facts']): string =>

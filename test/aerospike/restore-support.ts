@@ -25,14 +25,14 @@ export class Source {
   #server: AerospikeServer | undefined;
   #wire: WireConnection | undefined;
 
-  static async open(): Promise<Source> {
+  static async open(namespaces: readonly string[] = [NAMESPACE, 'bar']): Promise<Source> {
     const source = new Source();
     await Engine.init(source.engineDir, { archive: source.archive });
     source.#engine = await Engine.open({ dir: source.engineDir });
     source.#server = await AerospikeServer.listen({
       engine: source.#engine,
       port: 0,
-      namespaces: [NAMESPACE, 'bar'],
+      namespaces,
     });
     source.#wire = await WireConnection.open('127.0.0.1', source.#server.addresses[0]!.port);
     return source;
@@ -70,7 +70,10 @@ export class Source {
 }
 
 /** Our own server, whose clock can be wrong. */
-const wrongableServer = async (nodes: number): Promise<OwnServer> => {
+const wrongableServer = async (
+  nodes: number,
+  namespaces: readonly string[] = [NAMESPACE, 'bar'],
+): Promise<OwnServer> => {
   const dir = mkdtempSync(join(tmpdir(), 'pitr-restore-target-'));
   const faults = new Faults();
   const clock = faults.clockOf(systemClock);
@@ -81,7 +84,7 @@ const wrongableServer = async (nodes: number): Promise<OwnServer> => {
     faults,
     clock,
     nodes,
-    namespaces: [NAMESPACE, 'bar'],
+    namespaces,
   });
   return {
     server,
@@ -109,8 +112,9 @@ export class Target {
     this.own = own;
   }
 
-  static async open(nodes = 1): Promise<Target> {
-    const own = REAL === undefined || nodes > 1 ? await wrongableServer(nodes) : undefined;
+  static async open(nodes = 1, namespaces?: readonly string[]): Promise<Target> {
+    const isOurs = REAL === undefined || nodes > 1 || namespaces !== undefined;
+    const own = isOurs ? await wrongableServer(nodes, namespaces) : undefined;
     const [host = '127.0.0.1', port = `${own?.port}`] = own ? [] : (REAL?.split(':') ?? []);
     return new Target(host, Number(port), await WireConnection.open(host, Number(port)), own);
   }
