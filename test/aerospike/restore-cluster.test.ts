@@ -14,7 +14,7 @@ import { type Options, restoreInto, Source, Target } from './restore-support.ts'
 import { addressOf, existsOf, getOf, putOf, type RecordAddress, removeOf } from './subject.ts';
 import { TcpProxy } from './tcp-proxy.ts';
 import { CREATE_OR_REPLACE, digestOf, field, int, str, u64, utf8 } from './wire-bytes.ts';
-import type { WireConnection } from './wire-connection.ts';
+import { WireConnection } from './wire-connection.ts';
 
 const at = (set: string, n: number): RecordAddress =>
   addressOf(digestOf(set, 1, u64(n)), set, field(2, Buffer.concat([Uint8Array.of(1), u64(n)])));
@@ -88,10 +88,13 @@ describe('restored into a cluster', () => {
   });
 
   after(async () => {
-    for (const set of [MAIN, EXPIRING, NEWER, CORPUS, MODEL])
-      await target.wire.info(`truncate:namespace=test;set=${set}`);
-    await target.close();
-    source.close();
+    try {
+      for (const set of [MAIN, EXPIRING, NEWER, CORPUS, MODEL])
+        await target.wire.info(`truncate:namespace=test;set=${set}`);
+    } finally {
+      await target.close();
+      source.close();
+    }
   });
 
   const thenState = () =>
@@ -403,23 +406,26 @@ describe('restored into a cluster', () => {
   test('what a Community server brings back after its cold start is deleted again by --recheck', {
     skip: REAL,
   }, async (t) => {
-    const faults = target.own!.faults;
-    t.after(() => {
-      faults.clockStepMs = 0;
-      faults.resurrects = false;
-    });
-    const options = { mode: 'exact' as const };
-    for (let n = 100; n < 150; n++) await write(target.wire, NEWER, n, 'extra');
+    // a restart breaks connections: those of a server of its own
+    const restarted = await Target.open();
+    t.after(() => restarted.close());
+    const { faults } = restarted.own!;
+    const options = { target: full, selection: { sets: [NEWER] }, mode: 'exact' as const };
+    await restoreInto(source, restarted, { ...options, mode: 'add' });
+    for (let n = 100; n < 150; n++) await write(restarted.wire, NEWER, n, 'extra');
     // long after these were written
     faults.clockStepMs += 10_000;
     faults.resurrects = true;
-    assert.equal((await restore(NEWER, options)).tally.deleted, 50);
-    await write(target.wire, NEWER, 200, 'of after the restore');
-    assert.deepEqual(await target.wire.info('pitr-restart'), ['50']);
-    assert.equal((await target.state(NEWER)).size, 4 + 50 + 1);
-    const { tally } = await restore(NEWER, { ...options, recheck: true });
+    assert.equal((await restoreInto(source, restarted, options)).tally.deleted, 50);
+    await write(restarted.wire, NEWER, 200, 'of after the restore');
+    assert.deepEqual(await restarted.wire.info('pitr-restart'), ['50']);
+    // its connections break a moment later
+    const open = await WireConnection.open(restarted.host, restarted.port);
+    assert.equal(await open.receive(), undefined);
+    assert.equal((await restarted.state(NEWER)).size, 4 + 50 + 1);
+    const { tally } = await restoreInto(source, restarted, { ...options, recheck: true });
     assert.deepEqual([tally.written, tally.deleted, tally.notDeleted], [0, 50, 1]);
     const expected = [0, 1, 2, 3, 200].map((n) => at(NEWER, n).digest.toString('hex'));
-    assert.deepEqual([...(await target.state(NEWER)).keys()].sort(), expected.sort());
+    assert.deepEqual([...(await restarted.state(NEWER)).keys()].sort(), expected.sort());
   });
 });
