@@ -335,6 +335,15 @@ describe('restored into a cluster', () => {
         assert.deepEqual(await target.state(MAIN), thenState());
       });
 
+    test('a cluster without space ends the run, and the same command goes on (C2)', async () => {
+      await target.wire.info(`truncate:namespace=test;set=${MAIN}`);
+      target.own!.faults.burstCode = 8;
+      target.own!.faults.burst = 1;
+      await assert.rejects(restore(MAIN), isError('aerospike-result', { code: 8 }));
+      const { tally } = await restore(MAIN);
+      assert.deepEqual([tally.written, refusedCount(tally)], [RECORDS, 0]);
+    });
+
     test('connections that break within answers cost nothing', async (t) => {
       const proxy = await TcpProxy.open({ host: target.host, port: target.port });
       t.after(() => proxy.close());
