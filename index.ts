@@ -61,7 +61,9 @@ export {
   restoreCluster,
 } from './restore/aerospike/restore-cluster.ts';
 export { type Handover, handover, handoverDirs } from './restore/handover.ts';
-export { readAt } from './restore/read-at.ts';
+export type { InexactData } from './restore/inexact-line.ts';
+export type { InexactTotals } from './restore/range-job.ts';
+export { readAt, readWithDoubts } from './restore/read-at.ts';
 export {
   planRestore,
   type RestoreOptions,

@@ -123,8 +123,7 @@ export const runRange = async (
       await sink?.drain();
     },
   });
-  await merge.run(state);
-  state.finish();
+  await state.run();
   for (const chunk of writer.take(true)) await emit(chunk);
   return {
     digest: writer.digest.toShards(),

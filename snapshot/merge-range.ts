@@ -80,7 +80,7 @@ export const mergeRange = async (
     },
     ...('missing' in plan.source ? {} : { clockTs: Float64Array.from(plan.source.clockTs) }),
   });
-  await merge.run(state);
+  await state.run();
   if (writer) await finish(writer);
   return {
     parts,

@@ -8,7 +8,7 @@ import type { Journal } from '../wal/capture/journal.ts';
 import { withLease } from '../wal/lease.ts';
 import type { SegmentRef } from '../wal/segment.ts';
 import { ownedPartitions, timelineOf, withEngine } from '../wal/timeline.ts';
-import { abandonSnapshot, beginSnapshot } from './begun.ts';
+import { abandonSnapshot, beginSnapshot, snapshotFolder } from './begun.ts';
 import type { CopiedSegment, CopyClientOptions, CopyTotals } from './copy-job.ts';
 import { CopyPool } from './copy-pool.ts';
 import type { LeftOut } from './copy-rows.ts';
@@ -20,6 +20,7 @@ import { measureSource, stretchesOf } from './source-size.ts';
 
 /** Below this many records a thread takes longer to start than the work. */
 const WORKERS_FROM_RECORDS = 50_000;
+const RANGE_BYTES = 4 * 1024 * 1024;
 
 export interface CopySourceOptions {
   /** How the source is reached; its `rate` is that of the whole copy. */
@@ -30,6 +31,8 @@ export interface CopySourceOptions {
   readonly namespaces?: readonly string[];
   /** Threads, each with a client of its own; 0: none, which an archive needs that cannot be opened by its URL. Default one a processor, none for a few records. */
   readonly workers?: number;
+  /** What a thread holds of the records that it reads is some times this; default 4 MiB. */
+  readonly rangeBytes?: number;
   readonly onProgress?: (records: number, expected: number) => void;
   readonly signal?: AbortSignal;
 }
@@ -150,7 +153,7 @@ const read = async (
   journal: Journal,
   snapshot: string,
   namespaces: readonly string[],
-  { client, clockMs, workers: asked, onProgress, signal }: CopySourceOptions,
+  { client, clockMs, workers: asked, rangeBytes = RANGE_BYTES, onProgress, signal }: CopySourceOptions,
 ): Promise<{ totals: CopyTotals[]; segments: SegmentRef[] }> => {
   const sizes = await measureSource(client, namespaces);
   const expected = Math.round(
@@ -164,12 +167,14 @@ const read = async (
   try {
     const totals = await pool.run(
       {
+        archive: archive.id,
         timeline: journal.identity.timeline,
-        snapshot,
+        folder: snapshotFolder(snapshot),
         stream: journal.identity.stream,
         sets: journal.source.sets,
         ts: clockMs,
         shards: journal.identity.shards,
+        rangeBytes,
         client: sharedRate(client, workers),
       },
       stretchesOf(sizes, journal.partitions, workers),

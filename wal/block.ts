@@ -66,6 +66,7 @@ export class Block {
   readonly generation: Uint16Array;
   readonly flags: Uint16Array;
   readonly heap: Uint8Array;
+  #view: DataView | undefined;
 
   constructor(raw: Uint8Array) {
     if (raw.length < PREFIX_BYTES)
@@ -161,17 +162,22 @@ export class Block {
   /** What the extension says of a version that was found: the window of its change, and the versions missed before it (S7). */
   window(i: number): { startMs: number; endMs: number; missed: number } | undefined {
     if (!(this.flags[i] & FLAG.extension)) return undefined;
-    const view = new DataView(this.heap.buffer, this.heap.byteOffset + this.heapStart(i));
     return {
       startMs: this.#extension(i, 8),
       endMs: this.#extension(i, 16),
-      missed: view.getUint32(24, true),
+      missed: this.#words.getUint32(this.heapStart(i) + 24, true),
     };
   }
 
   #extension(i: number, offset: number): number {
-    const view = new DataView(this.heap.buffer, this.heap.byteOffset + this.heapStart(i) + offset);
-    return view.getUint32(4, true) * TWO32 + view.getUint32(0, true);
+    const at = this.heapStart(i) + offset;
+    return this.#words.getUint32(at + 4, true) * TWO32 + this.#words.getUint32(at, true);
+  }
+
+  /** The heap as numbers: made once, since every version of a capture has an extension. */
+  get #words(): DataView {
+    this.#view ??= new DataView(this.heap.buffer, this.heap.byteOffset, this.heap.length);
+    return this.#view;
   }
 
   /** The 20-byte sort key of row `i`. */
@@ -194,6 +200,7 @@ export class BlockBuilder {
   readonly #words: Uint32Array[];
   readonly #halves: Uint16Array[];
   #heap = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  #raw = Buffer.alloc(0);
 
   constructor() {
     this.#words = Array.from({ length: 12 }, () => new Uint32Array(this.#capacity));
@@ -306,10 +313,11 @@ export class BlockBuilder {
     return key;
   }
 
-  /** Raw bytes of the block; the builder is empty afterwards. */
+  /** Raw bytes of the block, a view that holds until the next call; the builder is empty afterwards. */
   take(namespace: number): Buffer {
     const { rows, heapBytes } = this;
-    const raw = Buffer.allocUnsafeSlow(this.bytes);
+    if (this.#raw.length < this.bytes) this.#raw = Buffer.allocUnsafeSlow(this.bytes + (this.bytes >>> 3));
+    const raw = this.#raw.subarray(0, this.bytes);
     raw.writeUInt32LE(rows, 0);
     raw.writeUInt32LE(heapBytes, 4);
     raw.writeUInt32LE(namespace, 8);
@@ -370,14 +378,17 @@ export class BlockBuilder {
 /** zstd level of blocks: measured in bench/merge.ts; higher ones cost more than they save on images with random bytes. */
 const ZSTD_LEVEL = 3;
 
+/** What higher levels than this one cannot make smaller they only make slower. */
+export const ZSTD_LEVEL_FAST = 1;
+
 /** Compresses raw bytes into their stored form: u32 stored length, u32 raw length, u32 crc32 of each, zstd frame. */
-export const encodeStored = (raw: Uint8Array): Buffer => {
+export const encodeStored = (raw: Uint8Array, level = ZSTD_LEVEL): Buffer => {
   // room for all of it, or it would come in pieces of 16 KiB that are put together: that takes longer than compressing
   const chunkSize = Math.min(
     Math.max(raw.length, CHUNK_BYTES_MIN) + (raw.length >>> 8) + 512,
     CHUNK_BYTES_MAX,
   );
-  const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL };
+  const params = { [constants.ZSTD_c_compressionLevel]: level };
   const packed = zstdCompressSync(raw, { params, chunkSize });
   const out = Buffer.allocUnsafe(STORED_HEADER_BYTES + packed.length);
   out.writeUInt32LE(packed.length, 0);
@@ -385,6 +396,9 @@ export const encodeStored = (raw: Uint8Array): Buffer => {
   out.writeUInt32LE(crc32(packed), 8);
   out.writeUInt32LE(crc32(raw), 12);
   packed.copy(out, STORED_HEADER_BYTES);
+  const used = packed.buffer as ArrayBuffer;
+  // the garbage collector would be late
+  if (used.byteLength === chunkSize) used.transfer(0);
   return out;
 };
 

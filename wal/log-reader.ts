@@ -94,6 +94,8 @@ export class LogReader {
       }
       if (entry.kind === 'version') return;
       const { event } = entry;
+      if (event.ts <= this.#frontierTs)
+        throw new PitrError('log-corrupt', { path, offset: 0, why: `a ${event.kind} ${this.#tooOld}` });
       newTs(event.ts);
       pending.push(() => {
         if (event.kind === 'ownership' && event.epoch !== epoch) {
@@ -158,6 +160,10 @@ export class LogReader {
       throw this.#rolledBack(path, `it does not follow file ${archived} as it was archived`);
     if (body.lsnFirst <= frontier.lsn)
       throw this.#rolledBack(path, `it begins at LSN ${body.lsnFirst}, archived is LSN ${frontier.lsn}`);
+  }
+
+  get #tooOld(): string {
+    return `from before the frontier ${this.#frontierTs} that was stated before it (F1)`;
   }
 
   #rolledBack(path: string, why: string): PitrError {

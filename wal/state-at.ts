@@ -82,17 +82,22 @@ export class StateAt implements MergeVisitor {
     this.clockDigest = new ContentDigest(Math.max(1, options.shards));
   }
 
+  /** Runs the merge to its end. */
+  async run(): Promise<void> {
+    const watch = this.#watch;
+    if (!watch) return this.#options.merge.run(this);
+    await this.#options.merge.run({
+      row: (cursor, first) => {
+        // where nothing is watched, which is the rule, rows do not pay for it
+        const isDue = first && watch.next();
+        return this.row(cursor, first) || isDue;
+      },
+      drain: () => this.drain(),
+    });
+    watch.next();
+  }
+
   row(cursor: RunCursor, first: boolean): boolean {
-    const isDue = first && (this.#watch?.next() ?? false);
-    return this.#row(cursor, first) || isDue;
-  }
-
-  /** After the last row: tells of the last record. */
-  finish(): void {
-    this.#watch?.next();
-  }
-
-  #row(cursor: RunCursor, first: boolean): boolean {
     this.versions++;
     if (first) {
       this.#decided = false;

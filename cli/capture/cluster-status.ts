@@ -10,8 +10,8 @@ import type { Journal } from '../../wal/capture/journal.ts';
 
 /** What the mode of polling cannot know, whatever the cluster (S7). */
 const LIMITS = [
-  'versions that were replaced between two polls are not seen; generations say how many there were',
-  'a delete is known to lie between the last poll that counted the record and the one that missed it',
+  'versions between two polls (generations tell how many)',
+  'the instant of a delete (it lies between two polls)',
 ];
 
 /** What the agent says of a polled cluster in `capture.json`: written after each poll, lost without harm. */

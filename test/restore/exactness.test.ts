@@ -15,6 +15,7 @@ import {
   restoreEngine,
   restoreJsonLines,
 } from '../../restore/restore.ts';
+import { verifyArchive } from '../../restore/verify-archive.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import { Archiver } from '../../wal/archiver.ts';
@@ -260,6 +261,13 @@ describe('S7: exact or said', () => {
           }
           const { report } = await restored(history, history.archivedTs);
           if (report.verification.source === 'equal') compared++;
+          const { anomalies, states } = await verifyArchive(history.archive, { workers: 0 });
+          assert.deepEqual([anomalies, states.map((s) => s.result)], [[], ['equal']]);
+          for (const { lsn, ts } of history.found) {
+            const target = planRestore({ archive: history.archive, target: `lsn:main/${lsn}` });
+            if (ts > history.archivedTs) await assert.rejects(target, (e) => isPitrError(e, 'target-future'));
+            else assert.equal((await target).plan.target.ts, ts);
+          }
         } finally {
           await history.close();
         }
@@ -344,24 +352,71 @@ describe('S7: exact or said', () => {
     });
   });
 
+  test('S7: a synthetic snapshot keeps what is absent at its end and not certain to be so later', async () => {
+    await small(async (history) => {
+      const exact = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0 });
+      const open = (lutMs: number, windowEndMs: number) => ({ ...exact(lutMs), windowEndMs });
+      const gone = { value: undefined, voidTime: 0 };
+      history.find({ key: 'a1', set: 's', value: 4, voidTime: 0, seen: exact(T0 + 11) });
+      history.find({ key: 'b1', set: '', ...gone, seen: open(T0 + 12, T0 + 20) });
+      history.find({ key: 'b0', set: '', ...gone, seen: open(T0 + 12, T0 + 14) });
+      const window = { windowStartMs: T0 + 12, windowEndMs: T0 + 17 };
+      history.truncate({ ts: T0 + 13, set: 's', cutoffLut: T0 + 12, ...window });
+      // and definitions that are in force there
+      history.define('x', Buffer.from([0, 255, 10]), T0 + 13);
+      history.define('y', Buffer.from('two'), T0 + 12);
+      history.define('y', null, T0 + 14);
+      await history.seal(T0 + 14);
+      await history.ship();
+      await createSnapshot(history.archive, { kind: 'synthetic', workers: 0 });
+      await history.seal(T0 + 25);
+      await history.ship();
+      const keys = async (ts: number): Promise<string[]> => {
+        await compare(history, ts);
+        return Object.keys((await restored(history, ts)).inexact);
+      };
+      assert.deepEqual((await keys(T0 + 14)).sort(), ['a0', 'a1', 'b0', 'b1']);
+      assert.deepEqual((await keys(T0 + 17)).sort(), ['a0', 'a1', 'b1']);
+      assert.deepEqual(await keys(T0 + 20), ['b1']);
+      assert.deepEqual(await keys(T0 + 21), []);
+      const { plan } = await planRestore({ archive: history.archive, target: String(T0 + 21) });
+      assert.equal(plan.state.base?.endTs, T0 + 14);
+      assert.deepEqual(
+        plan.state.definitions.map((d) => [d.name, d.body]),
+        [['x', Buffer.from([0, 255, 10])]],
+      );
+    });
+  });
+
   test('S7: what is restored goes on as a history of its own, of which all is certain', async () => {
-    await small(async ({ archive, dir, clock, url }) => {
+    await small(async (history) => {
+      const { archive, dir, clock, url } = history;
+      const seen = { lutMs: T0 + 12, windowStartMs: T0 + 11, windowEndMs: T0 + 1000, missed: 0 };
+      history.find({ key: 'a0', set: 's', value: 5, voidTime: 0, seen });
+      await history.seal(T0 + 30);
+      await history.ship();
+      const forkTs = T0 + 20;
       const into = join(dir, 'restored');
-      await restoreEngine(into, 'r', { archive, workers: 0, clock, target: String(T0 + 7) });
+      await restoreEngine(into, 'r', { archive, workers: 0, clock, target: String(forkTs) });
       clock.step(100);
       const engine = await Engine.open({ dir: into, sealMs: 0, clock });
       const archiver = await Archiver.open(into, { clock });
       try {
-        const { ts } = await engine.put({ namespace: 'test', set: 's', key: 'a0' }, { n: 100 });
+        const { ts } = await engine.put({ namespace: 'test', set: 's', key: 'a1' }, { n: 100 });
+        await engine.seal();
+        await archiver.archivePending();
+        await createSnapshot(archive, { kind: 'synthetic', workers: 0, timeline: engine.identity.timeline });
+        clock.step(10);
         await engine.seal();
         await archiver.archivePending();
         const branch = { archive: url, workers: 0, clock, timeline: engine.identity.timeline };
         const inexact = async (target: number) =>
           (await restoreJsonLines(async () => undefined, { ...branch, target: String(target) })).inexact
             .records;
-        assert.deepEqual([await inexact(T0 + 8), await inexact(ts)], [0, 0]);
-        // before the fork the history is that of its parent
-        assert.deepEqual([await inexact(T0 + 6), await inexact(T0 + 7)], [2, 2]);
+        // of the parent a window reaches over all of these instants
+        assert.deepEqual([await inexact(forkTs + 1), await inexact(ts), await inexact(ts + 10)], [0, 0, 0]);
+        // up to the fork the history is the parent's
+        assert.deepEqual([await inexact(forkTs - 1), await inexact(forkTs)], [1, 1]);
       } finally {
         await engine.close();
         await archiver.close();
@@ -369,14 +424,32 @@ describe('S7: exact or said', () => {
     });
   });
 
-  test('A8, F1: a version from before a stated frontier is not archived', async () => {
+  test('A13, F1: what a log has from before a frontier that it stated is not archived', async () => {
+    const seen = { lutMs: T0 + 19, windowStartMs: T0 + 19, windowEndMs: T0 + 19, missed: 0 };
+    const late: ((history: FoundHistory) => void)[] = [
+      (history) => void history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen }),
+      (history) => history.define('x', null, T0 + 20),
+    ];
+    for (const log of late)
+      await small(async (history) => {
+        await history.state(T0 + 20);
+        history.frontier = T0;
+        log(history);
+        await history.seal(T0 + 30);
+        await assert.rejects(history.ship(), (e) => isPitrError(e, 'log-corrupt') && /F1/.test(e.message));
+        assert.equal(history.archiver.head.frontier.ts, T0 + 10);
+      });
+  });
+
+  test('A8: a file whose newest version, but not its oldest, is behind the archived frontier is not archived', async () => {
     await small(async (history) => {
-      await history.state(T0 + 20);
-      history.frontier = T0;
-      const seen = { lutMs: T0 + 19, windowStartMs: T0 + 19, windowEndMs: T0 + 19, missed: 0 };
-      history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen });
-      await history.seal(T0 + 30);
-      await assert.rejects(history.ship(), (e) => isPitrError(e, 'log-corrupt') && /F1/.test(e.message));
+      // as a capture would that was put back to an earlier state: LSN and file go on, time does not
+      history.frontier = T0 + 4;
+      const seen = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0 });
+      history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen: seen(T0 + 30) });
+      history.find({ key: 'b1', set: '', value: 1, voidTime: 0, seen: seen(T0 + 6) });
+      await history.seal(T0 + 40);
+      await assert.rejects(history.ship(), (e) => isPitrError(e, 'log-rolled-back'));
     });
   });
 });

@@ -12,12 +12,13 @@ import { inOneShard } from '../../engine/transfer.ts';
 import { LocalLog } from '../local-log.ts';
 import { LogSpool } from '../log-spool.ts';
 import type { SpoolSettings } from '../spool-settings.ts';
-import { type CaptureSource, isLoggedSet, readSource } from './capture-dir.ts';
+import { type CaptureSource, readSource } from './capture-dir.ts';
 import type { FoundRecord, GoneRecord, Window } from './found.ts';
 import { incomingRows, positionOf, transferOf } from './incoming.ts';
 import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
 import { judge } from './judge.ts';
 import { type Cutoff, Ledger } from './ledger.ts';
+import { isLoggedSet } from './logged-sets.ts';
 import { RecordIndex } from './record-index.ts';
 import { imageHash, Replay } from './replay.ts';
 
@@ -215,7 +216,7 @@ export class Journal {
 
   /** False: records of this set are counted and never logged. */
   isLogged(set: string): boolean {
-    return isLoggedSet(this.source, set);
+    return isLoggedSet(this.source.sets, set);
   }
 
   /** What is known of a record, with what was told since the last flush: one row. */
@@ -243,7 +244,12 @@ export class Journal {
     const hash = imageHash(record.namespace, record.set, key, record.image);
     const isSame = row !== undefined && hasHash(row, hash);
     const known = row && fieldsOf(row);
-    const verdict = judge(known && { ...known, isBase: row.isBase(0) }, record, isSame, this.#floor(record));
+    const verdict = judge(
+      known && { ...known, isBase: row.isBase(0) },
+      record,
+      isSame,
+      this.#floor(record, row, namespace, key),
+    );
     if (!verdict) {
       if (known && row.isBase(0) && typeof record.lut === 'number')
         this.#ledger.learn(namespace, key, {
@@ -528,9 +534,9 @@ export class Journal {
   }
 
   /** One below the first ts that a version of this record may get. */
-  #floor({ namespace, set, lut }: FoundRecord): number {
+  #floor({ namespace, set, lut }: FoundRecord, row: Rows | undefined, id: number, key: Buffer): number {
     const lutMs = typeof lut === 'number' ? lut : lut.endMs;
-    let floor = this.frontierTs;
+    let floor = Math.max(this.frontierTs, row ? 0 : this.#ledger.goneTs(id, key) - 1);
     for (const t of this.#truncations)
       if (t.namespace === namespace && (t.set === null || t.set === set) && lutMs < t.cutoffLut)
         floor = Math.max(floor, t.ts - 1);

@@ -39,14 +39,31 @@ const DEFAULTS: PollSettings = {
 
 /** The first build whose scans can say LUTs. */
 const LUT_BUILD = [8, 1, 2, 0];
+/** What a clock of whole seconds may be behind itself, ms. */
+const COARSE_MS = 1000;
 /** Under which name the journal keeps what a poller wants to find again. */
 const NOTE = 'aerospike';
+
+/** How often a poll begins anew because of truncations. */
+const ATTEMPTS_MAX = 5;
+
+/**
+ * A truncation came while a poll was under way. The journal must hear of it before anything that was seen after it, and after all that was seen
+ * before: so the poll begins anew.
+ */
+class TruncatedMeanwhile extends PitrError {
+  constructor() {
+    super('interrupted', { what: 'the poll, by a truncation' });
+  }
+}
 
 /** What survives a restart of the capture. */
 interface Note {
   /** False: a base copy was begun at {@link cursorMs} and no poll is complete yet. */
   readonly isRunning: boolean;
   readonly cursorMs: number;
+  /** Not later than the last look of a complete poll, by the server's clock. */
+  readonly lookedMs: number;
   readonly seen: Seen;
   readonly hasWaited: boolean;
   readonly cutoffs: Readonly<Record<string, number>>;
@@ -61,6 +78,7 @@ interface Beginning {
   readonly look: Look;
   readonly time: ServerTime;
   readonly seen: Seen;
+  readonly lookedMs: number;
 }
 
 /**
@@ -115,11 +133,12 @@ export class Poller {
 
   /** Looks at the cluster before a base copy: what is written from `clockMs` on is found by the first poll after it. @throws aerospike-… */
   async prepare(): Promise<{ readonly clockMs: number }> {
-    const { look, time, seen } = await this.#begin();
+    const { look, time, seen, lookedMs } = await this.#begin();
     const cursorMs = time.ms - 1;
     this.#note = {
       isRunning: false,
       cursorMs,
+      lookedMs,
       seen,
       hasWaited: false,
       cutoffs: Object.fromEntries(look.cutoffs),
@@ -148,9 +167,15 @@ export class Poller {
     try {
       if (this.#isOpen) await this.#gate.flush();
       this.#isOpen = true;
-      const report = await this.#poll(signal);
-      this.#isOpen = false;
-      return report;
+      for (let attempt = 1; ; attempt++)
+        try {
+          const report = await this.#poll(signal);
+          this.#isOpen = false;
+          return report;
+        } catch (error) {
+          if (!(error instanceof TruncatedMeanwhile) || attempt === ATTEMPTS_MAX) throw error;
+          await this.#gate.flush();
+        }
     } finally {
       this.#isBusy = false;
     }
@@ -160,12 +185,18 @@ export class Poller {
     const startedMs = this.#timing.nowMs();
     const marks = this.#marks.length;
     const begun = await this.#begin();
-    const { look, time, seen } = begun;
+    const { look, time, seen, lookedMs } = begun;
     const findings = noFindings();
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
+    const cameFromMs = this.#journal.lookFrom();
+    if (cameFromMs !== undefined)
+      this.#note = { ...this.#note, cursorMs: Math.min(this.#note.cursorMs, cameFromMs) };
     const note = this.#note;
+    this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
+    // nobody watched them from the release on
+    if (cameFromMs !== undefined) doubts.push('partitions have come from another capture');
     const waitsFor = waitsOf(look, this.#client.clusterKey);
     const tally = { ...this.#journal.tally };
     const report = (isStated: boolean, copyAgain?: string): PollReport => ({
@@ -197,7 +228,7 @@ export class Poller {
     const mode = isHeld ? 'changes' : doubts.length > 0 ? 'everything' : 'counts';
     const due = mode === 'counts' ? this.#due() : PartitionSet.none;
     for (const scope of scopes) {
-      await pollNamespace(scope, { mode, due, lookAgain: () => this.#lookAgain(scopes, findings) });
+      await pollNamespace(scope, { mode, due, lookAgain: () => this.#lookAgain() });
       if (!isHeld) findings.forgotten += await forgetExpired(scope);
     }
     await this.#define(look, findings);
@@ -206,13 +237,17 @@ export class Poller {
     if (!isHeld && this.#hasChanged(look)) waitsFor.push('the cluster changed during the poll');
     const hasWaited = waitsFor.length > 0;
     const ts = time.ms - 1;
-    if (!hasWaited && ts <= this.#journal.frontierTs)
-      waitsFor.push(`the clock is ${this.#journal.frontierTs - ts} ms behind the frontier`);
-    this.#keep(hasWaited ? {} : { isRunning: true, cursorMs: time.ms, seen }, hasWaited);
+    const behindMs = this.#journal.frontierTs - ts;
+    // a clock that says whole seconds is often at or behind what it said in ms: the next poll is ahead
+    const isBehind = !hasWaited && behindMs >= 0;
+    if (isBehind && (time.isExact || behindMs > COARSE_MS))
+      waitsFor.push(`the clock is ${behindMs} ms behind the frontier`);
+    this.#keep(hasWaited ? {} : { isRunning: true, cursorMs: time.ms, lookedMs, seen }, hasWaited);
     await this.#gate.flush();
-    const isStated = waitsFor.length === 0 && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
+    const isStated =
+      waitsFor.length === 0 && !isBehind && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
     if (isStated) this.#marks.splice(0, marks);
-    else if (waitsFor.length === 0)
+    else if (waitsFor.length === 0 && !isBehind)
       waitsFor.push('more instants are open above the frontier than can be kept apart');
     if (!hasWaited) this.#before = begun;
     return report(isStated);
@@ -242,7 +277,8 @@ export class Poller {
     if (nodes.size === 0)
       throw new PitrError('aerospike-unreachable', { hosts: 'the cluster', why: 'no node is left' });
     const time = new ServerTime(nodes, this.#timing);
-    return { look, time, seen: seenOf(look, time) };
+    const sinceLookMs = this.#timing.nowMs() - Math.min(...[...look.nodes.values()].map((n) => n.askedAtMs));
+    return { look, time, seen: seenOf(look, time), lookedMs: time.ms - Math.ceil(sinceLookMs) };
   }
 
   /** A record that a node is master of and that will live for a while. */
@@ -270,12 +306,13 @@ export class Poller {
   }
 
   /** Of a journal that was loaded without {@link prepare}: what is there now is what there was. */
-  #firstNote({ look, seen }: Beginning): Note {
+  #firstNote({ look, seen, lookedMs }: Beginning): Note {
     if (this.#journal.frontierTs === 0)
       throw new PitrError('usage', { what: 'no base copy is loaded', hint: 'prepare, copy, then poll' });
     return {
       isRunning: true,
       cursorMs: this.#journal.frontierTs,
+      lookedMs,
       seen,
       hasWaited: false,
       cutoffs: Object.fromEntries(look.cutoffs),
@@ -337,8 +374,8 @@ export class Poller {
     return limits;
   }
 
-  /** Logs cutoffs that are new (P7), then compares what they are about. True: there were some. */
-  async #truncate(scopes: readonly Scope[], cutoffs: Cutoffs, findings: PollFindings): Promise<boolean> {
+  /** Logs cutoffs that are new (P7), then compares what they are about. */
+  async #truncate(scopes: readonly Scope[], cutoffs: Cutoffs, findings: PollFindings): Promise<void> {
     const known = this.#note?.cutoffs ?? {};
     const found = newCutoffs(known, cutoffs);
     for (const [key, cutoffLut] of found) {
@@ -347,14 +384,14 @@ export class Poller {
       if (!scope) continue;
       const set = rest.length > 0 ? rest.join('|') : null;
       const endMs = scope.time.latestMs();
-      const lookedMs = this.#before?.time.ms ?? this.#note?.cursorMs ?? 0;
-      const startMs = Math.min(Math.max(lookedMs, cutoffLut - 1), endMs);
+      // not the cutoff: only the last of several truncations is known, and an earlier one may have hidden as much
+      const startMs = Math.min(this.#note?.lookedMs ?? 0, endMs);
       this.#journal.truncated({ namespace, set, cutoffLut, when: { startMs, endMs } });
       findings.truncations++;
     }
-    if (found.length === 0 && Object.keys(known).length === cutoffs.size) return false;
+    if (found.length === 0 && Object.keys(known).length === cutoffs.size) return;
     this.#keep({ cutoffs: Object.fromEntries(cutoffs) });
-    if (found.length === 0) return false;
+    if (found.length === 0) return;
     await this.#gate.flush();
     for (const { state, time } of scopes) {
       const second = Math.floor(time.ms / 1000);
@@ -366,22 +403,14 @@ export class Poller {
       if (!scope) continue;
       await takeCensus(scope, this.#journal.partitions, rest.length > 0 ? rest.join('|') : undefined);
     }
-    return true;
+    // counts go by what is stored
+    await this.#gate.flush();
   }
 
-  /** At most one question at a time, whoever finds a count off. */
-  #again: Promise<boolean> | undefined;
-
-  #lookAgain(scopes: readonly Scope[], findings: PollFindings): Promise<boolean> {
-    this.#again ??= (async () => {
-      const cutoffs = await askCutoffs(this.#client, this.#namespaces);
-      return newCutoffs(this.#note?.cutoffs ?? {}, cutoffs).length > 0
-        ? this.#truncate(scopes, cutoffs, findings)
-        : false;
-    })().finally(() => {
-      this.#again = undefined;
-    });
-    return this.#again;
+  /** @throws TruncatedMeanwhile */
+  async #lookAgain(): Promise<void> {
+    const cutoffs = await askCutoffs(this.#client, this.#namespaces);
+    if (newCutoffs(this.#note?.cutoffs ?? {}, cutoffs).length > 0) throw new TruncatedMeanwhile();
   }
 
   /** Logs definitions that are new, others than they were, or gone. */
