@@ -16,7 +16,7 @@ import { type CaptureSource, isLoggedSet, readSource } from './capture-dir.ts';
 import type { FoundRecord, GoneRecord, Window } from './found.ts';
 import { incomingRows, positionOf, transferOf } from './incoming.ts';
 import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
-import { judge } from './judge.ts';
+import { judge, missedAfter } from './judge.ts';
 import { type Cutoff, Ledger } from './ledger.ts';
 import { RecordIndex } from './record-index.ts';
 import { imageHash, Replay } from './replay.ts';
@@ -300,6 +300,7 @@ export class Journal {
       windowStartMs: typeof when === 'number' ? end : Math.min(Math.max(start, row?.lutMs(0) ?? 0), end),
       windowEndMs: typeof when === 'number' && ts === end ? end : ts,
       missed,
+      missedAfterMs: missedAfter(row && { ts: row.ts(0) }, missed, end, record.missedAfterMs),
       late: ts > end,
     };
     this.#append(

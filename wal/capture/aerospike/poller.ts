@@ -196,7 +196,9 @@ export class Poller {
     }
     const isHeld = waitsFor.length > 0;
     await this.#journal.room();
-    const scopes = this.#scopes(note, begun, findings, cost, signal);
+    // in doubt a version may be back, or have come from another half of the cluster, that was replaced unseen before the last poll
+    const isSure = !isHeld && doubts.length === 0;
+    const scopes = this.#scopes(note, begun, isSure, findings, cost, signal);
     await this.#truncate(scopes, look.cutoffs, findings);
     const mode = isHeld ? 'changes' : doubts.length > 0 ? 'everything' : 'counts';
     const due = mode === 'counts' ? this.#due() : PartitionSet.none;
@@ -298,6 +300,7 @@ export class Poller {
   #scopes(
     note: Note,
     { look, time }: Beginning,
+    isSure: boolean,
     findings: PollFindings,
     cost: Scope['cost'],
     signal: AbortSignal,
@@ -309,6 +312,7 @@ export class Poller {
         state.verifiedMs.fill(note.verifiedMs[name] ?? note.cursorMs);
         return state;
       });
+    const cursorMs = Math.min(note.cursorMs, time.ms);
     return this.#states.map(
       (state) =>
         new Scope({
@@ -318,7 +322,8 @@ export class Poller {
           settings: this.#settings,
           state,
           time,
-          sinceMs: Math.min(note.cursorMs, time.ms) - this.#settings.overlapMs,
+          sinceMs: cursorMs - this.#settings.overlapMs,
+          missedAfterMs: isSure ? cursorMs - 1 : undefined,
           hasLuts: this.#hasLuts,
           isOnDevice: look.onDevice.has(state.name),
           findings,
