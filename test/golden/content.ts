@@ -38,7 +38,13 @@ export const GOLDEN_ROWS: readonly Row[] = [
     lsn: 8589934592,
     epoch: 2,
     image: 'ff',
-    extension: { lut: 1700000000000, startMs: 1699999999000, endMs: 1700000000009, missed: 3, missedAfterMs: 1699999998765 },
+    extension: {
+      lut: 1700000000000,
+      startMs: 1699999999000,
+      endMs: 1700000000009,
+      missed: 3,
+      missedAfterMs: 1699999998765,
+    },
   },
   {
     ...common,

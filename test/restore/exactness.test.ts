@@ -293,7 +293,13 @@ describe('S7: exact or said', () => {
   /** `a` is written at T0 + 1, then nobody looked until T0 + 9, when it had been written three times more; `b` was found to be gone. */
   const small = async (body: (history: FoundHistory) => Promise<void>): Promise<void> => {
     const history = await FoundHistory.open();
-    const exact = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0, missedAfterMs: 0 });
+    const exact = (lutMs: number) => ({
+      lutMs,
+      windowStartMs: lutMs,
+      windowEndMs: lutMs,
+      missed: 0,
+      missedAfterMs: 0,
+    });
     try {
       history.find({ key: 'a0', set: 's', value: 1, voidTime: 0, seen: exact(T0 + 1) });
       history.find({ key: 'b0', set: '', value: 2, voidTime: 0, seen: exact(T0 + 2) });
@@ -364,7 +370,13 @@ describe('S7: exact or said', () => {
 
   test('S7: a synthetic snapshot keeps what is absent at its end and not certain to be so later', async () => {
     await small(async (history) => {
-      const exact = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0, missedAfterMs: 0 });
+      const exact = (lutMs: number) => ({
+        lutMs,
+        windowStartMs: lutMs,
+        windowEndMs: lutMs,
+        missed: 0,
+        missedAfterMs: 0,
+      });
       const open = (lutMs: number, windowEndMs: number) => ({ ...exact(lutMs), windowEndMs });
       const gone = { value: undefined, voidTime: 0 };
       history.find({ key: 'a1', set: 's', value: 4, voidTime: 0, seen: exact(T0 + 11) });
@@ -401,7 +413,13 @@ describe('S7: exact or said', () => {
   test('S7: what is restored goes on as a history of its own, of which all is certain', async () => {
     await small(async (history) => {
       const { archive, dir, clock, url } = history;
-      const seen = { lutMs: T0 + 12, windowStartMs: T0 + 11, windowEndMs: T0 + 1000, missed: 0, missedAfterMs: 0 };
+      const seen = {
+        lutMs: T0 + 12,
+        windowStartMs: T0 + 11,
+        windowEndMs: T0 + 1000,
+        missed: 0,
+        missedAfterMs: 0,
+      };
       history.find({ key: 'a0', set: 's', value: 5, voidTime: 0, seen });
       await history.seal(T0 + 30);
       await history.ship();
@@ -435,7 +453,13 @@ describe('S7: exact or said', () => {
   });
 
   test('A13, F1: what a log has from before a frontier that it stated is not archived', async () => {
-    const seen = { lutMs: T0 + 19, windowStartMs: T0 + 19, windowEndMs: T0 + 19, missed: 0, missedAfterMs: 0 };
+    const seen = {
+      lutMs: T0 + 19,
+      windowStartMs: T0 + 19,
+      windowEndMs: T0 + 19,
+      missed: 0,
+      missedAfterMs: 0,
+    };
     const late: ((history: FoundHistory) => void)[] = [
       (history) => void history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen }),
       (history) => history.define('x', null, T0 + 20),
@@ -455,7 +479,13 @@ describe('S7: exact or said', () => {
     await small(async (history) => {
       // as a capture would that was put back to an earlier state: LSN and file go on, time does not
       history.frontier = T0 + 4;
-      const seen = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0, missedAfterMs: 0 });
+      const seen = (lutMs: number) => ({
+        lutMs,
+        windowStartMs: lutMs,
+        windowEndMs: lutMs,
+        missed: 0,
+        missedAfterMs: 0,
+      });
       history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen: seen(T0 + 30) });
       history.find({ key: 'b1', set: '', value: 1, voidTime: 0, seen: seen(T0 + 6) });
       await history.seal(T0 + 40);

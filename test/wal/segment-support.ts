@@ -27,7 +27,9 @@ export interface Row {
   /** Hex, or `5a*300000` for one byte repeated; undefined: a delete. */
   readonly image: string | undefined;
   readonly batchMore: boolean;
-  readonly extension: { lut: number; startMs: number; endMs: number; missed: number; missedAfterMs: number } | undefined;
+  readonly extension:
+    | { lut: number; startMs: number; endMs: number; missed: number; missedAfterMs: number }
+    | undefined;
 }
 
 const byteOrder = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));

@@ -296,8 +296,9 @@ export class Journal {
     if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;
     const seen: Sighting = {
       lutMs: end,
-      // it was there when it was last changed
-      windowStartMs: typeof when === 'number' ? end : Math.min(Math.max(start, row?.lutMs(0) ?? 0), end),
+      // it was there when it was last changed, and may have gone in the same ms
+      windowStartMs:
+        typeof when === 'number' ? end : Math.min(Math.max(start, (row?.lutMs(0) ?? 0) - 1), end),
       windowEndMs: typeof when === 'number' && ts === end ? end : ts,
       missed,
       missedAfterMs: missedAfter(row && { ts: row.ts(0) }, missed, end, record.missedAfterMs),

@@ -35,8 +35,8 @@ export const judge = (
   if (typeof seen.lut !== 'number') {
     const { startMs, endMs } = seen.lut;
     const ts = Math.max(endMs, floor);
-    // it came after what is known of the record, whatever the scan can say
-    const start = Math.max(startMs, known && !known.isBase ? known.lutMs : 0);
+    // it came after what is known of the record, or in the same ms, whatever the scan can say
+    const start = Math.max(startMs, known && !known.isBase ? known.lutMs - 1 : 0);
     return {
       ts,
       lutMs: endMs,

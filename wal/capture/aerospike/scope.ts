@@ -128,7 +128,9 @@ export class Scope {
   }
 
   /** Tells the journal what is gone; `lutMs`: of the last version that was seen and not read. False: it did not know of it. */
-  gone(record: Omit<GoneRecord, 'namespace' | 'missedAfterMs'> & { readonly lutMs?: number | undefined }): boolean {
+  gone(
+    record: Omit<GoneRecord, 'namespace' | 'missedAfterMs'> & { readonly lutMs?: number | undefined },
+  ): boolean {
     const { namespace, journal, missedAfterMs = 0 } = this;
     const { lutMs = Number.POSITIVE_INFINITY, ...gone } = record;
     const before = this.#voidTimeS(record.digest);
