@@ -20,7 +20,17 @@ export class Capture {
   readonly statedMs: number[] = [];
   /** Clocks with which copies began. */
   readonly copiedMs: number[] = [];
-  readonly counts = { kills: 0, polls: 0, copies: 0, copiesAgain: 0, failed: 0, merges: 0, late: 0, missed: 0, waits: 0 };
+  readonly counts = {
+    kills: 0,
+    polls: 0,
+    copies: 0,
+    copiesAgain: 0,
+    failed: 0,
+    merges: 0,
+    late: 0,
+    missed: 0,
+    waits: 0,
+  };
   readonly errors: string[] = [];
   /** Told of what the agent says. */
   readonly #onLine: (line: string) => void;

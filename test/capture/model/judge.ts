@@ -59,7 +59,8 @@ export const judge = (restored: Restored, ts: number, options: JudgeOptions): Ve
     }
     if (isRight) {
       const same = possible.find((content) => content && isSame(content, got));
-      if (got && same && got.lutMs < same.lutMs && !copiedMs.has(got.lutMs)) say(record, 'a last update before the true one');
+      if (got && same && got.lutMs < same.lutMs && !copiedMs.has(got.lutMs))
+        say(record, 'a last update before the true one');
       continue;
     }
     if (!got && isUnseen(truth, record, possible, hasPolled)) unseen++;
@@ -67,7 +68,8 @@ export const judge = (restored: Restored, ts: number, options: JudgeOptions): Ve
     else say(record, 'differs and is not named');
   }
   for (const id of restored.records.keys()) if (!truth.records.has(id)) wrong.push(`${id} was never written`);
-  for (const id of restored.inexact.keys()) if (!truth.records.has(id)) wrong.push(`${id} is named and was never written`);
+  for (const id of restored.inexact.keys())
+    if (!truth.records.has(id)) wrong.push(`${id} is named and was never written`);
   return {
     wrong,
     records: restored.records.size,
@@ -132,13 +134,16 @@ const unfounded = (
     if (by !== 'next' && (ts <= fromMs || ts > toMs)) return 'the instant is not in the window';
     if (by === 'chosen' && got) {
       // the version that was restored, or one that came back as it was
-      if (!record.changes.some((c) => isSame(c.content, got) && isIn(c))) return 'that version did not come in the window';
+      if (!record.changes.some((c) => isSame(c.content, got) && isIn(c)))
+        return 'that version did not come in the window';
     } else if (!truth.instants(record).some(isIn)) return 'nothing happened in the window';
   }
   if (missed === 0) return undefined;
   // what happened after the version that was restored, up to the one that says so
   const sinceMs = got ? Math.min(got.lutMs, ts) : 0;
-  const between = truth.instants(record).filter((at) => at.toMs >= sinceMs && at.fromMs <= atMs + ROUNDING_MS);
+  const between = truth
+    .instants(record)
+    .filter((at) => at.toMs >= sinceMs && at.fromMs <= atMs + ROUNDING_MS);
   return between.length > (missed ?? 1) ? undefined : `only ${between.length} things happened`;
 };
 
@@ -156,7 +161,10 @@ const describe = (truth: Truth, restored: Restored, record: RecordTruth, ts: num
       .filter((c) => Math.abs(c.fromMs - ts) < 20_000)
       .slice(-12)
       .map((c) => `  changed ${c.fromMs - ts} to ${c.toMs - ts}: ${short(c.content)}`),
-    ...truth.truncations.map((t) => `  truncated ${t.namespace} ${t.set} cutoff ${t.cutoffMs - ts} in ${t.fromMs - ts} to ${t.toMs - ts}`),
+    ...truth.truncations.map(
+      (t) =>
+        `  truncated ${t.namespace} ${t.set} cutoff ${t.cutoffMs - ts} in ${t.fromMs - ts} to ${t.toMs - ts}`,
+    ),
   ].join('\n');
 };
 
@@ -180,4 +188,3 @@ export const judgeDefinitions = (
   }
   return wrong;
 };
-

@@ -144,7 +144,9 @@ export class Truth {
     };
     const isAbsentBefore = (i: number): boolean => {
       const before = record.changes[i - 1]?.content;
-      return !before || endOf(i - 1) < record.changes[i].fromMs || record.changes[i].content?.generation === 1;
+      return (
+        !before || endOf(i - 1) < record.changes[i].fromMs || record.changes[i].content?.generation === 1
+      );
     };
     let first = at;
     while (first > 0 && !isAbsentBefore(first)) first--;

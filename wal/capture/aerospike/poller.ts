@@ -186,8 +186,11 @@ export class Poller {
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
     const cameFromMs = this.#journal.lookFrom();
-    if (cameFromMs !== undefined)
+    if (cameFromMs !== undefined) {
       this.#note = { ...this.#note, cursorMs: Math.min(this.#note.cursorMs, cameFromMs) };
+      // stored together with that it was asked for
+      this.#journal.keep({ [NOTE]: this.#note });
+    }
     const note = this.#note;
     this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
@@ -220,7 +223,9 @@ export class Poller {
     const copiedByMs = note.isRunning ? (note.copiedByMs ?? 0) : time.latestMs(startedMs);
     const isHeld = waitsFor.length > 0;
     await this.#journal.room();
-    const scopes = this.#scopes(note, begun, findings, cost, signal);
+    // in doubt a version may be back, or have come from another half of the cluster, that was replaced unseen before the last poll
+    const isSure = !isHeld && doubts.length === 0;
+    const scopes = this.#scopes(note, begun, isSure, findings, cost, signal);
     await this.#truncate(note, scopes, look.cutoffs);
     const mode = isHeld ? 'changes' : doubts.length > 0 ? 'everything' : 'counts';
     const due = mode === 'counts' ? this.#turn.take(startedMs) : PartitionSet.none;
@@ -239,7 +244,10 @@ export class Poller {
     const isBehind = !hasWaited && behindMs >= 0;
     if (isBehind && (time.isExact || behindMs > COARSE_MS))
       waitsFor.push(`the clock is ${behindMs} ms behind the frontier`);
-    this.#keep(hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen }, hasWaited);
+    this.#keep(
+      hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen },
+      hasWaited,
+    );
     await this.#gate.flush();
     const isStated =
       waitsFor.length === 0 && !isBehind && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
@@ -293,6 +301,7 @@ export class Poller {
   #scopes(
     note: Note,
     { look, time }: Beginning,
+    isSure: boolean,
     findings: PollFindings,
     cost: Scope['cost'],
     signal: AbortSignal,
@@ -304,6 +313,7 @@ export class Poller {
         state.verifiedMs.fill(note.verifiedMs[name] ?? note.cursorMs);
         return state;
       });
+    const cursorMs = Math.min(note.cursorMs, time.ms);
     return this.#states.map(
       (state) =>
         new Scope({
@@ -313,7 +323,8 @@ export class Poller {
           settings: this.#settings,
           state,
           time,
-          sinceMs: Math.min(note.cursorMs, time.ms) - this.#settings.overlapMs,
+          sinceMs: cursorMs - this.#settings.overlapMs,
+          missedAfterMs: isSure ? cursorMs - 1 : undefined,
           hasLuts: this.#hasLuts,
           isOnDevice: look.onDevice.has(state.name),
           findings,
