@@ -54,6 +54,8 @@ class TruncatedMeanwhile extends PitrError {
 interface Note {
   /** False: a base copy was begun at {@link cursorMs} and no poll is complete yet. */
   readonly isRunning: boolean;
+  /** No node's clock was after this when the copy had been read: the first frontier is not before. Absent: 0. */
+  readonly copiedByMs?: number;
   readonly cursorMs: number;
   /** Not later than the last look of a complete poll, by the server's clock. */
   readonly lookedMs: number;
@@ -184,8 +186,11 @@ export class Poller {
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
     const cameFromMs = this.#journal.lookFrom();
-    if (cameFromMs !== undefined)
+    if (cameFromMs !== undefined) {
       this.#note = { ...this.#note, cursorMs: Math.min(this.#note.cursorMs, cameFromMs) };
+      // stored together with that it was asked for
+      this.#journal.keep({ [NOTE]: this.#note });
+    }
     const note = this.#note;
     this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
@@ -215,9 +220,12 @@ export class Poller {
       const why = [...truncated, ...doubtsOf(note.seen, seen)].join('; ');
       if (why !== '') return report(false, why);
     }
+    const copiedByMs = note.isRunning ? (note.copiedByMs ?? 0) : time.latestMs(startedMs);
     const isHeld = waitsFor.length > 0;
     await this.#journal.room();
-    const scopes = this.#scopes(note, begun, findings, cost, signal);
+    // in doubt a version may be back, or have come from another half of the cluster, that was replaced unseen before the last poll
+    const isSure = !isHeld && doubts.length === 0;
+    const scopes = this.#scopes(note, begun, isSure, findings, cost, signal);
     await this.#truncate(note, scopes, look.cutoffs);
     const mode = isHeld ? 'changes' : doubts.length > 0 ? 'everything' : 'counts';
     const due = mode === 'counts' ? this.#turn.take(startedMs) : PartitionSet.none;
@@ -231,12 +239,15 @@ export class Poller {
     if (!isHeld && this.#hasChanged(begun)) waitsFor.push('the cluster changed during the poll');
     const hasWaited = waitsFor.length > 0;
     const ts = time.ms - 1;
-    const behindMs = this.#journal.frontierTs - ts;
+    const behindMs = Math.max(this.#journal.frontierTs + 1, copiedByMs) - 1 - ts;
     // a clock that says whole seconds is often at or behind what it said in ms: the next poll is ahead
     const isBehind = !hasWaited && behindMs >= 0;
     if (isBehind && (time.isExact || behindMs > COARSE_MS))
       waitsFor.push(`the clock is ${behindMs} ms behind the frontier`);
-    this.#keep(hasWaited ? {} : { isRunning: true, cursorMs: time.ms, lookedMs, seen }, hasWaited);
+    this.#keep(
+      hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen },
+      hasWaited,
+    );
     await this.#gate.flush();
     const isStated =
       waitsFor.length === 0 && !isBehind && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
@@ -290,6 +301,7 @@ export class Poller {
   #scopes(
     note: Note,
     { look, time }: Beginning,
+    isSure: boolean,
     findings: PollFindings,
     cost: Scope['cost'],
     signal: AbortSignal,
@@ -301,6 +313,7 @@ export class Poller {
         state.verifiedMs.fill(note.verifiedMs[name] ?? note.cursorMs);
         return state;
       });
+    const cursorMs = Math.min(note.cursorMs, time.ms);
     return this.#states.map(
       (state) =>
         new Scope({
@@ -310,7 +323,8 @@ export class Poller {
           settings: this.#settings,
           state,
           time,
-          sinceMs: Math.min(note.cursorMs, time.ms) - this.#settings.overlapMs,
+          sinceMs: cursorMs - this.#settings.overlapMs,
+          missedAfterMs: isSure ? cursorMs - 1 : undefined,
           hasLuts: this.#hasLuts,
           isOnDevice: look.onDevice.has(state.name),
           findings,

@@ -39,12 +39,11 @@ export class ServerTime {
     this.isExact = times.every(({ uncertainMs }) => uncertainMs <= 1);
   }
 
-  /** No node's clock is after this now. */
-  latestMs(): number {
-    const now = this.#timing.nowMs();
+  /** No node's clock was after this at `atMs` of ours; default now. */
+  latestMs(atMs = this.#timing.nowMs()): number {
     let latest = 0;
     for (const { ms, uncertainMs, askedAtMs } of this.nodes.values())
-      latest = Math.max(latest, ms + uncertainMs + Math.ceil(now - askedAtMs));
+      latest = Math.max(latest, ms + uncertainMs + Math.ceil(atMs - askedAtMs));
     return latest;
   }
 }
