@@ -150,6 +150,7 @@ describe('hazards', () => {
   const healthy: NamespaceFacts = {
     name: 'test',
     objects: 0,
+    withoutSet: 0,
     sets: new Map(),
     nsupPeriodS: 120,
     allowsTtlWithoutNsup: false,
@@ -179,6 +180,7 @@ describe('hazards', () => {
       facts,
       scopes: [{ namespace, sets: undefined }],
       sets: sets.map((set) => ({ namespace, set, versions: 1, bytes: 1 })),
+      known: new Set(['test/a', ...Array.from({ length: 4095 }, (_, i) => `test/s${i}`)]),
       ttl: 'remaining',
       mode: 'exact',
     });
@@ -194,6 +196,19 @@ describe('hazards', () => {
       ['no nsup', { nsupPeriodS: 0 }, [], ['ttl-refused']],
       ['no nsup, and allowed', { nsupPeriodS: 0, allowsTtlWithoutNsup: true }, [], []],
       ['small records', { recordBytesMax: 1000 }, [], ['large-records']],
+      [
+        'a set that was never archived',
+        {
+          sets: new Map([
+            ['a', 1],
+            ['z', 2],
+            ['empty', 0],
+          ]),
+        },
+        [],
+        ['never-archived!'],
+      ],
+      ['records without a set, never archived', { withoutSet: 1 }, [], ['never-archived!']],
       ['migrations', { migrations: 4 }, [], ['migrations']],
       ['bad set names', {}, ['a:b', 'x'.repeat(64), 'c;d'], ['set-name', 'set-name', 'set-name']],
       [

@@ -378,6 +378,15 @@ describe('restored into a cluster', () => {
     });
   });
 
+  test('exact does not delete sets that the archive has never had (S8)', async () => {
+    const foreign = freshSet();
+    await write(target.wire, foreign, 1, 'of somebody else');
+    for (const sets of [[foreign], [MAIN, foreign]])
+      await assert.rejects(restore(MAIN, { mode: 'exact', selection: { sets } }), isError('restore-hazard'));
+    assert.equal((await target.state(foreign)).size, 1);
+    await target.wire.info(`truncate:namespace=test;set=${foreign}`);
+  });
+
   test('three nodes get what is theirs', async (t) => {
     const three = await Target.open(3);
     t.after(() => three.close());
