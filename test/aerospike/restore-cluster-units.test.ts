@@ -1,5 +1,8 @@
 /** Parts of a restore into a cluster: rows and filters byte for byte, URLs, hazards, definitions. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Info2, Info3 } from '../../engine/aerospike/bits.ts';
 import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
@@ -17,7 +20,9 @@ import {
 } from '../../restore/aerospike/definitions.ts';
 import { explainHazard, hazardsOf } from '../../restore/aerospike/hazards.ts';
 import { lastUpdateBefore, setRefusal } from '../../restore/aerospike/range-load.ts';
+import { RestoreState } from '../../restore/aerospike/restore-state.ts';
 import { setsFilter } from '../../restore/aerospike/sets-filter.ts';
+import { noRange } from '../../restore/range-totals.ts';
 import type { DefinitionEvent } from '../../wal/event.ts';
 import { freshSet, isError } from './client-support.ts';
 import { Target } from './restore-support.ts';
@@ -229,6 +234,31 @@ describe('hazards', () => {
       'set-name-invalid',
     ]);
   });
+});
+
+test('a state is gone on with by the restore that it is of, and by no other', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'pitr-restore-state-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const wanted = {
+    archive: 'a',
+    timeline: 't',
+    ts: 1,
+    selection: {},
+    ttl: 'never',
+    mode: 'none',
+    conflict: 'overwrite',
+    target: 'aerospike://a:3000',
+  };
+  const progress = { startedMs: 5, partitions: '0-9', ranges: 1, totals: noRange(1), isFinished: false };
+  RestoreState.open(dir, wanted).record(progress);
+  assert.deepEqual(RestoreState.open(dir, wanted).progress, progress);
+  for (const other of [
+    { ts: 2 },
+    { mode: 'exact' },
+    { target: 'aerospike://b:3000' },
+    { selection: { sets: ['s'] } },
+  ])
+    assert.throws(() => RestoreState.open(dir, { ...wanted, ...other }), isError('target-begun'));
 });
 
 describe('definitions', () => {
