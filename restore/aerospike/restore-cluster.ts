@@ -2,7 +2,7 @@ import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
 import type { Rate } from '../../engine/aerospike/client/rate-limit.ts';
 import { ContentDigest } from '../../engine/content-digest.ts';
 import { PitrError } from '../../engine/errors.ts';
-import { PartitionSet } from '../../engine/partition.ts';
+import { type PartitionRange, PartitionSet } from '../../engine/partition.ts';
 import type { ArchiveView } from '../../snapshot/view.ts';
 import type { Archive } from '../../wal/archive.ts';
 import { sayInexact } from '../inexact.ts';
@@ -179,7 +179,7 @@ class ClusterRestore {
     try {
       // a module may be used as soon as records are there; an index is made faster of all of them at once
       const modules = await this.#define(looked, 'udf');
-      const { totals, faults } = await this.#ranges(job, state, begun, refused);
+      const { totals, faults } = await this.#ranges(looked, job, state, begun, refused);
       if (faults) throw failedVerification(faults);
       const indexes = await this.#define(looked, 'sindex');
       const verification = checkSource(plan.state, plan.selection, totals);
@@ -273,6 +273,7 @@ class ClusterRestore {
   }
 
   async #ranges(
+    { occupied }: ClusterPlan,
     job: RestoreJob,
     state: RestoreState,
     begun: ClusterProgress,
@@ -284,7 +285,8 @@ class ClusterRestore {
     let { ranges } = begun;
     let faults: ClusterTally | undefined;
     const wanted = PartitionSet.parse(job.selection.partitions ?? 'all').subtract(done);
-    const todo = rangesFor(archive, job.plan, wanted, workers);
+    const records = Math.max(occupied, job.plan.versions);
+    const todo = withFewer(rangesFor(archive, job.plan, wanted, workers), records);
     const all = ranges + todo.length;
     const note = (): void =>
       state.record({
@@ -321,6 +323,21 @@ class ClusterRestore {
     return { totals, faults };
   }
 }
+
+/** Records of a range, of the state and of the target, that are in memory at once. */
+const RANGE_RECORDS_MAX = 200_000;
+
+/** Ranges, cut until each has about so many of `records` at most; a single partition stays whole (C7). */
+export const withFewer = (ranges: readonly PartitionRange[], records: number): PartitionRange[] => {
+  const partitions = ranges.reduce((n, { start, end }) => n + end - start, 0);
+  const step = Math.max(1, Math.floor((RANGE_RECORDS_MAX * partitions) / Math.max(1, records)));
+  return ranges.flatMap(({ start, end }) =>
+    Array.from({ length: Math.ceil((end - start) / step) }, (_, i) => ({
+      start: start + i * step,
+      end: Math.min(end, start + (i + 1) * step),
+    })),
+  );
+};
 
 const shareOf = (rate: Rate | undefined, workers: number): Rate => ({
   ...(rate?.recordsPerSecond ? { recordsPerSecond: rate.recordsPerSecond / workers } : {}),

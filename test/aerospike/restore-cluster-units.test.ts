@@ -20,6 +20,7 @@ import {
 } from '../../restore/aerospike/definitions.ts';
 import { explainHazard, hazardsOf } from '../../restore/aerospike/hazards.ts';
 import { lastUpdateBefore, setRefusal } from '../../restore/aerospike/range-load.ts';
+import { withFewer } from '../../restore/aerospike/restore-cluster.ts';
 import { RestoreState } from '../../restore/aerospike/restore-state.ts';
 import { setsFilter } from '../../restore/aerospike/sets-filter.ts';
 import { noRange } from '../../restore/range-totals.ts';
@@ -234,6 +235,30 @@ describe('hazards', () => {
       'set-name-invalid',
     ]);
   });
+});
+
+test('ranges are cut until they have few records, each partition once (C7)', () => {
+  const whole = [{ start: 0, end: 4096 }];
+  assert.deepEqual(withFewer(whole, 1000), whole);
+  const cut = withFewer(
+    [
+      { start: 0, end: 10 },
+      { start: 20, end: 25 },
+    ],
+    1_000_000,
+  );
+  assert.deepEqual(
+    cut.map(({ start, end }) => [start, end]),
+    [
+      [0, 3],
+      [3, 6],
+      [6, 9],
+      [9, 10],
+      [20, 23],
+      [23, 25],
+    ],
+  );
+  assert.equal(withFewer(whole, 1e10).length, 4096);
 });
 
 test('a state is gone on with by the restore that it is of, and by no other', (t) => {
