@@ -378,6 +378,25 @@ describe('restored into a cluster', () => {
     });
   });
 
+  test('what cannot be asked for is refused before anything is done', async () => {
+    const cannot: Partial<Options>[] = [
+      { mode: 'exact', recheck: true, target: moments[0]!.target },
+      { mode: 'exact', conflict: 'keep-newer' },
+      { mode: 'exact', selection: { sets: [MAIN], bins: ['n'] } },
+      { mode: 'exact', selection: { sets: [MAIN], renameSets: { [MAIN]: 'x' } } },
+    ];
+    for (const options of cannot) await assert.rejects(restore(MAIN, options), isError('usage'));
+  });
+
+  test('exact does not delete sets that the archive has never had (S8)', async () => {
+    const foreign = freshSet();
+    await write(target.wire, foreign, 1, 'of somebody else');
+    for (const sets of [[foreign], [MAIN, foreign]])
+      await assert.rejects(restore(MAIN, { mode: 'exact', selection: { sets } }), isError('restore-hazard'));
+    assert.equal((await target.state(foreign)).size, 1);
+    await target.wire.info(`truncate:namespace=test;set=${foreign}`);
+  });
+
   test('three nodes get what is theirs', async (t) => {
     const three = await Target.open(3);
     t.after(() => three.close());
