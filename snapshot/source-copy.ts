@@ -25,7 +25,7 @@ const RANGE_BYTES = 4 * 1024 * 1024;
 export interface CopySourceOptions {
   /** How the source is reached; its `rate` is that of the whole copy. */
   readonly client: CopyClientOptions;
-  /** C0: the source's clock before this call, ms. Above the journal's frontier. */
+  /** C0: the source's clock before this call, ms. Not before the journal's frontier. */
   readonly clockMs: number;
   /** Default those of the journal's source. */
   readonly namespaces?: readonly string[];
@@ -89,9 +89,10 @@ const copyHeld = async (
 ): Promise<SourceCopy> => {
   const { clockMs, namespaces = journal.source.namespaces } = options;
   const { timeline, stream } = journal.identity;
-  if (clockMs <= journal.frontierTs)
+  // what a frontier has stated stays (F1); when the source's clock was set back it gets there again
+  if (clockMs < journal.frontierTs)
     throw new PitrError('usage', {
-      what: `a base copy at ${new Date(clockMs).toISOString()}, up to where the history is known already`,
+      what: `a base copy at ${new Date(clockMs).toISOString()}, before ${new Date(journal.frontierTs).toISOString()}, up to where the history is known`,
     });
   const all = await archive.updateTimelines((t) => withEngine(t, journal.identity, archive.clock.nowMs()));
   const owned = ownedPartitions(timelineOf(all, timeline));
