@@ -68,6 +68,8 @@ export class Journal {
   #versions: LogVersion[] = [];
   /** Above the frontier: versions older than their cutoff that come after them need a later ts. */
   #truncations: Cutoff[] = [];
+  #waiting: Promise<void> | undefined;
+  #sealedLsn: number;
 
   private constructor(parts: JournalParts) {
     this.dir = parts.dir;
@@ -78,6 +80,7 @@ export class Journal {
     this.#ledger = parts.ledger;
     this.#spool = parts.spool;
     this.#lsn = parts.log.lastLsn;
+    this.#sealedLsn = parts.log.sealedFiles.at(-1)?.lsnLast ?? 0;
   }
 
   /** Takes the directory, repairs its log, brings the index up to it. @throws engine-busy, log-…, store-corrupt, not-an-engine, usage */
@@ -192,6 +195,19 @@ export class Journal {
   /** What is known of a record, with what was told since the last flush: one row. */
   row(namespace: string, digest: Uint8Array): Rows | undefined {
     return this.#ledger.row(this.namespaceId(namespace), sortKeyOf(digest));
+  }
+
+  /** Whether there is room for more log now. When there is none, the archive is looked at until there is: ask again later. */
+  get hasRoom(): boolean {
+    if (this.#waiting) return false;
+    const wait = this.#spool.room();
+    if (!wait) return true;
+    // who asks here does not wait, and asks anew after the spool's own time is over
+    const over = (): void => {
+      this.#waiting = undefined;
+    };
+    this.#waiting = wait.then(over, over);
+    return false;
   }
 
   /** Waits while there is no room for more log. @throws log-quota */
@@ -310,6 +326,12 @@ export class Journal {
     });
   }
 
+  /** Makes everything that was told durable in the log; the index follows with the next {@link flush}. */
+  async sync(): Promise<void> {
+    this.#takeVersions();
+    await this.#log.sync();
+  }
+
   /** Makes everything that was told durable, in log and index. */
   async flush(): Promise<void> {
     this.#takeVersions();
@@ -330,15 +352,27 @@ export class Journal {
     for (const name of marks) this.#log.appendEvent({ kind: 'mark', lsn: ++this.#lsn, ts, name });
     this.#ledger.settle(ts);
     this.#truncations = this.#truncations.filter((t) => t.ts > ts);
+    await this.seal();
+    return true;
+  }
+
+  /** False: something is in the log that the archiver does not see yet. */
+  get isSealed(): boolean {
+    return this.#sealedLsn === this.#lsn;
+  }
+
+  /** Makes what is in the log visible to the archiver, and states the last frontier again. A {@link flush}, too. */
+  async seal(): Promise<void> {
+    this.#takeVersions();
     await this.#log.seal({
-      ts,
+      ts: this.frontierTs,
       lsn: this.#lsn,
       epoch: EPOCH,
       digests: this.#ledger.digest.toShards(),
     });
+    this.#sealedLsn = this.#lsn;
     this.#ledger.store(this.#lsn, EPOCH);
     await this.trim();
-    return true;
   }
 
   /** Lets go of log that the archive has. */
