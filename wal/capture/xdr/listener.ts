@@ -69,6 +69,7 @@ export class XdrListener {
   #unindexed = 0;
   #nowMs = 0;
   #isClosing = false;
+  #closed: Promise<void> | undefined;
   #failure: unknown;
   #retryWhy: string | undefined;
   /** When something was last answered with 11, ms of the monotonic clock. */
@@ -165,7 +166,12 @@ export class XdrListener {
   }
 
   /** Takes no more connections, answers what has arrived with 11, makes the index follow, and ends. The journal stays open. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.#isClosing = true;
     for (const timer of this.#timers) clearInterval(timer);
     const closed = new Promise((resolve) => this.#server.close(resolve));
