@@ -178,8 +178,15 @@ export const openJournal = async (dir: string, c0Ts: number, options?: JournalOp
 export const readLog = async (dir: string): Promise<LogEntry[]> => {
   const entries: LogEntry[] = [];
   const names = (await readdir(join(dir, 'log'))).filter((n) => /\.(wal|open)$/.test(n)).sort();
-  for (const name of names)
-    scanLogFile(await readFile(join(dir, 'log', name)), name, name.endsWith('.open'), (e) => entries.push(e));
+  for (const name of names) {
+    const bytes = await readFile(join(dir, 'log', name)).catch((error) => {
+      if (error.code === 'ENOENT') return undefined;
+      throw error;
+    });
+    // sealed meanwhile: it has another name now
+    if (!bytes) return readLog(dir);
+    scanLogFile(bytes, name, name.endsWith('.open'), (e) => entries.push(e));
+  }
   return entries;
 };
 

@@ -5,7 +5,9 @@ import type { Rows } from '../index-row.ts';
 import type { FoundTruncation, Journal } from '../journal.ts';
 import type { Grave, Graves } from './graves.ts';
 import type { Owed } from './owed.ts';
+import type { Recent } from './recent.ts';
 import { Shipped, type Unfit } from './shipped.ts';
+import type { Unseen } from './unseen.ts';
 import type { RefusalCount, XdrCounts } from './xdr-report.ts';
 
 /** Set of the monitors of transactions: no records of anybody (reference: aerospike-wire.md 10.6). */
@@ -18,6 +20,8 @@ const REFUSALS_MAX = 64;
 export interface IntakeOptions {
   readonly graves: Graves;
   readonly owed: Owed;
+  readonly recent: Recent;
+  readonly unseen: Unseen;
 }
 
 /**
@@ -28,6 +32,8 @@ export class Intake {
   readonly #journal: Journal;
   readonly #graves: Graves;
   readonly #owed: Owed;
+  readonly #recent: Recent;
+  readonly #unseen: Unseen;
   readonly #shipped = new Shipped();
   readonly #namespaces: ReadonlySet<string>;
   readonly #refusals = new Map<string, { code: number; count: number }>();
@@ -51,10 +57,12 @@ export class Intake {
     retried: 0,
   };
 
-  constructor(journal: Journal, { graves, owed }: IntakeOptions) {
+  constructor(journal: Journal, { graves, owed, recent, unseen }: IntakeOptions) {
     this.#journal = journal;
     this.#graves = graves;
     this.#owed = owed;
+    this.#recent = recent;
+    this.#unseen = unseen;
     this.#namespaces = new Set(journal.source.namespaces);
   }
 
@@ -139,7 +147,7 @@ export class Intake {
     const row = this.#journal.row(namespace, digest);
     const grave = row ? undefined : this.#graves.get(namespace, digest);
     if (row ? isOlder(row, lutMs, generation) : grave && isBuried(grave, lutMs, generation)) {
-      this.counts.older++;
+      this.#older(namespace, digest, lutMs, generation, row ? row.lutMs(0) : (grave as Grave).lutMs);
       return;
     }
     // what a later state of the record has not brought back
@@ -163,6 +171,7 @@ export class Intake {
     });
     if (isNew) this.counts.versions++;
     else this.counts.duplicates++;
+    this.#recent.add(digest, lutMs, generation);
     if (grave && !grave.isLogged && lutMs < grave.lutMs) {
       // its delete came first: now it can be logged
       grave.isLogged = true;
@@ -184,11 +193,12 @@ export class Intake {
     }
     if (grave && lutMs <= grave.lutMs) {
       this.counts.duplicates++;
+      if (!this.#recent.has(digest, lutMs, 0)) this.#unseen.add(namespace, lutMs, grave.lutMs);
       this.#owed.came(namespace, digest, lutMs);
       return;
     }
     if (row && lutMs < row.lutMs(0) && !row.isBase(0)) {
-      this.counts.older++;
+      this.#older(namespace, digest, lutMs, 0, row.lutMs(0));
       return;
     }
     this.#owed.came(namespace, digest, lutMs);
@@ -197,8 +207,15 @@ export class Intake {
     this.#bury(namespace, digest, row, lutMs, nowMs);
   }
 
+  /** It is not logged. If it was not sent again, history lacks it up to the later one. */
+  #older(namespace: string, digest: Buffer, lutMs: number, generation: number, laterMs: number): void {
+    this.counts.older++;
+    if (!this.#recent.has(digest, lutMs, generation)) this.#unseen.add(namespace, lutMs, laterMs);
+  }
+
   #bury(namespace: string, digest: Buffer, row: Rows | undefined, lutMs: number, nowMs: number): void {
     if (row) this.counts.deletes++;
+    this.#recent.add(digest, lutMs, 0);
     this.#graves.add(namespace, digest, {
       lutMs,
       generation: row?.generation(0) ?? 0,

@@ -12,7 +12,10 @@ import { answerConnectorInfo } from './connector-info.ts';
 import { Graves } from './graves.ts';
 import { Intake } from './intake.ts';
 import { Owed } from './owed.ts';
-import type { ListenerReport } from './xdr-report.ts';
+import { Recent } from './recent.ts';
+import { readRecentLog } from './recent-log.ts';
+import { Unseen } from './unseen.ts';
+import type { ListenerReport, XdrGap } from './xdr-report.ts';
 
 /** Frames of a turn over all connections. */
 const TURN_FRAMES = 16_384;
@@ -53,6 +56,7 @@ export interface XdrListenerOptions {
 export class XdrListener {
   readonly intake: Intake;
   readonly owed: Owed;
+  readonly unseen: Unseen;
   readonly #journal: Journal;
   readonly #options: XdrListenerOptions;
   readonly #clock: Clock;
@@ -76,13 +80,14 @@ export class XdrListener {
   #retriedMs = Number.NEGATIVE_INFINITY;
   #address = { host: '', port: 0 };
 
-  private constructor(options: XdrListenerOptions, graves: Graves) {
+  private constructor(options: XdrListenerOptions, graves: Graves, recent: Recent) {
     const { journal, tls, stallMs = STALL_MS } = options;
     this.#options = options;
     this.#journal = journal;
     this.#clock = options.clock ?? systemClock;
     this.owed = Owed.from(journal.note.xdrOwed as ReturnType<Owed['stored']> | undefined);
-    this.intake = new Intake(journal, { graves, owed: this.owed });
+    this.unseen = Unseen.from(journal.note.xdrUnseen as readonly XdrGap[] | undefined);
+    this.intake = new Intake(journal, { graves, recent, owed: this.owed, unseen: this.unseen });
     this.#host = {
       messageBytesMax: options.messageBytesMax ?? BODY_BYTES_MAX,
       wants: (connection) => this.#wants(connection),
@@ -120,8 +125,9 @@ export class XdrListener {
   static async start(options: XdrListenerOptions): Promise<XdrListener> {
     const { journal, clock = systemClock, files, stallMs = STALL_MS } = options;
     const graves = new Graves();
-    await graves.readLog(journal.dir, clock.nowMs(), files);
-    const listener = new XdrListener(options, graves);
+    const recent = new Recent();
+    await readRecentLog(journal.dir, { graves, recent }, clock.nowMs(), files);
+    const listener = new XdrListener(options, graves, recent);
     await listener.#listen();
     listener.#timers = [
       setInterval(() => listener.#upkeep(), UPKEEP_MS).unref(),
@@ -144,6 +150,7 @@ export class XdrListener {
       address: this.#address,
       connections: this.#connections.size,
       counts: { ...this.intake.counts },
+      unseen: this.unseen.count,
       refusals: this.intake.refusals,
       retryWhy: this.#retryWhy,
       owed: { records: this.owed.size, isOverfull: this.owed.isOverfull, first: this.owed.first(10) },
@@ -267,7 +274,8 @@ export class XdrListener {
   async #sync(): Promise<boolean> {
     if (this.#failure !== undefined) return false;
     try {
-      if (this.owed.hasChanged) this.#journal.keep({ xdrOwed: this.owed.stored() });
+      if (this.owed.hasChanged || this.unseen.hasChanged)
+        this.#journal.keep({ xdrOwed: this.owed.stored(), xdrUnseen: this.unseen.stored() });
       else if (this.#unindexed < INDEX_CHANGES) {
         await this.#journal.sync();
         return true;

@@ -79,6 +79,8 @@ export class XdrCapture {
   #configWhy = 'it was not read yet';
   #configMs = Number.NEGATIVE_INFINITY;
   #proof: ProofState;
+  /** Stated, and durable. */
+  #frontierTs: number;
   #reported = '';
 
   private constructor(
@@ -92,6 +94,7 @@ export class XdrCapture {
     this.listener = listener;
     this.#client = client;
     this.#kept = options.journal.note.xdr as Kept;
+    this.#frontierTs = options.journal.frontierTs;
     const why = options.source ? 'nothing was proven yet' : 'no access to the info of the source';
     this.#proof = this.#kept.startMs === undefined ? { kind: 'unknown', why } : { kind: 'held', why };
     for (const [key, cutoffLut] of Object.entries(this.#kept.truncations))
@@ -136,11 +139,11 @@ export class XdrCapture {
       : ["the source's configuration is not known: no access to its info"];
     return {
       listener: this.listener.report(),
-      frontierTs: this.#journal.frontierTs,
+      frontierTs: this.#frontierTs,
       proof: this.#proof,
       history: { c0Ts, startMs },
       inexact: [...inexact, ...lacking],
-      gaps,
+      gaps: [...gaps, ...this.listener.unseen.gaps],
     };
   }
 
@@ -208,6 +211,7 @@ export class XdrCapture {
     this.#tellTruncations(reading, before);
     // false: the digests cannot say so little yet
     if (!(await this.#journal.state(ts))) return;
+    this.#frontierTs = ts;
     const { gaps, startMs } = this.#kept;
     if (startMs === undefined) this.#keep({ startMs: ts, lacking: this.#lacking(reading) });
     // kept with the next flush; until then a crash makes a gap longer, and history begin later

@@ -36,6 +36,8 @@ export interface ListenerReport {
   readonly address: { readonly host: string; readonly port: number };
   readonly connections: number;
   readonly counts: Readonly<XdrCounts>;
+  /** Of those that were older: changes that had not been seen before, since the start. */
+  readonly unseen: number;
   readonly refusals: readonly RefusalCount[];
   /** Why changes are answered with 11 at the moment; undefined: they are taken. */
   readonly retryWhy: string | undefined;
