@@ -187,6 +187,7 @@ test('X4: what is sent again logs nothing, also over another connection and afte
   const again = await open(t, { dir });
   assert.deepEqual(await (await again.peer()).ship(...frames), [0, 0, 0, 0, 0]);
   assert.deepEqual(await logOf(dir), logged);
+  assert.equal(again.listener.report().unseen, 0);
 });
 
 test('a write that comes after its delete does not bring the record back', async (t) => {
@@ -212,6 +213,24 @@ test('a delete that overtook its write: both are logged, each at its LUT', async
   assert.deepEqual(await logOf(dir), ['1@20 g1 9', '1@30 deleted']);
   assert.equal(listener.report().counts.older, 1);
   assert.equal(listener.report().counts.unknownDeletes, 1);
+});
+
+test('X9: a change that was never seen and comes after a later one is a gap; one that is sent again is none', async (t) => {
+  const { dir, peer, listener, close } = await open(t);
+  const [first, gone, second] = [
+    write({ record: 1, lutMs: T0 + 10 }),
+    remove({ record: 1, lutMs: T0 + 20 }),
+    write({ record: 1, lutMs: T0 + 3000, value: 2 }),
+  ];
+  await (await peer()).ship(second, gone, first, second);
+  assert.deepEqual(await logOf(dir), ['1@3000 g1 2']);
+  assert.equal(listener.report().unseen, 2);
+  const [gap, ...others] = listener.unseen.gaps;
+  assert.deepEqual([gap.namespace, gap.sinceMs, gap.untilMs], ['test', T0 + 9, T0 + 3000]);
+  assert.deepEqual(others, []);
+  await close();
+  const again = await open(t, { dir });
+  assert.deepEqual(again.listener.unseen.gaps, [gap]);
 });
 
 test('versions of one ms are told apart by their generation; deleted and written again in one ms is a new record', async (t) => {
