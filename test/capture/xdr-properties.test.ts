@@ -29,7 +29,7 @@ const step = fc.record({
   record: fc.nat(RECORDS - 1),
   isDelete: fc.boolean(),
   /** Some at once, most far apart: times that are near are one gap. */
-  gap: fc.constantFrom(0, 1, 7, 5000),
+  gap: fc.constantFrom(0, 7, 5000, 5000),
 });
 
 /** What happened at the source, in order. */
@@ -145,7 +145,7 @@ test('X4: shipped in the order of each record, over several connections and agai
           assert.deepEqual((logged.get(record) ?? []).map(textOf), events.map(textOfEvent));
       },
     ),
-    { numRuns: RUNS },
+    { numRuns: RUNS, endOnFailure: true },
   );
   assert.equal(listener.report().unseen, 0);
 });
@@ -183,17 +183,22 @@ test('S7: in whatever order and how often changes come, the last state is right,
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { minLength: 4, maxLength: 25 }),
-      fc.array(fc.tuple(fc.nat(), fc.nat(CONNECTIONS - 1)), { minLength: 5, maxLength: 60 }),
-      async (steps, order) => {
+      fc.constantFrom(1, 3, 100),
+      fc.array(fc.tuple(fc.nat(99), fc.nat(CONNECTIONS - 1)), { minLength: 5, maxLength: 60 }),
+      async (steps, disorder, draws) => {
         const mine = run++;
         const history = historyOf(steps, mine, 1);
-        // first in any order, some of them; then the rest as it was
-        const sent = new Set<number>();
-        for (const [which, connection] of order) {
-          sent.add(which % history.length);
-          assert.deepEqual(await shippers[connection].ship(frameOf(history[which % history.length])), [0]);
-        }
-        for (const [i, e] of history.entries()) if (!sent.has(i)) await shippers[0].ship(frameOf(e));
+        // every change, some again, each up to so many places from where it belongs
+        const order = Array.from({ length: Math.max(history.length, draws.length) }, (_, i) => {
+          const [noise, connection] = draws[i % draws.length];
+          return {
+            event: history[i % history.length],
+            connection,
+            at: (i % history.length) + (noise % disorder),
+          };
+        }).sort((x, y) => x.at - y.at);
+        for (const { event, connection } of order)
+          assert.deepEqual(await shippers[connection].ship(frameOf(event)), [0]);
         const logged = byRecord(await loggedOf(mine), recordOf);
         for (const [record, events] of byRecord(history, (e) => e.record)) {
           const versions = logged.get(record) ?? [];
@@ -214,8 +219,8 @@ test('S7: in whatever order and how often changes come, the last state is right,
         }
       },
     ),
-    { numRuns: RUNS },
+    { numRuns: RUNS, endOnFailure: true },
   );
   // what excuses everything would prove nothing
-  assert.ok(said < compared * 0.7, `${said} of ${compared} are said to be inexact`);
+  assert.ok(said < compared * 0.6, `${said} of ${compared} are said to be inexact`);
 });

@@ -176,6 +176,7 @@ export class Intake {
       // its delete came first: now it can be logged
       grave.isLogged = true;
       this.#journal.gone({ namespace, set: s.set, digest, when: grave.lutMs });
+      this.#recent.add(digest, grave.lutMs, 0);
       this.counts.deletes++;
     }
   }
@@ -193,7 +194,8 @@ export class Intake {
     }
     if (grave && lutMs <= grave.lutMs) {
       this.counts.duplicates++;
-      if (!this.#recent.has(digest, lutMs, 0)) this.#unseen.add(namespace, lutMs, grave.lutMs);
+      if (lutMs < grave.lutMs && !this.#recent.has(digest, lutMs, 0))
+        this.#unseen.add(namespace, lutMs, grave.lutMs);
       this.#owed.came(namespace, digest, lutMs);
       return;
     }
@@ -203,7 +205,11 @@ export class Intake {
     }
     this.#owed.came(namespace, digest, lutMs);
     if (row) this.#journal.gone({ namespace, set, digest, when: lutMs });
-    else this.counts.unknownDeletes++;
+    else {
+      this.counts.unknownDeletes++;
+      // two deletes of a record that is not known: what was between them nobody saw, and the first one goes out of mind
+      if (grave && !grave.isLogged) this.#unseen.add(namespace, grave.lutMs, lutMs);
+    }
     this.#bury(namespace, digest, row, lutMs, nowMs);
   }
 
@@ -214,8 +220,10 @@ export class Intake {
   }
 
   #bury(namespace: string, digest: Buffer, row: Rows | undefined, lutMs: number, nowMs: number): void {
-    if (row) this.counts.deletes++;
-    this.#recent.add(digest, lutMs, 0);
+    if (row) {
+      this.counts.deletes++;
+      this.#recent.add(digest, lutMs, 0);
+    }
     this.#graves.add(namespace, digest, {
       lutMs,
       generation: row?.generation(0) ?? 0,
