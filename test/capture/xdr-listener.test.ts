@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { connect as tlsConnect } from 'node:tls';
 import { ManualClock } from '../../engine/clock.ts';
 import { isPitrError } from '../../engine/errors.ts';
 import { type Files, nodeFiles, type SyncedFile } from '../../engine/files.ts';
+import { writeArchived } from '../../wal/archived.ts';
 import type { Journal } from '../../wal/capture/journal.ts';
 import { XdrListener, type XdrListenerOptions } from '../../wal/capture/xdr/listener.ts';
 import { field, hex, int, message, nil, op, read, str, u64, utf8 } from '../aerospike/wire-bytes.ts';
@@ -408,7 +412,7 @@ test('a delete that does not say when has a window from the last version on', as
 });
 
 test('X6: with no room for more log everything is answered with 11 at once; when the archive has caught up, it is taken', async (t) => {
-  const { peer, listener, dir } = await open(t, { quotaBytes: 20_000 });
+  const { peer, listener, journal, dir } = await open(t, { quotaBytes: 20_000 });
   const shipper = await peer();
   let i = 0;
   let last: number[] = [0];
@@ -419,6 +423,10 @@ test('X6: with no room for more log everything is answered with 11 at once; when
   assert.deepEqual(await shipper.ship(write({ record: 5000, lutMs: T0 + 5000 })), [11]);
   assert.equal((await readVersions(dir)).length, before);
   assert.equal(listener.isQuiet(60_000), false);
+  // everything up to here is in the archive now
+  await writeArchived(dir, { lsn: journal.lastLsn, sequence: 1 });
+  await until(async () => (await shipper.ship(write({ record: 5000, lutMs: T0 + 5000 })))[0] === 0, 'room');
+  assert.equal(listener.report().retryWhy, undefined);
 });
 
 test('X6: a closing listener answers 11 to what arrives, in order, and ends', async (t) => {
@@ -529,6 +537,23 @@ test('who asks for a node is told of one, and security is off', async (t) => {
     (await shipper.bytes(24)).toString('hex'),
     `0202000000000010 0034 ${'00'.repeat(14)}`.replaceAll(' ', ''),
   );
+});
+
+test('over TLS, with certificates on both sides, the same is taken; without one nothing is', async (t) => {
+  const file = (name: string): Promise<Buffer> =>
+    readFile(join(import.meta.dirname, '..', 'aerospike', 'tls', name));
+  const [ca, cert, key] = await Promise.all(['ca.pem', 'server.pem', 'server.key'].map(file));
+  const { listener, dir } = await open(t, { tls: { ca, cert, key } });
+  const { port } = listener.address;
+  const mine = { cert: await file('client.pem'), key: await file('client.key') };
+  const [good, bad] = [mine, {}].map((own) =>
+    Shipper.over(tlsConnect({ port, host: '127.0.0.1', rejectUnauthorized: false, ...own })),
+  );
+  t.after(() => good.close());
+  assert.deepEqual(await good.ship(write({ record: 1, lutMs: T0 + 10 })), [0]);
+  bad.send(write({ record: 2, lutMs: T0 + 10 }));
+  await bad.closed();
+  assert.deepEqual(await logOf(dir), ['1@10 g1 0']);
 });
 
 test('compressed messages are read as those within them', async (t) => {

@@ -99,6 +99,10 @@ export class Shipper {
     return new Shipper(socket);
   }
 
+  static over(socket: Socket): Shipper {
+    return new Shipper(socket);
+  }
+
   send(...frames: readonly Buffer[]): void {
     this.socket.write(Buffer.concat(frames));
   }

@@ -23,7 +23,6 @@ export interface ConnectionHost {
   readonly info: (body: Buffer) => Buffer;
   /** Connections hold so many bytes more (or less) of messages that are not whole. */
   readonly holds: (bytes: number) => void;
-  readonly onError: (error: unknown) => void;
 }
 
 /**

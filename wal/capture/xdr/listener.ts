@@ -103,7 +103,6 @@ export class XdrListener {
         this.#heldBytes += bytes;
         if (bytes > 0 && this.#heldBytes > HELD_BYTES_MAX) this.#dropLargest();
       },
-      onError: (error) => this.#options.onError?.(error),
     };
     const connect = (socket: Socket): void => this.#connect(socket);
     // a peer that has sent its last request still reads the answers
@@ -243,10 +242,21 @@ export class XdrListener {
     let left = TURN_FRAMES;
     for (const connection of turn) {
       if (left === 0) this.#wanting.add(connection);
-      else left -= connection.take(left);
+      else left -= this.#take(connection, left);
     }
     const isDurable = await this.#sync();
     for (const connection of turn) connection.answer(isDurable);
+  }
+
+  #take(connection: XdrConnection, frames: number): number {
+    try {
+      return connection.take(frames);
+    } catch (error) {
+      // no fault of the peer; it sends again what it has no answer for
+      this.#options.onError?.(error);
+      connection.destroy();
+      return 0;
+    }
   }
 
   /** Undefined: changes are taken. */

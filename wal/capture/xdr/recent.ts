@@ -6,11 +6,16 @@ const HALF_MAX = 100_000;
  * was sent again, or never seen. Numbers of 53 bits stand for them; two that are the same hide that one was not seen.
  */
 export class Recent {
+  readonly #halfMax: number;
   #now = new Set<number>();
   #before = new Set<number>();
 
+  constructor(halfMax = HALF_MAX) {
+    this.#halfMax = halfMax;
+  }
+
   add(digest: Uint8Array, lutMs: number, generation: number): void {
-    if (this.#now.size >= HALF_MAX) {
+    if (this.#now.size >= this.#halfMax) {
       this.#before = this.#now;
       this.#now = new Set();
     }

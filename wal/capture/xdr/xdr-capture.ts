@@ -3,7 +3,7 @@ import { AerospikeClient } from '../../../engine/aerospike/client/client.ts';
 import type { ClientOptions } from '../../../engine/aerospike/client/client-options.ts';
 import { type Clock, systemClock } from '../../../engine/clock.ts';
 import { ContentDigest } from '../../../engine/content-digest.ts';
-import { isPitrError } from '../../../engine/errors.ts';
+import { isPitrError, PitrError } from '../../../engine/errors.ts';
 import { PartitionSet } from '../../../engine/partition.ts';
 import type { Journal } from '../journal.ts';
 import { XdrListener, type XdrListenerOptions } from './listener.ts';
@@ -103,10 +103,15 @@ export class XdrCapture {
 
   /**
    * Begins the history of a new directory, then listens. A source that cannot be reached yet is tried again.
-   * @throws aerospike-unsupported from a Community cluster, io when the address cannot be had
+   * @throws aerospike-unsupported from a Community cluster, io when the address cannot be had, usage for a directory of another source
    */
   static async start(options: XdrCaptureOptions): Promise<XdrCapture> {
     const { journal, source, clock = systemClock } = options;
+    if (journal.source.kind !== 'xdr')
+      throw new PitrError('usage', {
+        what: `${journal.dir} captures ${journal.source.url}, nothing that is shipped`,
+        hint: 'use another directory; one captures one source',
+      });
     const client = source && (await AerospikeClient.connect(source.client).catch(rethrowUnsupported));
     try {
       const first = client && source && (await firstReading(client, source, journal, clock));
