@@ -55,7 +55,9 @@ export {
 } from './engine/value.ts';
 export type { Ttl, WriteMode, WriteOptions } from './engine/write-op.ts';
 export { type Handover, handover, handoverDirs } from './restore/handover.ts';
-export { readAt } from './restore/read-at.ts';
+export type { InexactData } from './restore/inexact-line.ts';
+export type { InexactTotals } from './restore/range-job.ts';
+export { readAt, readWithDoubts } from './restore/read-at.ts';
 export {
   planRestore,
   type RestoreOptions,

@@ -15,6 +15,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   snapshot: async () => (await import('./snapshot.ts')).benchSnapshot,
   archive: async () => (await import('./archive.ts')).benchArchive,
   endpoint: async () => (await import('./endpoint.ts')).benchEndpoint,
+  aerospike: async () => (await import('./aerospike.ts')).benchAerospike,
   postgres: async () => (await import('./peers/postgres.ts')).benchPostgres,
 };
 

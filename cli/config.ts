@@ -20,6 +20,8 @@ import { cronRuns } from './schedule.ts';
 export const CONFIG_FILE = 'pitr.yaml';
 const WORKERS_MAX = 64;
 const SEAL_MS_MAX = 3_600_000;
+const POLL_MS_MIN = 10;
+const POLL_MS_MAX = 3_600_000;
 /** A writer that waits longer than a day is taken for one that hangs. */
 const BLOCK_MS_MAX = 86_400_000;
 const SWEEP_MS_MAX = 30 * 86_400_000;
@@ -145,6 +147,12 @@ const schema = z
       blockTimeout: durationMs(0, BLOCK_MS_MAX).default(SPOOL_DEFAULTS.blockTimeoutMs),
       minFree: byteSize().default(SPOOL_DEFAULTS.minFreeBytes),
     }),
+    capture: z.object({
+      poll: durationMs(POLL_MS_MIN, POLL_MS_MAX).prefault('1s'),
+      groups: int(1, 64).default(16),
+      recordsPerSecond: int(1, 1_000_000_000).optional(),
+      bandwidth: byteSize().optional(),
+    }),
     compact: z.object({ fanout: int(2, 64).default(8) }),
     sweep: z.object({
       margin: durationOrOff(1, SWEEP_MS_MAX).prefault('24h'),
@@ -209,6 +217,10 @@ export const SETTINGS = {
   'metrics.port': { env: 'PITR_METRICS_PORT', flag: 'metricsPort' },
   'metrics.host': { env: 'PITR_METRICS_HOST', flag: 'metricsHost' },
   'metrics.maxLag': { env: 'PITR_METRICS_MAX_LAG', flag: 'metricsMaxLag' },
+  'capture.poll': { env: 'PITR_POLL', flag: 'poll' },
+  'capture.groups': { env: 'PITR_POLL_GROUPS', flag: 'pollGroups' },
+  'capture.recordsPerSecond': { env: 'PITR_CAPTURE_RECORDS', flag: 'sourceRecordsPerSecond' },
+  'capture.bandwidth': { env: 'PITR_CAPTURE_BANDWIDTH', flag: 'sourceBandwidth' },
   'compact.fanout': { env: 'PITR_COMPACT_FANOUT', flag: 'compactFanout' },
   'sweep.margin': { env: 'PITR_SWEEP_MARGIN', flag: 'sweepMargin' },
   'sweep.every': { env: 'PITR_SWEEP_EVERY', flag: 'sweepEvery' },

@@ -6,6 +6,7 @@ import { isPitrError } from '../engine/errors.ts';
 import { nodeFiles } from '../engine/files.ts';
 import type { DroppedRange, SpoolPolicy, SpoolStatus } from '../engine/spool.ts';
 import { readArchived } from '../wal/archived.ts';
+import { type CaptureStatus, readCaptureStatus } from '../wal/capture/capture-status.ts';
 import { type ArchivedLog, Continuity } from '../wal/continuity.ts';
 import { readDropped } from '../wal/dropped.ts';
 import { logDirOf } from '../wal/engine.ts';
@@ -48,6 +49,8 @@ export interface LocalStatus {
   /** What waits, when one of the two above is so and the log can be read. */
   readonly waitingLsn: { readonly lsnStart: number; readonly lsnEnd: number } | null;
   readonly writer: WriterStatus | null;
+  /** What the agent said last of the cluster that is captured here; null: an engine directory, or nothing yet. */
+  readonly source: CaptureStatus | null;
 }
 
 /** `archived`: what the archive has of the stream, or what the directory knows of that. */
@@ -68,11 +71,12 @@ export const readLocalStatus = async (dir: string, archived: ArchivedLog): Promi
   );
   const oldest = stats.find((s, i) => s && waiting[i].sealed);
   const hasWriter = isLocked(writerLockPath(dir));
-  const [writer, settings, dropped, outage] = await Promise.all([
+  const [writer, settings, dropped, outage, source] = await Promise.all([
     hasWriter ? askWriterStatus(dir) : null,
     readSpoolSettings(dir),
     readDropped(log, nodeFiles).catch(() => []),
     hasAgent ? readOutage(dir) : undefined,
+    readCaptureStatus(dir),
   ]);
   const { policy, quotaBytes } = writer?.spool ?? settings;
   const fileBytes = stats.reduce((n, s) => n + (s?.size ?? 0), 0);
@@ -92,6 +96,7 @@ export const readLocalStatus = async (dir: string, archived: ArchivedLog): Promi
     rolledBack,
     waitingLsn: fenced || rolledBack !== null ? await lsnRangeOf(log, waiting, writer) : null,
     writer,
+    source: source ?? null,
   };
 };
 
@@ -170,7 +175,33 @@ export type LocalProblem =
     }
   | { readonly code: 'dropped'; readonly stream: string; readonly range: DroppedRange }
   | { readonly code: 'writer-failed'; readonly stream: string; readonly id: string; readonly message: string }
+  | {
+      readonly code: 'source-failing';
+      readonly stream: string;
+      readonly url: string;
+      readonly message: string;
+    }
+  | { readonly code: 'source-waits'; readonly stream: string; readonly url: string; readonly message: string }
+  | {
+      readonly code: 'unreadable-records';
+      readonly stream: string;
+      readonly records: number;
+    }
   | { readonly code: 'spool-failed'; readonly stream: string; readonly message: string };
+
+/** Of a cluster that an agent captures; what one that has ended said is history. */
+const sourceProblems = (stream: string, { source, hasAgent }: LocalStatus): LocalProblem[] => {
+  if (!source) return [];
+  const { state, why, url, totals } = source;
+  const message = why ?? '';
+  return [
+    ...(hasAgent && state === 'failing' ? [{ code: 'source-failing', stream, url, message } as const] : []),
+    ...(hasAgent && state === 'doubting' ? [{ code: 'source-waits', stream, url, message } as const] : []),
+    ...(totals.unreadable > 0
+      ? [{ code: 'unreadable-records', stream, records: totals.unreadable } as const]
+      : []),
+  ];
+};
 
 export const localProblems = (stream: string, local: LocalStatus): LocalProblem[] => {
   const { outage, dropped, writer, policy, quotaBytes } = local;
@@ -204,6 +235,7 @@ export const localProblems = (stream: string, local: LocalStatus): LocalProblem[
       : []),
     ...dropped.map((range) => ({ code: 'dropped', stream, range }) as const),
     ...(writer?.failure ? [{ code: 'writer-failed', stream, ...writer.failure } as const] : []),
+    ...sourceProblems(stream, local),
     ...(spool?.error ? [{ code: 'spool-failed', stream, message: spool.error } as const] : []),
   ];
 };

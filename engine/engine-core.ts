@@ -1,6 +1,6 @@
 import { Change } from './change.ts';
 import { systemClock } from './clock.ts';
-import type { CommitLog, LogEvent, LogOwnership } from './commit-log.ts';
+import type { CommitLog, LogDefinition, LogEvent, LogOwnership } from './commit-log.ts';
 import { CommitLoop, type Frontier } from './commit-loop.ts';
 import { ContentDigest, type ShardDigest, seedOf } from './content-digest.ts';
 import type { HeldLock } from './directory-lock.ts';
@@ -375,6 +375,16 @@ export class EngineCore {
     this.#loop.stageClock(ts);
     await this.#loop.commit();
     return { name, lsn, ts };
+  }
+
+  /** Notes a definition of a secondary index or UDF module in the log: the archive knows it, the engine does nothing with it. */
+  async define(definition: Omit<LogDefinition, 'kind' | 'lsn' | 'ts'>): Promise<{ lsn: number; ts: number }> {
+    await this.#ready();
+    const ts = this.#loop.exclusiveTs();
+    const lsn = this.#loop.nextLsn();
+    this.#loop.stageEvent({ kind: 'definition', lsn, ts, ...definition });
+    await this.#loop.commit();
+    return { lsn, ts };
   }
 
   /**

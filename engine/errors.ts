@@ -4,7 +4,7 @@
  * A problem is data: code throws `new PitrError('log-corrupt', { path, … })` and tests assert the id; the sentence is
  * made here and nowhere else. Exit codes are stable. Groups: 2 usage · 10–19 engine directory · 20–29 archive ·
  * 30–39 recovery target and restore · 40–49 corrupt or foreign data · 50–59 locks and fencing · 60–69 machine ·
- * 80–89 an Aerospike cluster.
+ * 80–89 an Aerospike cluster · 90–99 a restore into one.
  */
 
 export type Facts = Readonly<Record<string, string | number | bigint | boolean | undefined>>;
@@ -246,6 +246,13 @@ export const ERRORS = {
     (f) => `restore target ${f.dir} is not empty`,
     () => 'restore into a new directory; a restore never overwrites',
   ),
+  'target-occupied': kind(
+    34,
+    (f) => `the target has records already: ${f.what}`,
+    () =>
+      'say how: --mode exact makes it equal to the state and deletes the rest, --mode add only writes; --conflict says what happens to ' +
+      'records that are there',
+  ),
   'target-begun': kind(
     34,
     (f) => `${f.dir} holds another restore that was begun: ${f.begun}`,
@@ -255,6 +262,13 @@ export const ERRORS = {
     35,
     (f) => `verification failed: ${f.what}`,
     (f) => `${f.hint ?? 'do not use the restored copy; run pitr verify on the archive'}`,
+  ),
+  inexact: kind(
+    35,
+    (f) =>
+      `${f.records} records are not certain at ${f.target}: of ${f.missed} versions were missed, ${f.windows} changed in a window with that instant`,
+    () =>
+      'nothing became usable; choose another instant, leave --strict out, or list them with --inexact FILE (pitr restore)',
   ),
   'snapshot-unknown': kind(
     36,
@@ -393,6 +407,29 @@ export const ERRORS = {
     89,
     (f) => `the client was closed before ${f.what}`,
     () => 'connect again',
+  ),
+
+  // 90: a restore into a cluster
+  'records-refused': kind(
+    90,
+    (f) => `${f.count} records were not restored: ${f.causes}`,
+    (f) => `${f.file} names them with cause and code; remove the cause and run the command again`,
+  ),
+  'restore-hazard': kind(
+    91,
+    (f) => `nothing was written: ${f.what}`,
+    (f) => `${f.hint}`,
+  ),
+  'definitions-refused': kind(
+    92,
+    (f) => `the records are restored, definitions are not: ${f.what}`,
+    (f) => `${f.hint ?? '--replace-definitions makes those that differ what they were'}`,
+  ),
+  'avs-running': kind(
+    93,
+    (f) => `Aerospike Vector Search answers at ${f.address}`,
+    () =>
+      'stop it: it must not see vectors before its metadata is there. The restore says when it may be started',
   ),
 
   // 60: the machine

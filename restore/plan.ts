@@ -17,6 +17,10 @@ export interface RestoreOptions {
   readonly timeline?: string;
   readonly selection?: Selection;
   readonly ttl?: TtlMode;
+  /** Refuse when a selected record is inexact at the target (S7). Default false: it is counted. */
+  readonly strict?: boolean;
+  /** Receives which records those are, as lines of JSON; may wait. They are read a second time for it. */
+  readonly onInexact?: (lines: Buffer) => Promise<void>;
   /** Worker threads; 0 = none. Default 2. */
   readonly workers?: number;
   /** Read the target back and compare digests. Default true. */
@@ -56,7 +60,7 @@ export const planRestore = async (
   const archive = await openArchive(options);
   const view = await ArchiveView.read(archive, options.timeline);
   const target = await resolveTarget(view, options.target, clockOf(options, archive).nowMs());
-  const state = await planState(view, target.ts);
+  const state = await planState(view, target.ts, { exactness: true });
   const estimateSeconds = state.versions / (VERSIONS_PER_SECOND * Math.max(1, options.workers ?? 2));
   const plan: RestorePlan = {
     target,

@@ -75,9 +75,9 @@ export class RangePool {
     });
   }
 
-  /** Merges all ranges, each once; the first failure ends everything. */
+  /** Merges all ranges, each once; the first failure ends everything. A job for a cluster needs threads. */
   async merge(job: RestoreJob, ranges: readonly PartitionRange[], handlers: RangeHandlers): Promise<void> {
-    if (this.#threads.length === 0 || ranges.length <= 1) {
+    if (job.output !== 'cluster' && (this.#threads.length === 0 || ranges.length <= 1)) {
       for (const [index, range] of ranges.entries()) {
         const result = await runRange(this.#archive, job, range, async (chunk) => {
           await handlers.onChunk(chunk, index);
@@ -90,7 +90,8 @@ export class RangePool {
     }
     for (const thread of this.#threads) thread.postMessage({ kind: 'job', job } satisfies ToWorker);
     const tasks = ranges.map((range, index): ToWorker => ({ kind: 'range', index, ...range }));
-    const { atOnce } = shapeOf(this.#archive);
+    // one range is written while another one is read back
+    const { atOnce } = job.output === 'cluster' ? OF_BUCKET : shapeOf(this.#archive);
     await this.#share(tasks, atOnce, async (message, thread) => {
       switch (message.kind) {
         case 'chunk':
@@ -114,7 +115,7 @@ export class RangePool {
     const taken = { kind: 'taken', bytes: buffer.byteLength } as const;
     await onChunk(Buffer.from(buffer, 0, bytes), index);
     // text may still be on its way out
-    if (output === 'json') thread.postMessage(taken satisfies ToWorker);
+    if (output !== 'store') thread.postMessage(taken satisfies ToWorker);
     else if (isReusable(buffer)) thread.postMessage({ ...taken, buffer } satisfies ToWorker, [buffer]);
     else {
       reuse(buffer);

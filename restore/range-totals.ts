@@ -1,4 +1,5 @@
 import { ContentDigest, type ShardDigest } from '../engine/content-digest.ts';
+import { addTallies, NO_TALLY } from './aerospike/cluster-job.ts';
 import type { RangeResult } from './range-job.ts';
 
 /** Nothing: what sums start from. */
@@ -15,6 +16,7 @@ export const noRange = (shards: number): RangeResult => {
     deleted: 0,
     truncated: 0,
     withoutKey: 0,
+    inexact: { records: 0, missed: 0, windows: 0 },
   };
 };
 
@@ -30,6 +32,12 @@ export const addRanges = (a: RangeResult, b: RangeResult): RangeResult => ({
   deleted: a.deleted + b.deleted,
   truncated: a.truncated + b.truncated,
   withoutKey: a.withoutKey + b.withoutKey,
+  inexact: {
+    records: a.inexact.records + b.inexact.records,
+    missed: a.inexact.missed + b.inexact.missed,
+    windows: a.inexact.windows + b.inexact.windows,
+  },
+  ...(a.cluster || b.cluster ? { cluster: addTallies(a.cluster ?? NO_TALLY, b.cluster ?? NO_TALLY) } : {}),
 });
 
 const sum = (a: readonly ShardDigest[], b: readonly ShardDigest[]): ShardDigest[] => {

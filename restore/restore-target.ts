@@ -21,7 +21,7 @@ const BEGUN_FILE = 'restoring.json';
 /** How far it is; without it the restore starts over. */
 const PROGRESS_FILE = 'restoring.progress';
 /** Of both files. */
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 /** Changes when the system starts: what a process has written is still there after it was killed, but not after a power cut. */
 const BOOT_ID_FILE = '/proc/sys/kernel/random/boot_id';
 /** The lock file, and what SQLite keeps beside it. */

@@ -8,6 +8,7 @@ import type { StatePlan } from '../snapshot/state-plan.ts';
 import type { Archive } from '../wal/archive.ts';
 import { withLease } from '../wal/lease.ts';
 import { InOrder } from './in-order.ts';
+import { sayInexact } from './inexact.ts';
 import {
   clockOf,
   openArchive,
@@ -17,7 +18,7 @@ import {
   shardsOf,
   ttlShift,
 } from './plan.ts';
-import type { RangeResult, RestoreJob } from './range-job.ts';
+import type { InexactTotals, RangeResult, RestoreJob } from './range-job.ts';
 import { RangePool, rangesFor } from './range-pool.ts';
 import { addRanges, noRange } from './range-totals.ts';
 import { RestoreTarget, type Wanted } from './restore-target.ts';
@@ -59,6 +60,8 @@ export interface RestoreReport {
   readonly truncated: number;
   /** Records of a renamed set without stored key: they keep the digest of their old name. */
   readonly withoutKey: number;
+  /** Of the selected records, absent ones included: those that may not be what the source had at the target (S7). */
+  readonly inexact: InexactTotals;
   readonly objects: number;
   readonly bytes: number;
   readonly digest: string;
@@ -70,7 +73,7 @@ export interface RestoreReport {
 /**
  * Restores into a new engine directory. The directory becomes an engine only in the last step; an interrupted restore of the same
  * target is gone on with, anything else there is refused (S8).
- * @throws target-*, verification-failed, object-corrupt …
+ * @throws target-*, verification-failed, inexact, object-corrupt …
  */
 export const restoreEngine = (
   dir: string,
@@ -95,6 +98,7 @@ const restoreIntoEngine = async (
     ({ store, target } = load);
     const { job, totals } = await load.run(pool, options);
     const { shards } = job;
+    await sayInexact(archive, pool, job, options, totals.inexact);
     assertAllThere(store, plan.selection, totals);
     const merged = ContentDigest.from(totals.digest);
     // in a renamed set records get new digests, which may lie in any partition
@@ -162,14 +166,14 @@ const restoreIntoEngine = async (
   }
 };
 
-/** Restores as JSON lines, in partition order. `write` may wait; nothing is read back. */
+/** Restores as JSON lines, in partition order. `write` may wait; nothing is read back. @throws inexact before the first line */
 export const restoreJsonLines = (
   write: (text: Buffer) => Promise<void>,
   options: RestoreOptions,
 ): Promise<RestoreReport> => leased(options, (held, pool) => restoreAsLines(write, held, pool));
 
 /** Of a restore whose archive is open and under a lease. */
-interface Held extends RestoreOptions {
+export interface Held extends RestoreOptions {
   readonly archive: Archive;
 }
 
@@ -177,7 +181,7 @@ interface Held extends RestoreOptions {
  * What the archive's catalog names stays until the restore has ended, from before the catalog is read. The threads start before the
  * lease is there, since they read nothing that it keeps until they are given work. @throws lease-lost
  */
-const leased = async <T>(
+export const leased = async <T>(
   options: RestoreOptions,
   work: (options: Held, pool: RangePool) => Promise<T>,
 ): Promise<T> => {
@@ -203,6 +207,8 @@ const restoreAsLines = async (
   const ttl = ttlShift(plan, clockOf(options, archive).nowMs());
   const job: RestoreJob = { plan: state, selection, ttl, output: 'json', shards };
   const ranges = rangesFor(archive, state, PartitionSet.parse(selection.partitions ?? 'all'), workers);
+  // lines are on their way at once: what is to be refused is known before
+  if (options.strict || options.onInexact) await sayInexact(archive, pool, job, options);
   let totals = noRange(shards);
   let doneRanges = 0;
   // ranges end in any order; lines come out in theirs
@@ -248,7 +254,7 @@ const wantedOf = (archive: Archive, plan: RestorePlan): Wanted => ({
  * Compares the archive's state at the source's clock frames with what the source stated there.
  * @throws verification-failed
  */
-const checkSource = (
+export const checkSource = (
   state: StatePlan,
   selection: Selection,
   totals: RangeResult,
@@ -276,8 +282,9 @@ const checkSource = (
 };
 
 const report = (plan: RestorePlan, totals: RangeResult) => {
-  const { written: records, versions, expired, deleted, truncated, withoutKey } = totals;
+  const { written: records, versions, expired, deleted, truncated, withoutKey, inexact } = totals;
   const { objects, bytes } = plan.state;
   const { target, timeline } = plan;
-  return { target, timeline, records, versions, expired, deleted, truncated, withoutKey, objects, bytes };
+  const counts = { records, versions, expired, deleted, truncated, withoutKey, inexact };
+  return { target, timeline, ...counts, objects, bytes };
 };

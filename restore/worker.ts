@@ -1,8 +1,10 @@
 /** Worker thread of a restore: works on range after range and sends chunks, a few at a time. */
 import { parentPort, workerData } from 'node:worker_threads';
+import type { AerospikeClient } from '../engine/aerospike/client/client.ts';
 import type { ShardDigest } from '../engine/content-digest.ts';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
 import { Archive } from '../wal/archive.ts';
+import type { ClusterJob } from './aerospike/cluster-job.ts';
 import { reuse } from './chunks.ts';
 import { type RangeResult, type RestoreJob, runRange } from './range-job.ts';
 
@@ -37,6 +39,12 @@ if (port) {
   const archive = Archive.open(url);
   archive.catch(() => undefined);
   let job: RestoreJob | undefined;
+  /** The thread's own sockets. */
+  let cluster: Promise<AerospikeClient> | undefined;
+  const connectTo = async ({ client }: ClusterJob): Promise<AerospikeClient> => {
+    const { AerospikeClient } = await import('../engine/aerospike/client/client.ts');
+    return AerospikeClient.connect(client);
+  };
   let ahead = 0;
   /** Ranges whose next chunk has to wait. */
   let waiting: (() => void)[] = [];
@@ -65,9 +73,14 @@ if (port) {
         return undefined;
       case 'range': {
         const { index } = message;
-        const result = await runRange(await archive, job as RestoreJob, message, (chunk) =>
-          emit(index, chunk),
-        );
+        const opened = await archive;
+        const wanted = job as RestoreJob;
+        const put = (chunk: Buffer) => emit(index, chunk);
+        if (!wanted.cluster)
+          return { kind: 'done', index, result: await runRange(opened, wanted, message, put) };
+        cluster ??= connectTo(wanted.cluster);
+        const { runClusterRange } = await import('./aerospike/cluster-range.ts');
+        const result = await runClusterRange(await cluster, opened, wanted, message, put);
         return { kind: 'done', index, result };
       }
       case 'digest': {

@@ -103,7 +103,8 @@ const createHeld = async (archive: Archive, options: CreateSnapshotOptions): Pro
     const { segments, digests, records } = await mergeState(archive, plan, begun, options);
     return publishOwn(archive, begun, {
       ...common,
-      events: plan.definitions,
+      // what hides rows that are kept because it is open since when they are hidden
+      events: [...plan.truncations.filter((e) => (e.windowEndMs ?? 0) >= endTs), ...plan.definitions],
       segments,
       log: [],
       digests: 'missing' in plan.source ? null : digests,
@@ -124,7 +125,11 @@ const createHeld = async (archive: Archive, options: CreateSnapshotOptions): Pro
 };
 
 /** Publishes what was begun, and deletes what its attempts left beside it; also after somebody else has ended it. */
-const publishOwn = async (archive: Archive, begun: Begun, snapshot: Snapshot): Promise<SnapshotEntry> => {
+export const publishOwn = async (
+  archive: Archive,
+  begun: Begun,
+  snapshot: Snapshot,
+): Promise<SnapshotEntry> => {
   try {
     return await publishSnapshot(archive, snapshot);
   } finally {

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { ShardDigest } from '../engine/content-digest.ts';
 import type { PartitionRange } from '../engine/partition.ts';
 import type { Retired } from '../wal/catalog.ts';
-import type { ArchiveEvent } from '../wal/event.ts';
+import type { ArchiveEvent, DefinitionEvent } from '../wal/event.ts';
 import {
   archiveEventSchema,
   logRangesSchema,
@@ -10,6 +10,7 @@ import {
   partitionsText,
   segmentRefsSchema,
   shardDigests,
+  storedDefinitionSchema,
 } from '../wal/schema.ts';
 import type { SegmentRef } from '../wal/segment.ts';
 
@@ -103,6 +104,8 @@ export interface Begun {
   readonly state: 'working' | 'published' | 'abandoned';
   /** Rises each time it is taken up: who gives it up has seen the newest attempt. */
   readonly attempts?: number;
+  /** Of a copy of a source: the stream for which it is made. Streams make theirs side by side. */
+  readonly stream?: string;
 }
 
 /** A snapshot that was deleted: its objects go when nobody can read them any more. */
@@ -153,7 +156,29 @@ export const snapshotSchema = z.object({
   positions: z.record(z.string(), z.int().min(0)),
   segments: segmentRefsSchema,
   log: logRangesSchema,
-  events: z.array(archiveEventSchema),
+  events: z.array(z.union([storedDefinitionSchema, archiveEventSchema])),
+});
+
+/** A definition as the manifest has it: its body is base64. */
+type StoredDefinition = Omit<DefinitionEvent, 'body'> & { readonly body: string | null };
+
+/** What is written of a snapshot: JSON has no bytes. */
+export type StoredSnapshot = Omit<Snapshot, 'events'> & {
+  readonly events: readonly (Exclude<ArchiveEvent, DefinitionEvent> | StoredDefinition)[];
+};
+
+export const storedSnapshot = (snapshot: Snapshot): StoredSnapshot => ({
+  ...snapshot,
+  events: snapshot.events.map((e) =>
+    e.kind === 'definition' ? { ...e, body: e.body && Buffer.from(e.body).toString('base64') } : e,
+  ),
+});
+
+export const snapshotOf = (stored: StoredSnapshot): Snapshot => ({
+  ...stored,
+  events: stored.events.map((e) =>
+    e.kind === 'definition' ? { ...e, body: e.body === null ? null : Buffer.from(e.body, 'base64') } : e,
+  ),
 });
 
 export const snapshotIndexSchema = z.object({
@@ -171,6 +196,7 @@ export const snapshotIndexSchema = z.object({
       ranges: z.array(partitionRangeSchema),
       state: z.enum(['working', 'published', 'abandoned']),
       attempts: z.int().min(1).optional(),
+      stream: z.string().min(1).optional(),
     }),
   ),
   retired: z

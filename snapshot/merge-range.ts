@@ -1,6 +1,7 @@
 import type { PartitionRange } from '../engine/partition.ts';
 import { type Archive, segmentName } from '../wal/archive.ts';
 import { Merge } from '../wal/merge.ts';
+import type { RunCursor } from '../wal/run-cursor.ts';
 import { RunWriter } from '../wal/run-writer.ts';
 import { joinSpans } from '../wal/segment.ts';
 import { StateAt } from '../wal/state-at.ts';
@@ -18,7 +19,7 @@ export interface MergeJob {
 
 /**
  * Merges the planned state of a range of partitions into segments of its own: the latest version of each record, no deletes
- * (the bottom is included). A segment holds one namespace, so that those of several ranges can be put into one sorted run.
+ * (the bottom is included) but those of which the window has not ended before the instant. A segment holds one namespace, so that those of several ranges can be put into one sorted run.
  */
 export const mergeRange = async (
   archive: Archive,
@@ -57,6 +58,13 @@ export const mergeRange = async (
   const finish = async ({ namespace, out }: { namespace: number; out: RunWriter }): Promise<void> => {
     parts.push({ namespace: merge.namespaces[namespace], segments: await out.finish() });
   };
+  const append = (cursor: RunCursor, voidTime: number): boolean => {
+    if (writer?.namespace !== cursor.namespace) {
+      if (writer) full.push(writer);
+      writer = { namespace: cursor.namespace, out: writerOf() };
+    }
+    return writer.out.append(cursor, voidTime) || full.length > 0;
+  };
   const state: StateAt = new StateAt({
     merge,
     limits: plan.runs.map((r) => r.limits),
@@ -64,20 +72,15 @@ export const mergeRange = async (
     truncations: plan.truncations,
     shards,
     keepExpired: true,
-    sink: (cursor, voidTime) => {
-      if (writer?.namespace !== cursor.namespace) {
-        if (writer) full.push(writer);
-        writer = { namespace: cursor.namespace, out: writerOf() };
-      }
-      return writer.out.append(cursor, voidTime) || full.length > 0;
-    },
+    sink: append,
+    stillOpen: append,
     drain: async () => {
       for (const ended of full.splice(0)) await finish(ended);
       await writer?.out.flush();
     },
     ...('missing' in plan.source ? {} : { clockTs: Float64Array.from(plan.source.clockTs) }),
   });
-  await merge.run(state);
+  await state.run();
   if (writer) await finish(writer);
   return {
     parts,

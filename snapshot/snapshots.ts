@@ -9,7 +9,10 @@ import {
   type Snapshot,
   type SnapshotEntry,
   type SnapshotIndex,
+  type StoredSnapshot,
+  snapshotOf,
   snapshotSchema,
+  storedSnapshot,
 } from './manifest.ts';
 import { type RestorableRange, restorable } from './ranges.ts';
 import { deleteRetired } from './retired.ts';
@@ -34,19 +37,19 @@ export const findSnapshot = async (archive: Archive, idOrLabel: string): Promise
 };
 
 export const readSnapshot = async (archive: Archive, entry: SnapshotEntry): Promise<Snapshot> => {
-  const snapshot = decodeDocument<Snapshot>(
+  const stored = decodeDocument<StoredSnapshot>(
     'snapshot',
     await archive.store.read(entry.name),
     entry.name,
     snapshotSchema,
   );
-  if (snapshot.archive !== archive.id)
+  if (stored.archive !== archive.id)
     throw new PitrError('archive-mismatch', {
       what: entry.name,
-      actual: snapshot.archive,
+      actual: stored.archive,
       expected: archive.id,
     });
-  return snapshot;
+  return snapshotOf(stored);
 };
 
 /**
@@ -89,7 +92,7 @@ const publishOnce = async (
     ...(partitions === undefined ? {} : { partitions }),
     name,
   };
-  await archive.store.create(name, encodeDocument('snapshot', snapshot));
+  await archive.store.create(name, encodeDocument('snapshot', storedSnapshot(snapshot)));
   let published: SnapshotEntry | undefined;
   await changeIndex(archive, (index) => {
     const { snapshots, begun } = index;
@@ -109,7 +112,12 @@ const publishOnce = async (
       snapshots: [...snapshots, entry],
       begun: begun.map((b, i) => {
         if (i === at) return { ...b, state: 'published' };
-        const isEarlier = i < at && b.kind === kind && b.timeline === timeline && b.state === 'working';
+        const isEarlier =
+          i < at &&
+          b.kind === kind &&
+          b.timeline === timeline &&
+          b.stream === begun[at]?.stream &&
+          b.state === 'working';
         return isEarlier ? { ...b, state: 'abandoned' } : b;
       }),
     };

@@ -1,11 +1,19 @@
 import type { ShardDigest } from '../engine/content-digest.ts';
 import { PARTITIONS } from '../engine/partition.ts';
 import type { Head } from '../wal/catalog.ts';
-import type { ArchiveEvent, ClockEvent, TruncateEvent } from '../wal/event.ts';
+import {
+  type ArchiveEvent,
+  type ClockEvent,
+  compareEvents,
+  type DefinitionEvent,
+  type TruncateEvent,
+} from '../wal/event.ts';
+import { isDoubtful } from '../wal/exactness.ts';
 import type { Run, SegmentRef } from '../wal/segment.ts';
 import type { RunLimits, TtlStep } from '../wal/state-at.ts';
 import { ownersAt, type Timeline } from '../wal/timeline.ts';
 import { Bases } from './bases.ts';
+import { LaterRuns } from './later-runs.ts';
 import type { Snapshot, SnapshotEntry } from './manifest.ts';
 import { readSnapshot } from './snapshots.ts';
 import type { ArchiveView } from './view.ts';
@@ -25,6 +33,21 @@ export interface SourceDigest {
   readonly snapshot: string | undefined;
 }
 
+/** Plain data: it goes to worker threads. */
+export interface PlannedExactness {
+  /** What is not newer was inherited at the fork, and is as it was restored. -1: nothing was. */
+  readonly sinceTs: number;
+  /** Of the target's timeline; those that leave open whether they had taken effect by the target. */
+  readonly truncations: readonly TruncateEvent[];
+}
+
+export interface PlanOptions {
+  /** False: merges the log itself, whatever copies there are. Default true. */
+  readonly useBase?: boolean;
+  /** True: the runs have what is needed to say which records are inexact. Default false: the state only. */
+  readonly exactness?: boolean;
+}
+
 /** Everything needed to produce the state at `ts`. */
 export interface StatePlan {
   readonly timeline: string;
@@ -32,8 +55,10 @@ export interface StatePlan {
   readonly base: SnapshotEntry | undefined;
   readonly runs: readonly PlannedRun[];
   readonly truncations: readonly TruncateEvent[];
-  /** Definitions in force at `ts`. */
-  readonly definitions: readonly ArchiveEvent[];
+  /** Definitions in force at `ts`: of each the newest. */
+  readonly definitions: readonly DefinitionEvent[];
+  /** What is needed to say which records are inexact at `ts` (S7); null: the history says of itself that all of it is exact. */
+  readonly exactness: PlannedExactness | null;
   readonly source: SourceDigest | { readonly missing: string };
   readonly bytes: number;
   readonly objects: number;
@@ -49,7 +74,7 @@ export interface StatePlan {
 export const planState = async (
   view: ArchiveView,
   ts: number,
-  options: { useBase?: boolean } = {},
+  options: PlanOptions = {},
 ): Promise<StatePlan> => {
   const chain = historyOf(view, ts);
   const bases = Bases.choose(
@@ -62,21 +87,30 @@ export const planState = async (
   const timelines = chain.slice(0, bases.depthOf(chain));
   // read side by side: each run's may take long
   const lists: Promise<readonly ArchiveEvent[]>[] = [];
+  const own: Promise<readonly ArchiveEvent[]>[] = [];
+  let isExact = true;
+  const later = options.exactness
+    ? LaterRuns.of([...(view.heads.get(chain[0].timeline.id)?.values() ?? [])], ts)
+    : undefined;
   for (const [depth, { timeline, tsMax, ttl }] of timelines.entries()) {
-    const limits: RunLimits = { tsAfter: bases.tsAfterOf(depth, copies), tsMax, ttl };
+    const limits: RunLimits = { tsAfter: bases.tsAfterOf(depth, copies), tsMax, ttl, isOwn: depth === 0 };
     const tsAfter = typeof limits.tsAfter === 'number' ? limits.tsAfter : Math.min(...limits.tsAfter);
     for (const head of view.heads.get(timeline.id)?.values() ?? []) {
       for (const run of head.runs) {
-        if (run.tsMin > limits.tsMax || run.tsMax <= tsAfter) continue;
+        const counts = run.tsMin <= limits.tsMax && run.tsMax > tsAfter;
         const segments = run.segments.filter(
-          (s) => s.rows > 0 && s.tsMin <= limits.tsMax && s.tsMax > tsAfter,
+          (s) =>
+            s.rows > 0 &&
+            ((counts && s.tsMin <= limits.tsMax && s.tsMax > tsAfter) || (depth === 0 && later?.needs(s))),
         );
         if (segments.length > 0) runs.push({ segments, limits });
-        lists.push(
-          view.archive
-            .events(run.segments)
-            .then((list) => list.filter((e) => e.ts <= limits.tsMax && e.ts > tsAfter)),
-        );
+        const saysLater = depth === 0 && run.segments.some((s) => later?.says(s));
+        if (!counts && !saysLater) continue;
+        if (depth === 0) isExact &&= run.segments.every((s) => s.inexact === undefined);
+        const events = view.archive.events(run.segments);
+        if (depth === 0) own.push(events);
+        if (!counts) continue;
+        lists.push(events.then((list) => list.filter((e) => e.ts <= limits.tsMax && e.ts > tsAfter)));
         if (timeline === chain[0].timeline)
           positions[head.stream] = Math.max(positions[head.stream] ?? 0, run.lsnEnd - 1);
       }
@@ -86,6 +120,9 @@ export const planState = async (
       if (copy.segments.length > 0)
         runs.push({ segments: copy.segments, limits: { tsAfter: bases.rowsAfterOf(i), tsMax, ttl } });
       lists.push(Promise.resolve(copy.events));
+      if (depth !== 0) continue;
+      own.push(Promise.resolve(copy.events));
+      isExact &&= copy.segments.every((s) => s.inexact === undefined) && copy.events.every(hasNoWindow);
     }
   }
   const events = (await Promise.all(lists)).flat();
@@ -96,7 +133,14 @@ export const planState = async (
     base: bases.whole,
     runs,
     truncations: events.filter((e): e is TruncateEvent => e.kind === 'truncate'),
-    definitions: events.filter((e) => e.kind === 'definition'),
+    definitions: inForce(events),
+    exactness:
+      options.exactness && !isExact
+        ? {
+            sinceTs: chain[0].timeline.parent?.ts ?? -1,
+            truncations: doubtful((await Promise.all(own)).flat(), ts),
+          }
+        : null,
     source: await sourceDigest(
       view,
       chain[0].timeline,
@@ -109,6 +153,20 @@ export const planState = async (
     versions: segments.reduce((n, s) => n + s.rows, 0),
     positions,
   };
+};
+
+const doubtful = (events: readonly ArchiveEvent[], ts: number): TruncateEvent[] =>
+  events.filter((e): e is TruncateEvent => e.kind === 'truncate' && isDoubtful(e, ts));
+
+const hasNoWindow = (e: ArchiveEvent): boolean => e.kind !== 'truncate' || e.windowStartMs === undefined;
+
+/** Of each definition the newest, unless that removes it; in a fixed order. */
+const inForce = (events: readonly ArchiveEvent[]): DefinitionEvent[] => {
+  const newest = new Map<string, DefinitionEvent>();
+  const definitions = events.filter((e): e is DefinitionEvent => e.kind === 'definition');
+  for (const e of definitions.sort(compareEvents))
+    newest.set(JSON.stringify([e.what, e.namespace, e.name]), e);
+  return [...newest.values()].filter((e) => e.body !== null);
 };
 
 const isPartial = (s: SnapshotEntry): boolean => s.partitions !== undefined;

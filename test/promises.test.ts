@@ -8,10 +8,11 @@ import { PartitionSet } from '../engine/partition.ts';
 import { particle } from '../engine/value.ts';
 import { handover } from '../restore/handover.ts';
 import { runRange } from '../restore/range-job.ts';
-import { planRestore, restoreEngine } from '../restore/restore.ts';
+import { planRestore, restoreEngine, restoreJsonLines } from '../restore/restore.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import { particleCorpus } from './engine/particle-corpus.ts';
 import { Bench, FailingDisk, key, refused, T0 } from './promises-support.ts';
+import { T0 as FOUND_FROM, FoundHistory } from './restore/found-history.ts';
 
 test('S1: The state at T is the newest version at or before T, unless deleted, truncated or expired by then', async (t) => {
   const bench = await Bench.open(t);
@@ -230,6 +231,44 @@ test('S6: The log replayed over a store that has part of it, and a run merged tw
   };
   assert.deepEqual(await digestOf([...plan.state.runs, ...plan.state.runs]), await digestOf(plan.state.runs));
   assert.deepEqual(await digestOf(plan.state.runs), digests);
+});
+
+test('S7: A record is not certain at T if versions before the next one were missed, or T is in a window, and that is said', async (t) => {
+  const history = await FoundHistory.open();
+  t.after(() => history.close());
+  const exact = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0 });
+  const at = (ms: number) => FOUND_FROM + ms;
+  const put = (name: string, value: number | undefined, seen: ReturnType<typeof exact>) =>
+    history.find({ key: name, set: 's', value, voidTime: 0, seen });
+  put('a', 1, exact(at(1)));
+  put('b', 1, exact(at(1)));
+  // a came again at 5, after two versions that nobody saw; b went some time after 3, and was gone at 6
+  put('a', 4, { ...exact(at(5)), missed: 2 });
+  put('b', undefined, { ...exact(at(6)), windowStartMs: at(3) });
+  await history.seal(at(7));
+  // c was found after the frontier had passed it: it is there from 8 on, and was from 4 on
+  put('c', 1, { ...exact(at(4)), windowEndMs: at(7) });
+  await history.seal(at(9));
+  await history.ship();
+  const said: Record<number, object> = {};
+  const { archive, clock } = history;
+  for (let i = 1; i <= 9; i++) {
+    const options = { archive, target: String(at(i)), workers: 0, clock };
+    const { inexact } = await restoreJsonLines(async () => undefined, options);
+    if (inexact.records > 0) said[i] = Object.values(inexact);
+    const strict = restoreJsonLines(async () => undefined, { ...options, strict: true });
+    await (inexact.records > 0 ? assert.rejects(strict, refused('inexact')) : strict);
+  }
+  // records, of which versions were missed, of which in a window
+  assert.deepEqual(said, {
+    1: [1, 1, 0],
+    2: [1, 1, 0],
+    3: [1, 1, 0],
+    4: [3, 1, 2],
+    5: [2, 0, 2],
+    6: [2, 0, 2],
+    7: [1, 0, 1],
+  });
 });
 
 test('S8: A restore overwrites nothing, and writing to what it made leaves the old history as it was', async (t) => {

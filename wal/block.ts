@@ -66,6 +66,7 @@ export class Block {
   readonly generation: Uint16Array;
   readonly flags: Uint16Array;
   readonly heap: Uint8Array;
+  #view: DataView | undefined;
 
   constructor(raw: Uint8Array) {
     if (raw.length < PREFIX_BYTES)
@@ -158,20 +159,25 @@ export class Block {
     return this.heapStart(i) + (this.flags[i] & FLAG.extension ? EXTENSION_BYTES : 0);
   }
 
-  /** The instants between which an inexact version may really have come, and the versions missed before it (S7). */
+  /** What the extension says of a version that was found: the window of its change, and the versions missed before it (S7). */
   window(i: number): { startMs: number; endMs: number; missed: number } | undefined {
     if (!(this.flags[i] & FLAG.extension)) return undefined;
-    const view = new DataView(this.heap.buffer, this.heap.byteOffset + this.heapStart(i));
     return {
       startMs: this.#extension(i, 8),
       endMs: this.#extension(i, 16),
-      missed: view.getUint32(24, true),
+      missed: this.#words.getUint32(this.heapStart(i) + 24, true),
     };
   }
 
   #extension(i: number, offset: number): number {
-    const view = new DataView(this.heap.buffer, this.heap.byteOffset + this.heapStart(i) + offset);
-    return view.getUint32(4, true) * TWO32 + view.getUint32(0, true);
+    const at = this.heapStart(i) + offset;
+    return this.#words.getUint32(at + 4, true) * TWO32 + this.#words.getUint32(at, true);
+  }
+
+  /** The heap as numbers: made once, since every version of a capture has an extension. */
+  get #words(): DataView {
+    this.#view ??= new DataView(this.heap.buffer, this.heap.byteOffset, this.heap.length);
+    return this.#view;
   }
 
   /** The 20-byte sort key of row `i`. */
@@ -194,6 +200,7 @@ export class BlockBuilder {
   readonly #words: Uint32Array[];
   readonly #halves: Uint16Array[];
   #heap = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  #raw = Buffer.alloc(0);
 
   constructor() {
     this.#words = Array.from({ length: 12 }, () => new Uint32Array(this.#capacity));
@@ -258,6 +265,47 @@ export class BlockBuilder {
     this.#copyHeap(row, heap, start, end);
   }
 
+  /** The heap with room for `bytes` at {@link heapBytes}: for a row that is made there and added by {@link addMade}. */
+  room(bytes: number): Buffer {
+    const end = this.heapBytes + bytes;
+    if (end > this.#heap.length) this.#growHeap(end);
+    return this.#heap;
+  }
+
+  /** Appends a row without stream position beyond `lsn` 0, whose image was made in {@link room} up to `heapEnd`; words are those of the sort key. */
+  addMade(
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    w4: number,
+    ts: number,
+    voidTime: number,
+    set: number,
+    generation: number,
+    heapEnd: number,
+  ): void {
+    const row = this.#reserve(0);
+    const words = this.#words;
+    words[0][row] = w0;
+    words[1][row] = w1;
+    words[2][row] = w2;
+    words[3][row] = w3;
+    words[4][row] = w4;
+    words[5][row] = ts % TWO32;
+    words[6][row] = ts / TWO32;
+    words[7][row] = 0;
+    words[8][row] = 0;
+    words[9][row] = voidTime;
+    words[10][row] = heapEnd;
+    words[11][row] = set;
+    const halves = this.#halves;
+    halves[0][row] = 0;
+    halves[1][row] = generation;
+    halves[2][row] = 0;
+    this.heapBytes = heapEnd;
+  }
+
   /** Sort key of the first row. */
   firstKey(): Buffer {
     const key = Buffer.allocUnsafe(20);
@@ -265,10 +313,11 @@ export class BlockBuilder {
     return key;
   }
 
-  /** Raw bytes of the block; the builder is empty afterwards. */
+  /** Raw bytes of the block, a view that holds until the next call; the builder is empty afterwards. */
   take(namespace: number): Buffer {
     const { rows, heapBytes } = this;
-    const raw = Buffer.allocUnsafeSlow(this.bytes);
+    if (this.#raw.length < this.bytes) this.#raw = Buffer.allocUnsafeSlow(this.bytes + (this.bytes >>> 3));
+    const raw = this.#raw.subarray(0, this.bytes);
     raw.writeUInt32LE(rows, 0);
     raw.writeUInt32LE(heapBytes, 4);
     raw.writeUInt32LE(namespace, 8);
@@ -302,12 +351,14 @@ export class BlockBuilder {
       grow(this.#halves, (n) => new Uint16Array(n));
     }
     const end = this.heapBytes + heapBytes;
-    if (end > this.#heap.length) {
-      const bigger = Buffer.allocUnsafeSlow(Math.max(end, this.#heap.length * 2));
-      this.#heap.copy(bigger, 0, 0, this.heapBytes);
-      this.#heap = bigger;
-    }
+    if (end > this.#heap.length) this.#growHeap(end);
     return this.rows++;
+  }
+
+  #growHeap(end: number): void {
+    const bigger = Buffer.allocUnsafeSlow(Math.max(end, this.#heap.length * 2));
+    this.#heap.copy(bigger, 0, 0, this.heapBytes);
+    this.#heap = bigger;
   }
 
   #copyHeap(row: number, from: Uint8Array, start: number, end: number): void {
@@ -327,15 +378,27 @@ export class BlockBuilder {
 /** zstd level of blocks: measured in bench/merge.ts; higher ones cost more than they save on images with random bytes. */
 const ZSTD_LEVEL = 3;
 
+/** What higher levels than this one cannot make smaller they only make slower. */
+export const ZSTD_LEVEL_FAST = 1;
+
 /** Compresses raw bytes into their stored form: u32 stored length, u32 raw length, u32 crc32 of each, zstd frame. */
-export const encodeStored = (raw: Uint8Array): Buffer => {
-  const packed = zstdCompressSync(raw, { params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL } });
+export const encodeStored = (raw: Uint8Array, level = ZSTD_LEVEL): Buffer => {
+  // room for all of it, or it would come in pieces of 16 KiB that are put together: that takes longer than compressing
+  const chunkSize = Math.min(
+    Math.max(raw.length, CHUNK_BYTES_MIN) + (raw.length >>> 8) + 512,
+    CHUNK_BYTES_MAX,
+  );
+  const params = { [constants.ZSTD_c_compressionLevel]: level };
+  const packed = zstdCompressSync(raw, { params, chunkSize });
   const out = Buffer.allocUnsafe(STORED_HEADER_BYTES + packed.length);
   out.writeUInt32LE(packed.length, 0);
   out.writeUInt32LE(raw.length, 4);
   out.writeUInt32LE(crc32(packed), 8);
   out.writeUInt32LE(crc32(raw), 12);
   packed.copy(out, STORED_HEADER_BYTES);
+  const used = packed.buffer as ArrayBuffer;
+  // the garbage collector would be late
+  if (used.byteLength === chunkSize) used.transfer(0);
   return out;
 };
 

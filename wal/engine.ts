@@ -16,6 +16,7 @@ import { openEngineParts } from '../engine/open-engine.ts';
 import { keptUrl } from '../engine/open-object-store.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { Archive } from './archive.ts';
+import { SOURCE_FILE } from './capture/capture-dir.ts';
 import { LOG_DIR, LocalLog } from './local-log.ts';
 import { LogSpool } from './log-spool.ts';
 import type { SpoolSettings } from './spool-settings.ts';
@@ -116,6 +117,8 @@ export class Engine extends EngineCore {
       await Engine.init(dir, options.shards === undefined ? {} : { shards: options.shards });
     else if (!names.includes(IDENTITY_FILE))
       throw new PitrError('not-an-engine', { dir, why: `it has no ${IDENTITY_FILE}` });
+    if (names.includes(SOURCE_FILE))
+      throw new PitrError('not-an-engine', { dir, why: 'it captures a cluster, whose records are there' });
     const identity = await readIdentity(dir, files);
     const parts: EngineParts = await openEngineParts({
       ...options,

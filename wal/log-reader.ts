@@ -29,6 +29,10 @@ export class LogReader {
   readonly #events: ArchiveEvent[] = [];
   readonly #clocks: ClockEvent[] = [];
   #newestClock: ClockEvent | undefined;
+  /** Of the newest clock frame that was read. */
+  #frontierTs = -1;
+  /** Newest ts of what was read. */
+  #tsMax = 0;
   readonly #epochs: { epoch: number; lsn: number }[] = [];
   #started = false;
 
@@ -69,19 +73,30 @@ export class LogReader {
     this.#checkHeader(bytes, path, sequence);
     let epoch = this.#epochs.at(-1)?.epoch ?? 0;
     let firstTs: number | undefined;
+    let tsMin = Number.POSITIVE_INFINITY;
+    const newTs = (ts: number): void => {
+      firstTs ??= ts;
+      if (ts < tsMin) tsMin = ts;
+      if (ts > this.#tsMax) this.#tsMax = ts;
+    };
     const pending: (() => void)[] = [];
     this.versions.beginFile(bytes);
     const onEntry = (entry: LogEntry): void => {
       if (entry.kind === 'clock') {
         this.clock = entry.clock;
+        this.#frontierTs = entry.clock.ts;
         this.#newestClock = { kind: 'clock', stream, ...entry.clock };
-        if (entry.clock.lsn > (this.#clocks.at(-1)?.lsn ?? this.lsnStart - 1))
+        const last = this.#clocks.at(-1);
+        // the same positions are another state once a version that was ahead of the frontier counts
+        if (entry.clock.lsn > (last?.lsn ?? this.lsnStart - 1) || (last && this.#tsMax > last.ts))
           this.#clocks.push(this.#newestClock);
         return;
       }
       if (entry.kind === 'version') return;
       const { event } = entry;
-      firstTs ??= event.ts;
+      if (event.ts <= this.#frontierTs)
+        throw new PitrError('log-corrupt', { path, offset: 0, why: `a ${event.kind} ${this.#tooOld}` });
+      newTs(event.ts);
       pending.push(() => {
         if (event.kind === 'ownership' && event.epoch !== epoch) {
           epoch = event.epoch;
@@ -94,10 +109,16 @@ export class LogReader {
     const content = scanLogFile(bytes, path, false, onEntry, (payload, lsnNext, bad) => {
       const from = this.versions.rows;
       const next = this.versions.append(payload, lsnNext, bad);
-      if (this.versions.rows > from) firstTs ??= this.versions.ts[from];
+      const { ts, rows } = this.versions;
+      for (let i = from; i < rows; i++) {
+        if (ts[i] <= this.#frontierTs)
+          throw bad(`a version from before the frontier ${this.#frontierTs} (F1)`);
+        newTs(ts[i]);
+      }
       return next;
     });
-    if (!this.#started && firstTs !== undefined && firstTs <= this.#after.frontier.ts)
+    // a capture's first version may be ahead of others; an engine's is the oldest
+    if (!this.#started && tsMin <= this.#after.frontier.ts)
       throw this.#rolledBack(path, 'it has changes from before the archived frontier');
     if (!this.#started) {
       this.#started = true;
@@ -139,6 +160,10 @@ export class LogReader {
       throw this.#rolledBack(path, `it does not follow file ${archived} as it was archived`);
     if (body.lsnFirst <= frontier.lsn)
       throw this.#rolledBack(path, `it begins at LSN ${body.lsnFirst}, archived is LSN ${frontier.lsn}`);
+  }
+
+  get #tooOld(): string {
+    return `from before the frontier ${this.#frontierTs} that was stated before it (F1)`;
   }
 
   #rolledBack(path: string, why: string): PitrError {

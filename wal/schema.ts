@@ -87,6 +87,13 @@ export const archiveEventSchema = z.discriminatedUnion('kind', [
   z.object({ ...archived, kind: z.literal('gap'), lsnStart: position, lsnEnd: position, cause: text }),
 ]);
 
+/** A definition in a document, which is JSON. */
+export const storedDefinitionSchema = z.object({
+  ...archived,
+  ...definition,
+  body: z.base64().nullable(),
+});
+
 export const archiveEventsSchema = z.array(archiveEventSchema);
 
 export const archiveSchema = z.object({ id: text.regex(/^[0-9a-f]{32}$/), createdMs: count });
@@ -120,6 +127,8 @@ export const timelinesSchema = z.object({
   ),
 });
 
+const inexactPart = z.object({ count, fromTs: position });
+
 const segmentRef = z.object({
   name,
   bytes: count,
@@ -129,6 +138,7 @@ const segmentRef = z.object({
   tsMax: position,
   partitions: partitionRangeSchema,
   events: count,
+  inexact: inexactPart.optional(),
 });
 export const segmentRefsSchema = z.array(segmentRef);
 
@@ -274,6 +284,7 @@ export const segmentPropertiesSchema = z.object({
   eventsOffset: count,
   eventsBytes: count,
   events: count,
+  inexact: inexactPart.optional(),
   top: z.array(
     z.object({
       namespace: count,

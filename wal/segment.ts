@@ -51,6 +51,13 @@ export interface SetCount {
   readonly imageBytes: number;
 }
 
+/** What of a segment may make instants inexact (S7): versions that say so of themselves, and truncations with a window. */
+export interface InexactPart {
+  readonly count: number;
+  /** None of them makes an instant before this one inexact, ms. 0: versions were missed, nobody knows since when. */
+  readonly fromTs: number;
+}
+
 /** Written at the end of the file as msgpack; clear also when the rest is encrypted. */
 export interface SegmentProperties {
   readonly header: SegmentHeader;
@@ -71,6 +78,8 @@ export interface SegmentProperties {
   readonly eventsOffset: number;
   readonly eventsBytes: number;
   readonly events: number;
+  /** Absent: all in it is exact. */
+  readonly inexact?: InexactPart;
   readonly top: readonly TopEntry[];
 }
 
@@ -85,6 +94,8 @@ export interface SegmentRef {
   readonly tsMax: number;
   readonly partitions: { readonly start: number; readonly end: number };
   readonly events: number;
+  /** As in the properties. */
+  readonly inexact?: InexactPart;
 }
 
 /** A sorted run: segments of one level with disjoint partitions that together hold the LSN range `[lsnStart, lsnEnd)`. */

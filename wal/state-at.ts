@@ -1,11 +1,12 @@
 import { ContentDigest, contentHash, seedOf } from '../engine/content-digest.ts';
 import type { TtlShift } from '../engine/identity.ts';
-import { PartitionSet } from '../engine/partition.ts';
 import { FLAG } from './block.ts';
 import type { TruncateEvent } from './event.ts';
+import { type ExactnessOptions, ExactnessWatch } from './exactness-watch.ts';
 import type { Merge, MergeVisitor } from './merge.ts';
 import type { RunCursor } from './run-cursor.ts';
 import type { SegmentReader } from './segment-reader.ts';
+import { hides, type Truncation, withMask } from './truncation.ts';
 
 /** What a fork did to the void times of everything inherited across it. */
 export interface TtlStep extends TtlShift {
@@ -21,6 +22,8 @@ export interface RunLimits {
   readonly tsMax: number;
   /** Nearest fork first. */
   readonly ttl: readonly TtlStep[];
+  /** Of the log of the target's own timeline: the first version of a record after the target says whether the target is exact (S7). */
+  readonly isOwn?: boolean;
 }
 
 /**
@@ -43,6 +46,9 @@ export interface StateAtOptions {
   /** Keep records that are expired at T: a snapshot's own segments hold what the source's digests count. */
   readonly keepExpired?: boolean;
   readonly sink: StateSink;
+  readonly exactness?: ExactnessOptions;
+  /** Receives what is absent at T and leaves open whether it was so at some later instant: a delete or truncation whose window ends at T or after it. */
+  readonly stillOpen?: (cursor: RunCursor, voidTime: number) => boolean;
   readonly drain?: () => Promise<void>;
 }
 
@@ -54,6 +60,7 @@ export class StateAt implements MergeVisitor {
   readonly #options: StateAtOptions;
   readonly #nowSeconds: number;
   readonly #truncations: readonly Truncation[];
+  readonly #watch: ExactnessWatch | undefined;
   /** Digest of what went to the sink. */
   readonly digest: ContentDigest;
   /** Digest of the state at the source's clock frames, as the source counts: expired records are in it. */
@@ -69,12 +76,25 @@ export class StateAt implements MergeVisitor {
   constructor(options: StateAtOptions) {
     this.#options = options;
     this.#nowSeconds = Math.floor(options.ts / 1000);
-    this.#truncations = options.truncations.map((e) => ({
-      ...e,
-      mask: PartitionSet.parse(e.partitions).toMask(),
-    }));
+    this.#truncations = options.truncations.map(withMask);
+    if (options.exactness) this.#watch = new ExactnessWatch(options.ts, options.exactness);
     this.digest = new ContentDigest(Math.max(1, options.shards));
     this.clockDigest = new ContentDigest(Math.max(1, options.shards));
+  }
+
+  /** Runs the merge to its end. */
+  async run(): Promise<void> {
+    const watch = this.#watch;
+    if (!watch) return this.#options.merge.run(this);
+    await this.#options.merge.run({
+      row: (cursor, first) => {
+        // where nothing is watched, which is the rule, rows do not pay for it
+        const isDue = first && watch.next();
+        return this.row(cursor, first) || isDue;
+      },
+      drain: () => this.drain(),
+    });
+    watch.next();
   }
 
   row(cursor: RunCursor, first: boolean): boolean {
@@ -88,7 +108,10 @@ export class StateAt implements MergeVisitor {
     const ts = block.ts(row);
     const partition = block.w0[row] >>> 20;
     const { tsAfter } = limits;
-    if (ts > limits.tsMax || ts <= (typeof tsAfter === 'number' ? tsAfter : tsAfter[partition])) return false;
+    if (ts > limits.tsMax || ts <= (typeof tsAfter === 'number' ? tsAfter : tsAfter[partition])) {
+      if (this.#watch && limits.isOwn && ts > limits.tsMax) this.#watch.after(cursor);
+      return false;
+    }
     let hash: Uint32Array | undefined;
     if (!this.#clockDecided && ts <= (this.#options.clockTs as Float64Array)[partition]) {
       this.#clockDecided = true;
@@ -104,13 +127,14 @@ export class StateAt implements MergeVisitor {
     }
     if (this.#decided) return false;
     this.#decided = true;
+    this.#watch?.chosen(cursor);
     if (block.flags[row] & FLAG.delete) {
       this.deleted++;
-      return false;
+      return this.#absent(cursor, (block.window(row)?.endMs ?? 0) >= this.#options.ts);
     }
     if (this.#truncations.length > 0 && this.#isTruncated(cursor, this.#options.ts)) {
       this.truncated++;
-      return false;
+      return this.#absent(cursor, this.#isTruncated(cursor, this.#options.ts, true));
     }
     const voidTime = carriedVoidTime(block.voidTime[row], limits.ttl);
     if (voidTime < 0 || (voidTime !== 0 && voidTime < this.#nowSeconds && !this.#options.keepExpired)) {
@@ -128,22 +152,19 @@ export class StateAt implements MergeVisitor {
     await this.#options.drain?.();
   }
 
-  #isTruncated(cursor: RunCursor, untilTs: number): boolean {
-    const { block, row } = cursor;
-    const partition = block.w0[row] >>> 20;
-    const { namespaces, sets } = cursor.reader.properties;
-    for (const e of this.#truncations) {
-      if (e.ts > untilTs || e.mask[partition] === 0 || block.ts(row) >= e.ts || block.lut(row) >= e.cutoffLut)
-        continue;
-      if (e.namespace !== namespaces[block.namespace]) continue;
-      if (e.set === null || e.set === sets[block.set[row]]) return true;
-    }
+  #absent(cursor: RunCursor, isOpen: boolean): boolean {
+    const { stillOpen, limits } = this.#options;
+    if (!isOpen || !stillOpen) return false;
+    const voidTime = carriedVoidTime(cursor.block.voidTime[cursor.row], limits[cursor.index].ttl);
+    return stillOpen(cursor, Math.max(0, voidTime));
+  }
+
+  /** `isOpen`: by one whose window has not ended before `untilTs`. */
+  #isTruncated(cursor: RunCursor, untilTs: number, isOpen = false): boolean {
+    for (const e of this.#truncations)
+      if (e.ts <= untilTs && (!isOpen || (e.windowEndMs ?? 0) >= untilTs) && hides(e, cursor)) return true;
     return false;
   }
-}
-
-interface Truncation extends TruncateEvent {
-  readonly mask: Uint8Array;
 }
 
 /** Void time after the forks that lie between a version and its reader; -1: it had expired at one of them. */

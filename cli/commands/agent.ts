@@ -5,7 +5,11 @@ import { fullCopyEnds } from '../../snapshot/borders.ts';
 import { createSnapshot } from '../../snapshot/create.ts';
 import { Sweeper } from '../../snapshot/sweep.ts';
 import { Archiver, type ArchiverEvent } from '../../wal/archiver.ts';
+import { readSource } from '../../wal/capture/capture-dir.ts';
 import { writeAmplification } from '../../wal/catalog.ts';
+import type { CaptureEvents } from '../capture/capture-run.ts';
+import { initSource, type OpenCapture, openCapture } from '../capture/open-capture.ts';
+import { assertSourceFlags, type SourceFlags, withSourceOptions } from '../capture/source-options.ts';
 import type { AgentMetrics } from '../metrics/agent-metrics.ts';
 import { serveMetrics, withMetricsOptions } from '../metrics/metrics-options.ts';
 import { archiveOptionsOf } from '../object-storage.ts';
@@ -18,12 +22,17 @@ import { keepSpoolSettings, withSpoolOptions } from '../spool.ts';
 
 /** How often the agent looks whether a base copy is due. */
 const ANCHOR_MS = 5000;
+/** How often an archiver ships what a capture has sealed, unless somebody has set it. */
+const CAPTURE_SEAL_MS = 100;
+/** How often a copy says how far it is. */
+const COPY_SAID_MS = 5000;
 
 export const registerAgent = (program: PitrCommand, runner: Runner): void => {
-  withMetricsOptions(withSpoolOptions(program.command('agent')))
+  withSourceOptions(withMetricsOptions(withSpoolOptions(program.command('agent'))))
     .about(
-      'archive engine directories continuously',
-      'The continuous archiving agent of one or more engine directories. It ships every sealed log file to the archive, states the ' +
+      'archive engine directories, or capture a cluster, continuously',
+      'The continuous archiving agent of one or more directories. From a live Aerospike cluster (--source) it captures what changes into ' +
+        'a directory: a copy of everything first, then a poll a second, deletes included. Of engines, and of what it has captured, it ships every sealed log file to the archive, states the ' +
         'frontier, merges small runs into larger ones, takes snapshots on a schedule, and recovers the log of a writer that died. ' +
         'Each stream has one agent; a second one is refused. SIGTERM ends it cleanly. It logs to stderr. With --metrics-port it tells ' +
         'Prometheus how it is doing: docs/metrics.md.',
@@ -48,6 +57,10 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
     .option('--once', 'archive what there is now, then stop')
     .examples(
       ['pitr agent data', 'archive one engine'],
+      [
+        'pitr agent --source aerospike://10.0.0.1 --archive s3://backup/shop shop',
+        'capture a cluster; the next time: pitr agent shop',
+      ],
       ['pitr agent shard-a shard-b --snapshot-cron "0 * * * *"', 'two streams, a snapshot every hour'],
       ['pitr agent data --metrics-port 9464', 'and http://127.0.0.1:9464/metrics tells how it goes'],
       ['pitr agent data --seal 10s', 'a tenth of the requests; see pitr chain --cost'],
@@ -56,7 +69,13 @@ export const registerAgent = (program: PitrCommand, runner: Runner): void => {
     .action(runner.action(runAgent, { heedsStop: true }));
 };
 
-const runAgent = async (session: Session, args: string[], options: { once?: boolean }): Promise<number> => {
+const runAgent = async (
+  session: Session,
+  args: string[],
+  options: SourceFlags & { once?: boolean },
+): Promise<number> => {
+  assertSourceFlags(options, args);
+  if (options.source !== undefined) await initSource(session, args[0]!, options);
   const dirs = await requireEngineDirs(session, args);
   const { log } = session;
   let versions = 0;
@@ -69,8 +88,13 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
     logEvent(session, event);
   };
   const archivers: Archiver[] = [];
+  const captures: OpenCapture[] = [];
+  const captured = new Map<Archiver, OpenCapture>();
   const fenced = new AbortController();
+  /** A capture whose log takes nothing more: only starting anew helps. */
+  const broken = new AbortController();
   const close = async (): Promise<void> => {
+    await Promise.all(captures.map((c) => c.close()));
     await Promise.all(archivers.map((a) => a.close()));
     await served?.close();
   };
@@ -78,16 +102,27 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
   const served = options.once ? undefined : await serveMetrics(session);
   try {
     for (const { dir } of dirs) await keepSpoolSettings(session, dir);
-    for (const { dir } of dirs)
-      archivers.push(await openArchiver(session, resolve(dir), onEvent, served?.metrics));
+    for (const { dir } of dirs) {
+      const archiver = await openArchiver(session, resolve(dir), onEvent, served?.metrics);
+      archivers.push(archiver);
+      if (!(await readSource(dir))) continue;
+      const { stream, timeline } = archiver.identity;
+      const events = captureEvents(session, stream, timeline, served?.metrics, () => failures++);
+      const capture = await openCapture(session, archiver, options.source, events);
+      captures.push(capture);
+      captured.set(archiver, capture);
+    }
+    const engines = archivers.filter((a) => !captured.has(a));
     if (options.once) {
       for (const archiver of archivers) {
+        await captured.get(archiver)?.run.once();
         await archiver.round();
-        await anchorIfNeeded(archiver);
+        if (!captured.has(archiver)) await anchorIfNeeded(archiver);
         await sweeperOf(session, archiver)?.sweep();
       }
     } else {
       for (const archiver of archivers) archiver.start();
+      const running = captures.map(({ run }) => run.run().catch((error) => broken.abort(error)));
       served?.metrics.watch(archivers);
       log.info(
         { streams: archivers.map((a) => a.identity.stream).join(','), archive: archivers[0].archive.url },
@@ -96,12 +131,14 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
       const schedules = snapshots(session, archivers, served?.metrics);
       let anchoring: Promise<unknown> | undefined;
       const timer = setInterval(() => {
-        anchoring ??= Promise.all(archivers.map((a) => anchor(session, a, served?.metrics))).finally(() => {
+        anchoring ??= Promise.all(engines.map((a) => anchor(session, a, served?.metrics))).finally(() => {
           anchoring = undefined;
         });
       }, ANCHOR_MS);
       const sweeps = archivers.flatMap((a) => startSweeps(session, a, served?.metrics) ?? []);
-      await stopped(session.stop, fenced.signal);
+      await stopped(session.stop, fenced.signal, broken.signal);
+      for (const { run } of captures) run.stop();
+      await Promise.all(running);
       clearInterval(timer);
       await Promise.all(sweeps.map((s) => s.stop()));
       await anchoring;
@@ -121,6 +158,7 @@ const runAgent = async (session: Session, args: string[], options: { once?: bool
   } finally {
     await close();
   }
+  if (broken.signal.aborted) throw broken.signal.reason;
   // whoever supervises the agent must see that this stream is somebody else's now
   const lost = archivers.find((a) => a.fenced)?.fenced;
   if (lost) throw lost;
@@ -148,15 +186,67 @@ const openArchiver = async (
   metrics: AgentMetrics | undefined,
 ): Promise<Archiver> => {
   const { sealMs, compact } = session.config;
+  const isCapture = (await readSource(dir)) !== undefined;
   const archiver: Archiver = await Archiver.open(dir, {
     ...(await archiveOptionsOf(session, dir)),
+    // what a killed capture left is recovered by the next one, which is in this process
+    ...(isCapture ? { adopt: false } : {}),
+    // a capture seals once a poll: what it has sealed need not wait for more
     fanout: compact.fanout,
-    sealMs,
+    sealMs: isCapture && session.origins.seal === 'default' ? CAPTURE_SEAL_MS : sealMs,
     ...(metrics ? { observe: metrics.observe } : {}),
     onEvent: (event) => onEvent(event, archiver.identity.timeline),
     borders: () => fullCopyEnds(archiver.archive, archiver.identity.timeline),
   });
   return archiver;
+};
+
+/** What a capture tells, into log and metrics. */
+const captureEvents = (
+  { log }: Session,
+  stream: string,
+  timeline: string,
+  metrics: AgentMetrics | undefined,
+  onFailure: () => void,
+): CaptureEvents => {
+  let saidMs = 0;
+  return {
+    copying: (clockMs) => log.info({ stream, from: formatIso(clockMs) }, 'copying everything that is there'),
+    copied: (records, expected) => {
+      const nowMs = performance.now();
+      if (nowMs - saidMs < COPY_SAID_MS) return;
+      saidMs = nowMs;
+      log.info({ stream, records, expected }, 'copying');
+    },
+    copyAgain: (why) => log.warn({ stream, why }, 'the copy is made anew'),
+    gap: () => log.error({ stream }, 'the log has a gap: everything is copied again'),
+    baseCopy: (snapshot, records) => {
+      metrics?.succeeded('base_copy', { stream, timeline });
+      log.info(
+        { stream, snapshot, records },
+        'base copy taken: from its end on every instant can be restored',
+      );
+    },
+    polled: (report) => {
+      const { waitsFor, doubts, versions, deleted, late, missed, elapsedMs, truncations } = report;
+      const facts = { stream, versions, deleted, late, missed, ms: Math.round(elapsedMs) };
+      if (waitsFor.length + doubts.length > 0)
+        log.warn(
+          { ...facts, why: [...waitsFor, ...doubts].join('; ') },
+          'the cluster has changed: compared, or waiting',
+        );
+      else if (truncations > 0) log.info({ ...facts, truncations }, 'truncated');
+      else log.debug(facts, 'polled');
+    },
+    failed: (error) => {
+      onFailure();
+      metrics?.failed(error, { stream, timeline });
+      log.error(
+        { stream, error: String((error as Error).message ?? error) },
+        'capturing failed; trying again',
+      );
+    },
+  };
 };
 
 const stopped = (...signals: AbortSignal[]): Promise<void> =>

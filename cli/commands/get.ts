@@ -6,7 +6,8 @@ import { readIdentity } from '../../engine/identity.ts';
 import { type RecordKey, resolveKey } from '../../engine/record-key.ts';
 import { isExpired, state } from '../../engine/state-record.ts';
 import { STORE_DIR, Store } from '../../engine/store.ts';
-import { readAt } from '../../restore/read-at.ts';
+import type { InexactData } from '../../restore/inexact-line.ts';
+import { readWithDoubts } from '../../restore/read-at.ts';
 import { resolveTarget } from '../../restore/target.ts';
 import { ArchiveView } from '../../snapshot/view.ts';
 import type { PitrCommand } from '../pitr-command.ts';
@@ -26,7 +27,7 @@ interface GetFlags {
 /** Where a record was read, and of when it is. */
 interface Found {
   readonly record: EngineRecord | undefined;
-  readonly source: Record<string, string | number>;
+  readonly source: Record<string, string | number | InexactData['reasons']>;
   /** The same for a person. */
   readonly asOf: string;
 }
@@ -116,11 +117,33 @@ const inArchive = async (session: Session, key: RecordKey, flags: GetFlags): Pro
   const { ts, rounded, alsoOn } = await resolveTarget(view, flags.at ?? 'latest', nowMs);
   if (alsoOn.length > 0)
     session.note(`timeline ${alsoOn.join(', ')} has ${flags.at} too, in another state; --timeline names it`);
-  const record = await readAt(view, key, ts);
+  const { record, inexact } = await readWithDoubts(view, key, ts);
   const timeline = view.timeline.id;
+  const doubts = inexact ? `; not certain: ${inexact.reasons.map(doubtInWords).join(', ')}` : '';
   return {
     record,
-    source: { archive: archive.url, timeline, ts, ...(rounded === undefined ? {} : { rounded }) },
-    asOf: `${formatInstant(ts, nowMs)}${rounded === undefined ? '' : `; ${rounded}`}`,
+    source: {
+      archive: archive.url,
+      timeline,
+      ts,
+      ...(rounded === undefined ? {} : { rounded }),
+      ...(inexact ? { inexact: inexact.reasons } : {}),
+    },
+    asOf: `${formatInstant(ts, nowMs)}${rounded === undefined ? '' : `; ${rounded}`}${doubts}`,
   };
+};
+
+/** `a truncation in (10:00:00, 10:00:07]`, `2 versions missed before 10:00:09`. */
+const doubtInWords = ({ by, at, missed, window }: InexactData['reasons'][number]): string => {
+  const what = {
+    chosen: 'this version came',
+    next: 'the next version came',
+    truncation: 'a truncation came',
+  }[by];
+  const came = window ? [`${what} after ${window.after} and by ${window.until}`] : [];
+  const unseen =
+    missed === undefined
+      ? []
+      : [`${missed === null ? 'some' : missed} unseen version${missed === 1 ? '' : 's'} before ${at}`];
+  return [...came, ...unseen].join(', ');
 };

@@ -39,6 +39,8 @@ interface RestoreFlags {
   readonly digest?: readonly string[];
   readonly renameNamespace?: readonly string[];
   readonly renameSet?: readonly string[];
+  readonly strict?: boolean;
+  readonly inexact?: string;
 }
 
 export function registerRestore(program: PitrCommand, runner: Runner): void {
@@ -73,6 +75,8 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     .choice('--ttl <mode>', 'time to live; default remaining', ['remaining', 'absolute', 'never'])
     .option('--workers <n>', 'worker threads (default: one a processor)')
     .option('--no-verify', 'do not read the target back')
+    .option('--strict', 'refuse when it is not certain that a record is what the source had')
+    .option('--inexact <file>', 'write which records those are, one JSON object a line')
     .optionsGroup('Options:')
     .examples(
       ['pitr restore --archive file:/backup/db --to latest --into engine:data2', 'everything archived'],
@@ -96,6 +100,7 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
             workers: session.config.workers,
             verify: flags.verify,
             clock: session.clock,
+            strict: flags.strict === true,
             ...(timeline === undefined ? {} : { timeline }),
           };
           const { plan } = await planRestore(options);
@@ -193,7 +198,12 @@ const restore = async (
 ): Promise<void> => {
   const { stdout, stderr } = session.surroundings;
   const progress = session.progress();
-  const follow: RestoreOptions = { ...options, onProgress: progressOf(progress, plan) };
+  const list = flags.inexact === undefined ? undefined : await openList(flags.inexact);
+  const follow: RestoreOptions = {
+    ...options,
+    onProgress: progressOf(progress, plan),
+    ...(list ? { onInexact: async (lines) => void (await list.appendFile(lines)) } : {}),
+  };
   let report: RestoreReport;
   try {
     report =
@@ -202,6 +212,7 @@ const restore = async (
         : await restoreEngine(into, flags.stream, follow);
   } finally {
     progress.stop();
+    await list?.close();
   }
   const target = into === undefined ? undefined : { dir: resolve(into), shown: relative('', resolve(into)) };
   session.emit(
@@ -215,6 +226,12 @@ const restore = async (
     into === undefined ? (session.quiet ? nowhere : stderr) : stdout,
   );
 };
+
+/** Empty when nothing is inexact: a list of an earlier restore must not stay. */
+const openList = (path: string): Promise<fs.FileHandle> =>
+  fs.open(path, 'w').catch((cause) => {
+    throw new PitrError('io', { op: 'open', path, why: cause.code }, { cause });
+  });
 
 const nowhere = { write: (): boolean => true };
 

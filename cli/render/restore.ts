@@ -24,6 +24,7 @@ export const planData = (plan: RestorePlan, archive: string, into: string | unde
     partial,
     estimateSeconds,
     verifiable: !('missing' in state.source),
+    exact: state.exactness ? null : true,
   };
 };
 
@@ -64,6 +65,12 @@ export const renderPlan = (plan: RestorePlan, archive: string, nowMs: number): s
         ? `only the copy; not against the source: ${state.source.missing}`
         : 'against what the source stated about itself',
     ],
+    [
+      'Exact',
+      state.exactness
+        ? 'known only after the merge: the source was watched, and some of its changes were missed or have a window'
+        : undefined,
+    ],
     ['Result', 'nothing was changed: this was a dry run'],
   ]);
 };
@@ -98,6 +105,7 @@ export const renderReport = (
       `${formatCount(versions)} versions: ${formatCount(deleted)} deleted, ${formatCount(expired)} expired, ` +
         `${formatCount(truncated)} truncated by then`,
     ],
+    ['Inexact', inexactInWords(report.inexact)],
     ['Read', `${formatBytes(report.bytes)} in ${plural(report.objects, 'object')}`],
     ['Copy', copyInWords(report.verification, into)],
     ['Source', sourceInWords(report.verification)],
@@ -141,6 +149,16 @@ const targetFields = (
       : `${target.alsoOn.join(', ')}: another state; --timeline names it`,
   ],
 ];
+
+/** Undefined: every record is what the source had. */
+const inexactInWords = ({ records, missed, windows }: RestoreReport['inexact']): string | undefined => {
+  if (records === 0) return undefined;
+  const why = [
+    missed > 0 ? `${formatCount(missed)} with versions that were missed` : '',
+    windows > 0 ? `${formatCount(windows)} that changed in a window around the target` : '',
+  ];
+  return `${plural(records, 'record')} may not be what the source had then: ${why.filter(Boolean).join(', ')}`;
+};
 
 const copyInWords = ({ target }: Verification, into: string | undefined): string => {
   if (target === 'equal') return 'verified: read back, every record is as it was written';

@@ -1,4 +1,5 @@
 import { causeInWords } from '../../snapshot/holes.ts';
+import type { CaptureStatus } from '../../wal/capture/capture-status.ts';
 import type { VerifyResult } from '../../wal/verify-results.ts';
 import type { LocalStatus } from '../local-status.ts';
 import type { Status, StreamStatus } from '../status.ts';
@@ -143,9 +144,45 @@ const localLines = ({ streams, nowMs }: Status): string[] => {
     return [
       [`  ${stream}`, `${local.dir}; ${writer}; ${agent}`] as const,
       ['  Log', spoolInWords(local, nowMs)] as const,
+      ...(local.source ? sourceLines(local.source, nowMs) : []),
     ];
   });
   return lines.length > 0 ? [`Directories:\n${renderFields(lines)}`] : [];
+};
+
+/** What is captured: from where, what has come of it, what it costs the cluster, and what nobody can know (S7). */
+const sourceLines = (source: CaptureStatus, nowMs: number): (readonly [string, string])[] => {
+  const { totals, cost, url, state, atMs, pollMs } = source;
+  const states: Record<CaptureStatus['state'], string> = {
+    starting: 'starting',
+    copying: 'everything is being copied',
+    waiting: 'copied; restorable once the archive has it',
+    capturing: 'capturing',
+    doubting: 'compares everything, or waits',
+    failing: 'cannot be captured at present',
+  };
+  const inexact = [
+    [totals.missed, 'with others before them that nobody saw'],
+    [totals.late, 'found late'],
+    [totals.windows, 'known within a window'],
+  ] as const;
+  const counts = [
+    `${formatCount(totals.versions)} versions`,
+    `${formatCount(totals.deletes)} of them deletes`,
+    ...inexact.filter(([n]) => n > 0).map(([n, what]) => `${formatCount(n)} ${what}`),
+  ];
+  const cpu = cost.cpuPercent === null ? '' : `, server at ${Math.round(cost.cpuPercent)} % CPU`;
+  const device = cost.deviceReads > 0 ? `, ${formatCount(cost.deviceReads)} device reads` : '';
+  return [
+    ['  Source', `${url}: ${states[state]} (said ${formatAge(nowMs - atMs)})`],
+    ['  Captured', counts.join(', ')],
+    [
+      '  Last poll',
+      `${pollMs === null ? '-' : formatDuration(pollMs)}, ${formatCount(cost.queries)} queries, ${formatCount(cost.records)} records and ` +
+        `${formatBytes(cost.bytes)} read${device}${cpu}`,
+    ],
+    ['  Not known', source.limits.join('; ')],
+  ];
 };
 
 const spoolInWords = (local: LocalStatus, nowMs: number): string => {
@@ -229,6 +266,12 @@ export const problemInWords = (p: Problem, nowMs: number): string => {
         `stream ${p.stream} gave up ${lsnRange(p.range)} ` +
         `(${formatBytes(p.range.bytes)}) because of its quota; the archive will have a gap there`
       );
+    case 'source-failing':
+      return `stream ${p.stream}: ${p.url} cannot be captured at present: ${p.message}`;
+    case 'source-waits':
+      return `stream ${p.stream}: ${p.url} is being compared, or waited for: ${p.message}`;
+    case 'unreadable-records':
+      return `stream ${p.stream}: ${formatCount(p.records)} records are in no archive: the name of their set is not UTF-8`;
     case 'writer-failed':
       return `the writer of ${p.stream} takes no writes any more: ${p.message}`;
     case 'spool-failed':

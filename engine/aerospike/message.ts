@@ -100,6 +100,11 @@ export class MessageView {
     return at + 4 + length;
   }
 
+  /** Where the ops begin in {@link bytes}. */
+  get opsStart(): number {
+    return this.#opsStart;
+  }
+
   /** Before the first op again. */
   rewindOps(): void {
     this.#opAt = this.#opsStart;

@@ -11,6 +11,11 @@ const dir = mkdtempSync(join(tmpdir(), 'pitr-definitions-'));
 const path = join(dir, DEFINITIONS_FILE);
 after(() => rmSync(dir, { recursive: true }));
 
+const noted: string[] = [];
+const note = async (d: { what: string; name: string; body: Uint8Array | null }): Promise<void> => {
+  noted.push(`${d.what} ${d.name} ${d.body === null ? 'gone' : Buffer.from(d.body).toString('latin1')}`);
+};
+
 const index = {
   namespace: 'test',
   set: 's',
@@ -23,7 +28,7 @@ const index = {
 };
 
 test('what was defined at the same time is all there after opening again, with its counts', async () => {
-  const first = await Definitions.open(dir);
+  const first = await Definitions.open(dir, note);
   const outcomes = await Promise.all([
     first.addIndex(index),
     first.addIndex({ ...index, name: 'j' }),
@@ -33,7 +38,7 @@ test('what was defined at the same time is all there after opening again, with i
     first.addTruncation({ namespace: 'test', set: '', lutMs: 5 }),
   ]);
   assert.deepEqual(outcomes, ['added', 'added', 'same', 'taken', true, undefined]);
-  const second = await Definitions.open(dir);
+  const second = await Definitions.open(dir, note);
   assert.deepEqual(
     second.indexes.map((i) => i.name),
     ['i', 'j'],
@@ -48,7 +53,10 @@ test('what was defined at the same time is all there after opening again, with i
     ],
     [true, false, true],
   );
-  assert.deepEqual((await Definitions.open(dir)).indexes.length, 1);
+  assert.deepEqual((await Definitions.open(dir, note)).indexes.length, 1);
+  const line = (name: string): string =>
+    `sindex ${name} ns=test:indexname=${name}:set=s:bin=a:type=numeric:indextype=default:context=null:exp=null:state=RW`;
+  assert.deepEqual(noted, [line('i'), line('j'), 'udf f.lua \0\0\0', 'sindex j gone', 'udf f.lua gone']);
 });
 
 test('a file that was cut, changed or is of a later version is refused', async () => {
@@ -63,8 +71,8 @@ test('a file that was cut, changed or is of a later version is refused', async (
   ];
   for (const [text, id] of refusals) {
     writeFileSync(path, text);
-    await assert.rejects(Definitions.open(dir), (error) => isPitrError(error, id), text.slice(0, 40));
+    await assert.rejects(Definitions.open(dir, note), (error) => isPitrError(error, id), text.slice(0, 40));
   }
   writeFileSync(path, good);
-  assert.equal((await Definitions.open(dir)).indexes.length, 1);
+  assert.equal((await Definitions.open(dir, note)).indexes.length, 1);
 });

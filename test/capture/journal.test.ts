@@ -1,18 +1,15 @@
 import assert from 'node:assert/strict';
-import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { LogClock, LogEntry, LogTruncate, LogVersion } from '../../engine/commit-log.ts';
-import { ContentDigest, contentHash, seedOf } from '../../engine/content-digest.ts';
-import { partitionOf, sortKeyOf } from '../../engine/partition.ts';
+import { ContentDigest } from '../../engine/content-digest.ts';
 import { initCapture } from '../../wal/capture/capture-dir.ts';
 import { Journal } from '../../wal/capture/journal.ts';
-import { scanLogFile } from '../../wal/log-file.ts';
+import { check, readLog, SHARDS, stateAt } from './journal-support.ts';
 
 const NAMESPACE = 'test';
-const SHARDS = 4;
 const RUNS = Number(process.env.PITR_JOURNAL_RUNS ?? 40);
 
 /** What happens to the source and to who looks at it. Numbers pick records, sets, times. */
@@ -72,48 +69,6 @@ const imageOf = (n: number): Buffer => {
   const image = Buffer.from('00010176010800000000000000ff', 'hex').subarray(0, 13);
   image.writeUInt32BE(n, 9);
   return image;
-};
-
-/** Everything that the log of a directory holds, in log order. */
-const readLog = async (dir: string): Promise<LogEntry[]> => {
-  const entries: LogEntry[] = [];
-  const names = (await readdir(join(dir, 'log'))).filter((n) => /\.(wal|open)$/.test(n)).sort();
-  for (const name of names)
-    scanLogFile(await readFile(join(dir, 'log', name)), name, name.endsWith('.open'), (e) => entries.push(e));
-  return entries;
-};
-
-const idOf = (v: LogVersion): string => Buffer.from(v.digest).toString('hex');
-
-/** State at `ts` by the promise itself (S1), from a list of what was logged. */
-const stateAt = (entries: readonly LogEntry[], ts: number): Map<string, LogVersion> => {
-  const newest = new Map<string, LogVersion>();
-  const cuts: LogTruncate[] = [];
-  for (const e of entries) {
-    if (e.kind === 'event' && e.event.kind === 'truncate' && e.event.ts <= ts) cuts.push(e.event);
-    if (e.kind !== 'version' || e.version.ts > ts) continue;
-    const before = newest.get(idOf(e.version));
-    if (!before || before.ts <= e.version.ts) newest.set(idOf(e.version), e.version);
-  }
-  for (const [id, v] of newest) {
-    const lut = v.seen?.lutMs ?? v.ts;
-    const hidden = cuts.some((c) => v.ts < c.ts && lut < c.cutoffLut && (c.set === null || c.set === v.set));
-    if (!v.image || hidden) newest.delete(id);
-  }
-  return newest;
-};
-
-const digestsOf = (state: Map<string, LogVersion>): ContentDigest => {
-  const digest = new ContentDigest(SHARDS);
-  for (const v of state.values()) {
-    const key = sortKeyOf(v.digest);
-    const words = [0, 4, 8, 12, 16].map((at) => key.readUInt32BE(at));
-    const image = v.image as Uint8Array;
-    const [w0, w1, w2, w3, w4] = words;
-    const hash = contentHash(seedOf(v.namespace, v.set), w0, w1, w2, w3, w4, image, 0, image.length);
-    digest.apply(partitionOf(v.digest), hash, 1);
-  }
-  return digest;
 };
 
 class World {
@@ -235,37 +190,6 @@ class World {
   }
 }
 
-/** C1, C4, and that the state at every frontier is the source's. */
-const check = async (world: World): Promise<void> => {
-  const entries = await readLog(join(world.dir, 'capture'));
-  let frontier = 0;
-  const lastTs = new Map<string, number>();
-  for (const [i, e] of entries.entries()) {
-    if (e.kind === 'clock') {
-      checkClock(entries.slice(0, i), entries, e.clock);
-      frontier = e.clock.ts;
-    } else {
-      const { ts } = e.kind === 'version' ? e.version : e.event;
-      assert.ok(ts > frontier, 'C1: nothing at or before a stated frontier');
-      if (e.kind !== 'version') continue;
-      assert.ok(ts >= (lastTs.get(idOf(e.version)) ?? 0), 'C1: ts never falls for a record');
-      lastTs.set(idOf(e.version), ts);
-      if (!e.version.seen) continue;
-      const { windowStartMs, windowEndMs, lutMs } = e.version.seen;
-      assert.ok(
-        windowStartMs <= windowEndMs && lutMs <= Math.max(windowEndMs, e.version.ts),
-        'a window that is one',
-      );
-    }
-  }
-};
-
-const checkClock = (before: readonly LogEntry[], all: readonly LogEntry[], clock: LogClock): void => {
-  const state = stateAt(before, clock.ts);
-  assert.deepEqual(stateAt(all, clock.ts), state, 'the published past does not change');
-  assert.deepEqual(clock.digests, digestsOf(state).toShards(), 'C4: the digests are those of the state');
-};
-
 test('C1–C5: what is logged of a source that is looked at, killed and looked at again is its state', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
@@ -275,7 +199,7 @@ test('C1–C5: what is logged of a source that is looked at, killed and looked a
         for (const s of steps) await world.run(s);
         await world.run({ kind: 'poll' });
         await world.run({ kind: 'poll' });
-        await check(world);
+        await check(join(world.dir, 'capture'));
         const entries = await readLog(join(world.dir, 'capture'));
         const logged = stateAt(entries, Number.MAX_SAFE_INTEGER);
         const have = [...logged].map(([id, v]) => [id, Buffer.from(v.image as Uint8Array).toString('hex')]);
@@ -314,7 +238,7 @@ test('C1: what the source says after its clock was set back is logged above the 
       { kind: 'poll' },
     ];
     for (const s of steps) await world.run(s);
-    await check(world);
+    await check(join(world.dir, 'capture'));
     const entries = await readLog(join(world.dir, 'capture'));
     const late = entries.flatMap((e) => (e.kind === 'version' && e.version.seen?.late ? [e.version] : []));
     assert.equal(late.length, 2);

@@ -8,7 +8,7 @@ import { newCaptureDir, openJournal, readVersions, remove, Shipper, T0, write } 
 
 const ROUNDS = Number(process.env.PITR_XDR_KILLS ?? 2);
 const CONNECTIONS = 3;
-const RECORDS = 500;
+const RECORDS = 200;
 
 const startListener = async (dir: string): Promise<{ child: ChildProcess; port: number }> => {
   const child = spawn(process.execPath, [join(import.meta.dirname, 'xdr-listener-process.ts'), dir], {
@@ -66,7 +66,7 @@ test('S2, X1: what was acknowledged before a kill -9 is in the log after it, and
           acknowledged.push(...changes.slice(0, codes.length));
           unanswered.push(...changes.slice(codes.length));
           count += codes.length;
-          if (count > 1500 * (round + 1) && !isKilled) {
+          if (count > 700 * (round + 1) && !isKilled) {
             isKilled = true;
             child.kill('SIGKILL');
           }

@@ -31,4 +31,6 @@ export interface GoneRecord {
   readonly when: number | Window;
   /** Versions that must have been between the last one in the log and the delete. Default 0. */
   readonly missed?: number;
+  /** Somebody saw it, though no version of it may be in the log: its delete is logged all the same. Default false. */
+  readonly wasSeen?: boolean;
 }

@@ -49,6 +49,74 @@ export const writeFields = (out: Buffer, at: number, fields: RowFields): void =>
   for (let lane = 0; lane < 4; lane++) out.writeUInt32LE(fields.hash[lane], at + HASH + lane * 4);
 };
 
+const ROW_WORDS = ROW_BYTES / 4;
+
+/**
+ * Rows of a base copy, in place of {@link writeRow} a million times: they differ in few fields, and all are whole words. Little endian, as everything here.
+ * Words of the sort key are its bytes read big endian.
+ */
+export class BaseRows {
+  length = 0;
+  readonly #bytes: Buffer;
+  readonly #words: Uint32Array;
+  /** LUT and ts of all of them, six bytes each. */
+  readonly #times: Uint32Array;
+
+  /** `ts`: that of the copy, ms. */
+  constructor(rowsMax: number, ts: number) {
+    const buffer = new ArrayBuffer(rowsMax * ROW_BYTES);
+    this.#bytes = Buffer.from(buffer);
+    this.#words = new Uint32Array(buffer);
+    const times = Buffer.alloc(TS + 6 - LUT);
+    times.writeUIntLE(ts, 0, 6);
+    times.writeUIntLE(ts, TS - LUT, 6);
+    this.#times = Uint32Array.from([0, 4, 8], (at) => times.readUInt32LE(at));
+  }
+
+  /** The rows so far, a view. */
+  get used(): Buffer {
+    return this.#bytes.subarray(0, this.length * ROW_BYTES);
+  }
+
+  add(
+    w0: number,
+    w1: number,
+    w2: number,
+    w3: number,
+    w4: number,
+    generation: number,
+    flags: number,
+    set: number,
+    voidTimeS: number,
+    hash: Uint32Array,
+  ): void {
+    const words = this.#words;
+    let at = this.length++ * ROW_WORDS;
+    words[at++] = swapped(w0);
+    words[at++] = swapped(w1);
+    words[at++] = swapped(w2);
+    words[at++] = swapped(w3);
+    words[at++] = swapped(w4);
+    words[at++] = generation | (flags << 16);
+    words[at++] = set;
+    words[at++] = voidTimeS;
+    words[at++] = this.#times[0];
+    words[at++] = this.#times[1];
+    words[at++] = this.#times[2];
+    for (let lane = 0; lane < 4; lane++) words[at++] = hash[lane];
+  }
+}
+
+const swapped = (word: number): number =>
+  (word << 24) | ((word << 8) & 0xff0000) | ((word >>> 8) & 0xff00) | (word >>> 24);
+
+/** Gives sets other numbers: `numbers` has the new one of each. */
+export const renumberSets = (rows: Buffer, numbers: readonly number[]): void => {
+  if (numbers.every((number, old) => number === old)) return;
+  for (let at = SET; at < rows.length; at += ROW_BYTES)
+    rows.writeUInt32LE(numbers[rows.readUInt32LE(at)], at);
+};
+
 /** Rows one after the other, sorted by key. No object for a row: ask by its number. */
 export class Rows {
   readonly bytes: Buffer;

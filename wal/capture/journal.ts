@@ -2,19 +2,23 @@ import { type Clock, systemClock } from '../../engine/clock.ts';
 import type { LogVersion, Sighting } from '../../engine/commit-log.ts';
 import type { ContentDigest } from '../../engine/content-digest.ts';
 import { type HeldLock, kernelLocks, type Locks, writerLockPath } from '../../engine/directory-lock.ts';
+import type { AcquireOptions, Release } from '../../engine/engine-types.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { type Files, nodeFiles } from '../../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../../engine/identity.ts';
-import { type PartitionSet, sortKeyOf } from '../../engine/partition.ts';
+import { type PartitionSet, partitionOf, sortKeyOf } from '../../engine/partition.ts';
 import type { SpoolStatus } from '../../engine/spool.ts';
+import { inOneShard } from '../../engine/transfer.ts';
 import { LocalLog } from '../local-log.ts';
 import { LogSpool } from '../log-spool.ts';
 import type { SpoolSettings } from '../spool-settings.ts';
 import { type CaptureSource, readSource } from './capture-dir.ts';
 import type { FoundRecord, GoneRecord, Window } from './found.ts';
+import { incomingRows, positionOf, transferOf } from './incoming.ts';
 import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
 import { judge } from './judge.ts';
 import { type Cutoff, Ledger } from './ledger.ts';
+import { isLoggedSet } from './logged-sets.ts';
 import { RecordIndex } from './record-index.ts';
 import { imageHash, Replay } from './replay.ts';
 
@@ -43,12 +47,18 @@ export interface FoundTruncation {
   readonly when: number | Window;
 }
 
+/** What went to the log since the journal was opened. */
+export interface Tally {
+  versions: number;
+  /** Of them: with a ts after their LUT (F2). */
+  late: number;
+  /** Of them: with versions before them that nobody saw. */
+  missed: number;
+  deletes: number;
+}
+
 /** Versions that one append of the log takes. */
 const APPEND_VERSIONS = 4096;
-/** Ownership epoch: a capture directory keeps its partitions. */
-const EPOCH = 1;
-/** Set in which Enterprise keeps the monitors of transactions (reference: aerospike-wire.md 10.6). */
-const MONITOR_SET = '<ERO~MRT';
 
 /**
  * Log and index of a capture directory: the one way in. What is told ({@link found}, {@link gone}, …) is decided at once and durable when
@@ -64,12 +74,31 @@ export class Journal {
   readonly #log: LocalLog;
   readonly #ledger: Ledger;
   readonly #spool: LogSpool;
+  readonly tally: Tally = { versions: 0, late: 0, missed: 0, deletes: 0 };
   #lsn: number;
   #versions: LogVersion[] = [];
   /** Above the frontier: versions older than their cutoff that come after them need a later ts. */
   #truncations: Cutoff[] = [];
   #waiting: Promise<void> | undefined;
   #sealedLsn: number;
+  /** Of the versions so far. */
+  #newestTs = 0;
+  #aimTs = 0;
+  #going:
+    | {
+        readonly partitions: PartitionSet;
+        readonly peer: string;
+        readonly mask: Uint8Array;
+        readonly notBeforeTs: number;
+        readonly done: PromiseWithResolvers<Release>;
+      }
+    | undefined;
+  #coming:
+    | {
+        readonly options: AcquireOptions;
+        readonly done: PromiseWithResolvers<{ lsn: number; ts: number; records: number }>;
+      }
+    | undefined;
 
   private constructor(parts: JournalParts) {
     this.dir = parts.dir;
@@ -81,6 +110,7 @@ export class Journal {
     this.#spool = parts.spool;
     this.#lsn = parts.log.lastLsn;
     this.#sealedLsn = parts.log.sealedFiles.at(-1)?.lsnLast ?? 0;
+    this.#newestTs = parts.newestTs;
   }
 
   /** Takes the directory, repairs its log, brings the index up to it. @throws engine-busy, log-…, store-corrupt, not-an-engine, usage */
@@ -107,7 +137,7 @@ export class Journal {
         stream: identity.stream,
         timeline: identity.timeline,
         afterLsn: index.meta()?.appliedLsn ?? 0,
-        epoch: EPOCH,
+        epoch: ledger.epoch,
         replay: (entry) => replay.entry(entry),
         files,
       });
@@ -125,7 +155,8 @@ export class Journal {
         // what is sealed is all there is between two polls
         { log, seal: async () => undefined, trim: async () => journal?.trim() },
       );
-      journal = new Journal({ dir, identity, source, lock, ledger, log, spool });
+      const newestTs = Math.max(opened.recovery.lastTs, ledger.frontierTs);
+      journal = new Journal({ dir, identity, source, lock, ledger, log, spool, newestTs });
       return journal;
     } catch (error) {
       await log?.close().catch(() => undefined);
@@ -188,8 +219,7 @@ export class Journal {
 
   /** False: records of this set are counted and never logged. */
   isLogged(set: string): boolean {
-    const { sets } = this.source;
-    return set !== MONITOR_SET && (sets === null || sets.includes(set));
+    return isLoggedSet(this.source.sets, set);
   }
 
   /** What is known of a record, with what was told since the last flush: one row. */
@@ -215,6 +245,13 @@ export class Journal {
     for (let wait = this.#spool.room(); wait; wait = this.#spool.room()) await wait;
   }
 
+  /**
+   * The frontier that will be stated next. Of partitions that are being given up nothing above it is logged: who takes them over finds it.
+   */
+  aim(ts: number): void {
+    this.#aimTs = ts;
+  }
+
   /** A record as it was found. False: nothing was logged, it is known like that already (C3) or of a set that is left out. */
   found(record: FoundRecord): boolean {
     const namespace = this.namespaceId(record.namespace);
@@ -223,7 +260,12 @@ export class Journal {
     const hash = imageHash(record.namespace, record.set, key, record.image);
     const isSame = row !== undefined && hasHash(row, hash);
     const known = row && fieldsOf(row);
-    const verdict = judge(known && { ...known, isBase: row.isBase(0) }, record, isSame, this.#floor(record));
+    const verdict = judge(
+      known && { ...known, isBase: row.isBase(0) },
+      record,
+      isSame,
+      this.#floor(record, row, namespace, key),
+    );
     if (!verdict) {
       if (known && row.isBase(0) && typeof record.lut === 'number')
         this.#ledger.learn(namespace, key, {
@@ -234,6 +276,7 @@ export class Journal {
       return false;
     }
     const { ts, ...seen } = verdict;
+    if (this.#isHeld(record.digest, ts)) return false;
     const { generation, voidTimeS } = record;
     const isLogged = this.isLogged(record.set);
     this.#ledger.write(namespace, key, {
@@ -266,16 +309,17 @@ export class Journal {
     const namespace = this.namespaceId(record.namespace);
     const key = sortKeyOf(record.digest);
     const row = this.#ledger.row(namespace, key);
-    if (!row) return false;
-    const { when, missed = 0 } = record;
+    const { when, missed = 0, wasSeen = false } = record;
+    if (!row && !wasSeen) return false;
     const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
-    const ts = Math.max(end, this.frontierTs + 1, row.ts(0));
+    const ts = Math.max(end, this.frontierTs + 1, row?.ts(0) ?? 0);
+    if (this.#isHeld(record.digest, ts)) return false;
     this.#ledger.remove(namespace, key, ts);
-    if (!row.isLogged(0)) return false;
+    if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;
     const seen: Sighting = {
       lutMs: end,
       // it was there when it was last changed
-      windowStartMs: typeof when === 'number' ? end : Math.min(Math.max(start, row.lutMs(0)), end),
+      windowStartMs: typeof when === 'number' ? end : Math.min(Math.max(start, row?.lutMs(0) ?? 0), end),
       windowEndMs: typeof when === 'number' && ts === end ? end : ts,
       missed,
       late: ts > end,
@@ -298,7 +342,8 @@ export class Journal {
   /** Removes from the index what the truncation hides (C5); returns how many rows. */
   truncated({ namespace, set, cutoffLut, when }: FoundTruncation): number {
     const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
-    const ts = Math.max(end, this.frontierTs + 1);
+    // behind every version so far: of a record that has one above it, the one below would be hidden and nobody could say which that was
+    const ts = Math.max(end, this.frontierTs + 1, this.#newestTs + 1);
     this.#takeVersions();
     this.#log.appendEvent({
       kind: 'truncate',
@@ -334,9 +379,13 @@ export class Journal {
 
   /** Makes everything that was told durable, in log and index. */
   async flush(): Promise<void> {
-    this.#takeVersions();
-    await this.#log.sync();
-    this.#ledger.store(this.#lsn, EPOCH);
+    // what is told meanwhile must be synced as well: the index takes all there is
+    for (let lsn = -1; lsn !== this.#lsn; ) {
+      this.#takeVersions();
+      lsn = this.#lsn;
+      await this.#log.sync();
+    }
+    this.#ledger.store(this.#lsn);
   }
 
   /**
@@ -350,9 +399,13 @@ export class Journal {
     }
     this.#takeVersions();
     for (const name of marks) this.#log.appendEvent({ kind: 'mark', lsn: ++this.#lsn, ts, name });
+    const released = this.#giveUp(ts);
     this.#ledger.settle(ts);
     this.#truncations = this.#truncations.filter((t) => t.ts > ts);
-    await this.seal();
+    await this.#seal();
+    released?.();
+    await this.#takeOver();
+    await this.trim();
     return true;
   }
 
@@ -363,16 +416,70 @@ export class Journal {
 
   /** Makes what is in the log visible to the archiver, and states the last frontier again. A {@link flush}, too. */
   async seal(): Promise<void> {
+    await this.#seal();
+    await this.trim();
+  }
+
+  async #seal(): Promise<void> {
     this.#takeVersions();
     await this.#log.seal({
       ts: this.frontierTs,
       lsn: this.#lsn,
-      epoch: EPOCH,
+      epoch: this.#ledger.epoch,
       digests: this.#ledger.digest.toShards(),
     });
     this.#sealedLsn = this.#lsn;
-    this.#ledger.store(this.#lsn, EPOCH);
-    await this.trim();
+    this.#ledger.store(this.#lsn);
+  }
+
+  /**
+   * Gives up partitions at the next frontier that is stated: their rows leave the index. Asked again it returns what was.
+   * @throws partition-not-owned, interrupted
+   */
+  release(partitions: PartitionSet, peer: string): Promise<Release> {
+    const earlier = transferOf(this.#ledger.transfers, 'release', partitions, peer);
+    if (earlier) return Promise.resolve(positionOf(earlier));
+    const missing = partitions.subtract(this.partitions);
+    if (missing.size > 0)
+      throw new PitrError('partition-not-owned', {
+        partition: missing.ranges[0].start,
+        owner: 'nobody here',
+      });
+    this.#going?.done.reject(new PitrError('interrupted', { what: 'another hand-over' }));
+    const done = Promise.withResolvers<Release>();
+    // also heard when the caller has gone
+    done.promise.catch(() => undefined);
+    this.#going = { partitions, peer, mask: partitions.toMask(), notBeforeTs: this.#newestTs, done };
+    return done.promise;
+  }
+
+  /**
+   * Takes partitions over once the frontier is at or above the release: `load` is what the index has of them from then on. What happened
+   * after the release is to be looked for: {@link lookFrom}. Asked again it changes nothing.
+   * @throws ownership-conflict, verification-failed, interrupted
+   */
+  acquire(options: AcquireOptions): Promise<{ lsn: number; ts: number; records: number }> {
+    const earlier = transferOf(this.#ledger.transfers, 'acquire', options.partitions, options.peer);
+    if (earlier) return Promise.resolve({ lsn: earlier.lsn, ts: earlier.ts, records: 0 });
+    const mine = options.partitions.intersect(this.partitions);
+    if (mine.size > 0)
+      throw new PitrError('ownership-conflict', {
+        partitions: mine.toString(),
+        owner: this.identity.stream,
+      });
+    this.#coming?.done.reject(new PitrError('interrupted', { what: 'another hand-over' }));
+    const done = Promise.withResolvers<{ lsn: number; ts: number; records: number }>();
+    done.promise.catch(() => undefined);
+    this.#coming = { options, done };
+    return done.promise;
+  }
+
+  /** Since when changes of partitions that were taken over are to be looked for, ms; forgotten by asking. */
+  lookFrom(): number | undefined {
+    const { lookFrom } = this.note;
+    if (typeof lookFrom !== 'number') return undefined;
+    this.keep({ lookFrom: null });
+    return lookFrom;
   }
 
   /** Lets go of log that the archive has. */
@@ -397,6 +504,9 @@ export class Journal {
   }
 
   async close(): Promise<void> {
+    const over = new PitrError('interrupted', { what: 'a hand-over' });
+    this.#going?.done.reject(over);
+    this.#coming?.done.reject(over);
     this.#spool.wake();
     try {
       await this.#log.close();
@@ -406,10 +516,66 @@ export class Journal {
     }
   }
 
+  /** Above the frontier of a hand-over, and of what is handed over. */
+  #isHeld(digest: Uint8Array, ts: number): boolean {
+    return this.#going !== undefined && ts > this.#aimTs && this.#going.mask[partitionOf(digest)] === 1;
+  }
+
+  /** Logs the release that waits for this frontier; returns how to say so once it is durable. */
+  #giveUp(ts: number): (() => void) | undefined {
+    const going = this.#going;
+    // what was found before it was asked for may be above this frontier: then a later one is it
+    if (!going || this.#aimTs !== ts || ts < going.notBeforeTs) return undefined;
+    const event = {
+      kind: 'ownership',
+      change: 'release',
+      lsn: ++this.#lsn,
+      ts,
+      epoch: this.#ledger.epoch,
+    } as const;
+    const transfer = { ...event, partitions: going.partitions.toString(), peer: going.peer };
+    const digests = this.#ledger.released(transfer).toShards();
+    this.#log.appendEvent({ ...transfer, digests });
+    this.#going = undefined;
+    return () => going.done.resolve({ lsn: event.lsn, ts, digests: [inOneShard(digests)] });
+  }
+
+  async #takeOver(): Promise<void> {
+    const coming = this.#coming;
+    if (!coming || coming.options.afterTs > this.frontierTs) return;
+    this.#coming = undefined;
+    try {
+      coming.done.resolve(await this.#load(coming.options));
+    } catch (error) {
+      coming.done.reject(error);
+    }
+  }
+
+  async #load(options: AcquireOptions): Promise<{ lsn: number; ts: number; records: number }> {
+    const { partitions, peer, afterTs } = options;
+    const incoming = await incomingRows(options, this.#ledger);
+    for (const [namespace, parts] of incoming.parts) this.index.load(namespace, parts);
+    this.#takeVersions();
+    const event = {
+      kind: 'ownership',
+      change: 'acquire',
+      lsn: ++this.#lsn,
+      ts: this.frontierTs + 1,
+      epoch: Math.max(this.#ledger.epoch, options.epoch),
+      partitions: partitions.toString(),
+      peer,
+    } as const;
+    this.#log.appendEvent(event);
+    this.#ledger.acquired(event);
+    this.keep({ lookFrom: afterTs });
+    await this.flush();
+    return { lsn: event.lsn, ts: event.ts, records: incoming.records };
+  }
+
   /** One below the first ts that a version of this record may get. */
-  #floor({ namespace, set, lut }: FoundRecord): number {
+  #floor({ namespace, set, lut }: FoundRecord, row: Rows | undefined, id: number, key: Buffer): number {
     const lutMs = typeof lut === 'number' ? lut : lut.endMs;
-    let floor = this.frontierTs;
+    let floor = Math.max(this.frontierTs, row ? 0 : this.#ledger.goneTs(id, key) - 1);
     for (const t of this.#truncations)
       if (t.namespace === namespace && (t.set === null || t.set === set) && lutMs < t.cutoffLut)
         floor = Math.max(floor, t.ts - 1);
@@ -417,6 +583,11 @@ export class Journal {
   }
 
   #append(version: Omit<LogVersion, 'lsn' | 'batchMore' | 'seen'>, seen: Sighting | undefined): void {
+    if (version.ts > this.#newestTs) this.#newestTs = version.ts;
+    this.tally.versions++;
+    if (!version.image) this.tally.deletes++;
+    if (seen?.late) this.tally.late++;
+    if (seen && seen.missed > 0) this.tally.missed++;
     this.#versions.push({ ...version, lsn: ++this.#lsn, batchMore: false, ...(seen ? { seen } : {}) });
     if (this.#versions.length >= APPEND_VERSIONS) this.#takeVersions();
   }
@@ -436,6 +607,7 @@ interface JournalParts {
   readonly ledger: Ledger;
   readonly log: LocalLog;
   readonly spool: LogSpool;
+  readonly newestTs: number;
 }
 
 const isExact = (ts: number, { lutMs, windowStartMs, windowEndMs, missed }: Sighting): boolean =>

@@ -1,6 +1,8 @@
+import type { LogOwnership } from '../../engine/commit-log.ts';
 import { ContentDigest } from '../../engine/content-digest.ts';
 import type { EngineIdentity } from '../../engine/identity.ts';
 import { PartitionSet, partitionOfWord } from '../../engine/partition.ts';
+import { type Transfer, withTransfer } from '../../engine/transfer.ts';
 import { Ahead } from './ahead.ts';
 import { ROW_BYTES, ROW_FLAG, type RowFields, Rows, writeRow } from './index-row.ts';
 import { Names } from './names.ts';
@@ -22,12 +24,19 @@ export interface Cutoff {
 export class Ledger {
   readonly index: RecordIndex;
   readonly names: Names;
-  readonly partitions: PartitionSet;
+  partitions: PartitionSet;
+  /** Ownership epoch. */
+  epoch: number;
+  transfers: readonly Transfer[];
   /** Of the state at the frontier. */
   readonly digest: ContentDigest;
   frontierTs: number;
   note: Readonly<Record<string, unknown>>;
   readonly #ahead: Ahead;
+  /** Ts of deletes above the frontier, by namespace and key: no row says it any more, and a version after it must not come before it (F2). */
+  readonly #goneTs = new Map<string, number>();
+  /** The same for deletes that were stored before this was opened: at most that. */
+  #goneTsMax: number;
   /** By namespace and key; without row: gone. */
   readonly #changed = new Map<string, RowChange>();
 
@@ -36,10 +45,13 @@ export class Ledger {
     this.index = index;
     this.names = new Names(meta ?? { namespaces: [], sets: [] });
     this.partitions = PartitionSet.parse(meta?.partitions ?? identity.partitions);
+    this.epoch = meta?.epoch ?? 1;
+    this.transfers = meta?.transfers ?? [];
     this.digest = meta ? ContentDigest.from(meta.digests) : new ContentDigest(identity.shards);
     this.frontierTs = meta?.frontierTs ?? 0;
     this.note = meta?.source ?? {};
     this.#ahead = Ahead.decode(this.digest.shards, meta?.ahead ?? new Uint8Array(0));
+    this.#goneTsMax = this.#ahead.lastTs;
   }
 
   /** Rows that {@link store} will change. */
@@ -76,7 +88,15 @@ export class Ledger {
   remove(namespace: number, key: Buffer, ts: number): void {
     const old = this.row(namespace, key);
     if (old) this.#count(old, 0, ts, -1);
-    this.#changed.set(idOf(namespace, key), { namespace, key, row: undefined });
+    else this.#ahead.note(ts);
+    const id = idOf(namespace, key);
+    this.#goneTs.set(id, ts);
+    this.#changed.set(id, { namespace, key, row: undefined });
+  }
+
+  /** No version of a record without row may have a lower ts than this: that of its delete; 0: there was none above the frontier. */
+  goneTs(namespace: number, key: Buffer): number {
+    return this.#goneTs.get(idOf(namespace, key)) ?? this.#goneTsMax;
   }
 
   /** Removes what a truncation hides (C5); returns how many rows. */
@@ -103,23 +123,70 @@ export class Ledger {
   settle(ts: number): void {
     this.#ahead.settle(ts, this.digest);
     this.frontierTs = ts;
+    for (const [id, goneTs] of this.#goneTs) if (goneTs <= ts) this.#goneTs.delete(id);
+    if (this.#goneTsMax <= ts) this.#goneTsMax = 0;
   }
 
   /** A base copy is what there is at `ts`. */
   reset(digest: ContentDigest, ts: number): void {
     this.#changed.clear();
     this.#ahead.clear();
+    this.#goneTs.clear();
+    this.#goneTsMax = 0;
     this.digest.copy(digest);
     this.frontierTs = ts;
   }
 
+  /** What lies in the index for partitions that come with this event counts from now on. Nothing may be in hand. */
+  acquired(event: LogOwnership): void {
+    const partitions = PartitionSet.parse(event.partitions);
+    for (const [rows, i] of this.#rowsOf(partitions)) this.#count(rows, i, event.ts, 1);
+    this.partitions = this.partitions.union(partitions);
+    this.epoch = Math.max(this.epoch, event.epoch);
+    this.transfers = withTransfer(this.transfers, event);
+  }
+
+  /** Forgets the partitions; returns the digest of what was in them. */
+  released(event: LogOwnership): ContentDigest {
+    const partitions = PartitionSet.parse(event.partitions);
+    const gone = new ContentDigest(this.digest.shards);
+    const mask = partitions.toMask();
+    for (const { namespace, key } of [...this.#changed.values()])
+      if (mask[partitionOfWord(key.readUInt32BE(0))] === 1) {
+        const row = this.row(namespace, key);
+        if (row) this.#giveUp(gone, namespace, row, 0, event.ts);
+      }
+    for (const [rows, i, namespace] of this.#rowsOf(partitions))
+      if (!this.#changed.has(idOf(namespace, rows.key(i)))) this.#giveUp(gone, namespace, rows, i, event.ts);
+    this.partitions = this.partitions.subtract(partitions);
+    this.transfers = withTransfer(this.transfers, { ...event, digests: gone.toShards() });
+    return gone;
+  }
+
+  #giveUp(gone: ContentDigest, namespace: number, rows: Rows, i: number, ts: number): void {
+    const key = Buffer.from(rows.key(i));
+    if (rows.isLogged(i))
+      gone.apply(partitionOfWord(key.readUInt32BE(0)), rows.hash(i, new Uint32Array(4)), 1);
+    this.remove(namespace, key, ts);
+  }
+
+  *#rowsOf(partitions: PartitionSet): Generator<[rows: Rows, i: number, namespace: number]> {
+    for (let namespace = 0; namespace < this.names.namespaces; namespace++)
+      for (const { start, end } of partitions.ranges)
+        for (let partition = start; partition < end; partition++) {
+          const rows = this.index.partition(namespace, partition);
+          for (let i = 0; i < rows.length; i++) yield [rows, i, namespace];
+        }
+  }
+
   /** Changes the index, in one transaction. `lsn`: the log is durable up to there. */
-  store(lsn: number, epoch: number): void {
+  store(lsn: number): void {
     this.index.apply([...this.#changed.values()], {
       version: INDEX_VERSION,
       appliedLsn: lsn,
       frontierTs: this.frontierTs,
-      epoch,
+      epoch: this.epoch,
+      transfers: this.transfers,
       partitions: this.partitions.toString(),
       digests: this.digest.toShards(),
       ahead: this.#ahead.encode(),

@@ -18,6 +18,11 @@ export class Names {
     });
   }
 
+  /** How many there are. */
+  get namespaces(): number {
+    return this.#namespaces.length;
+  }
+
   namespace(name: string): number {
     let id = this.#namespaceIds.get(name);
     if (id === undefined) {

@@ -3,6 +3,7 @@ import { type Database, open, type RootDatabase } from 'lmdb';
 import type { ShardDigest } from '../../engine/content-digest.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { PARTITIONS, partitionOfWord } from '../../engine/partition.ts';
+import type { Transfer } from '../../engine/transfer.ts';
 import { NO_ROWS, ROW_BYTES, Rows } from './index-row.ts';
 
 export const INDEX_DIR = 'index';
@@ -23,6 +24,8 @@ export interface IndexMeta {
   readonly frontierTs: number;
   readonly epoch: number;
   readonly partitions: string;
+  /** Partitions that were taken over or given up: the last word about each. */
+  readonly transfers: readonly Transfer[];
   /** Of the state at the frontier. */
   readonly digests: readonly ShardDigest[];
   /** What the digests do not count yet (ahead.ts). */

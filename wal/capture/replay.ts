@@ -1,4 +1,4 @@
-import type { LogEntry, LogVersion } from '../../engine/commit-log.ts';
+import type { LogEntry, LogEvent, LogVersion } from '../../engine/commit-log.ts';
 import { ContentDigest, contentHash, seedOf } from '../../engine/content-digest.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { sortKeyOf } from '../../engine/partition.ts';
@@ -13,13 +13,10 @@ const NO_BYTES = new Uint8Array(0);
 export class Replay {
   readonly #ledger: Ledger;
   #lsn: number;
-  #epoch: number;
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
-    const meta = ledger.index.meta();
-    this.#lsn = meta?.appliedLsn ?? 0;
-    this.#epoch = meta?.epoch ?? 1;
+    this.#lsn = ledger.index.meta()?.appliedLsn ?? 0;
   }
 
   /** @throws store-corrupt */
@@ -28,7 +25,6 @@ export class Replay {
       const { ts, digests } = entry.clock;
       if (ts <= this.#ledger.frontierTs) return;
       this.#ledger.settle(ts);
-      this.#epoch = entry.clock.epoch;
       const wrong = this.#ledger.digest.difference(ContentDigest.from(digests));
       if (wrong.length > 0)
         throw new PitrError('store-corrupt', {
@@ -42,13 +38,22 @@ export class Replay {
       this.#version(entry.version);
     } else {
       this.#lsn = entry.event.lsn;
-      if (entry.event.kind === 'truncate') this.#ledger.truncate(entry.event);
+      this.#event(entry.event);
     }
-    if (this.#ledger.changes >= ROWS_MAX) this.#ledger.store(this.#lsn, this.#epoch);
+    if (this.#ledger.changes >= ROWS_MAX) this.#ledger.store(this.#lsn);
   }
 
   finish(): void {
-    this.#ledger.store(this.#lsn, this.#epoch);
+    this.#ledger.store(this.#lsn);
+  }
+
+  #event(event: LogEvent): void {
+    if (event.kind === 'truncate') this.#ledger.truncate(event);
+    if (event.kind !== 'ownership') return;
+    // the walk sees the index only
+    this.#ledger.store(this.#lsn - 1);
+    if (event.change === 'release') this.#ledger.released(event);
+    else this.#ledger.acquired(event);
   }
 
   #version(v: LogVersion): void {

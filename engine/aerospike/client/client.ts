@@ -23,6 +23,8 @@ import { CommandRun, type Transport } from './command-run.ts';
 import { pipelined } from './lane.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { AerospikeRecord, Bin, WireOp } from './record.ts';
+import type { RowBatch } from './row-batch.ts';
+import { type RowAnswer, RowCall } from './row-call.ts';
 import { Scan, type ScanOptions } from './scan.ts';
 import { sleep } from './timing.ts';
 
@@ -157,6 +159,19 @@ export class AerospikeClient {
     options: RunOptions & Partial<BatchBounds> = {},
   ): Promise<CommandResults> {
     return this.#sliced(commands, batched(this.#settings, { ...DEFAULT_BATCH_BOUNDS, ...options }), options);
+  }
+
+  /**
+   * Sends rows that were written as bytes, each of which may be done twice; {@link RowBatch.codes} then says what came of each, and
+   * {@link RowBatch.failure} why there is no answer. With a rate it waits afterwards. @throws aerospike-closed
+   */
+  async sendRows(batch: RowBatch, onAnswer?: RowAnswer): Promise<void> {
+    this.#cluster.assertOpen('the rows were sent');
+    await new RowCall(batch, this.#cluster, this.#settings, onAnswer).finish();
+    if (!this.#rate.isSet) return;
+    const { timing } = this.#settings;
+    const waitMs = this.#rate.spend(batch.rows, batch.used, timing.nowMs());
+    if (waitMs > 0) await sleep(timing, waitMs, this.#cluster.signal);
   }
 
   /** @throws usage; the rest while it is iterated: see {@link Scan} */

@@ -1,8 +1,9 @@
 import { PitrError } from '../../errors.ts';
 import { fromWireVoidTime } from '../epoch.ts';
-import { MessageView } from '../message.ts';
+import { MESSAGE_HEADER_BYTES, MessageView } from '../message.ts';
 import { ResultCode, resultCodeName } from '../result-code.ts';
 import { isWrite, type RecordCommand } from './command.ts';
+import { imageOf } from './image.ts';
 import { type AerospikeRecord, type Bin, binsOf } from './record.ts';
 
 /** No answer: `failure` says why. */
@@ -10,6 +11,11 @@ export const NO_ANSWER = -1;
 
 /** Answers up to this size are copied out of the chunk that they came in; a larger one may keep its chunk in memory. */
 const COPY_BYTES_MAX = 16 * 1024;
+
+const NOTHING = new Uint8Array(0);
+/** A header and nothing else. */
+const NO_MESSAGE = Buffer.alloc(MESSAGE_HEADER_BYTES);
+NO_MESSAGE[0] = MESSAGE_HEADER_BYTES;
 
 /** What came of commands, by their place: columns, no object for each. */
 export class CommandResults {
@@ -55,6 +61,13 @@ export class CommandResults {
     if (!message) return { bins: [], lutMs: undefined };
     this.#view.parse(message);
     return binsOf(this.#view);
+  }
+
+  /** The record as an image (engine/image.ts). `key`: its stored key as a field has it; answers do not repeat it. */
+  image(i: number, key: Uint8Array = NOTHING): Buffer {
+    const message = this.#messages[i];
+    this.#view.parse(message ?? NO_MESSAGE);
+    return imageOf(this.#view, key, 0, key.length);
   }
 
   /** Answers of an `operate`, one for each op, null ones among them. Copies. */

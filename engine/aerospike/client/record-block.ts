@@ -3,10 +3,11 @@ import { partitionOf } from '../../partition.ts';
 import { fromWireVoidTime } from '../epoch.ts';
 import { FieldId } from '../field.ts';
 import { MessageView } from '../message.ts';
+import { imageOf } from './image.ts';
 import { type AerospikeRecord, isLutAnswer, lutMsAt, recordOf } from './record.ts';
 
 /** Words of a record in {@link RecordBlock.columns}. */
-const COLUMNS = 9;
+const COLUMNS = 10;
 const START = 0;
 const GENERATION = 1;
 const VOID_TIME = 2;
@@ -16,6 +17,7 @@ const SET_END = 5;
 const KEY = 6;
 const KEY_END = 7;
 const OPS = 8;
+const OPS_START = 9;
 
 /**
  * Records of a scan as they came in one frame: where their parts are in {@link bytes}, in columns, no object for each. It holds as long as it is
@@ -88,6 +90,17 @@ export class RecordBlock {
     return this.#columns[i * COLUMNS + OPS];
   }
 
+  /** Of the first of them; the next begins where one ends. They were checked. */
+  opsStart(i: number): number {
+    return this.#columns[i * COLUMNS + OPS_START];
+  }
+
+  /** So many bytes, at least, the record has in the frame. */
+  bytesOf(i: number): number {
+    const end = i + 1 < this.length ? this.#columns[(i + 1) * COLUMNS + START] : this.bytes.length;
+    return end - this.#columns[i * COLUMNS + START];
+  }
+
   /** Before the first bin of record `i`. */
   rewindBins(i: number): void {
     this.#view.parse(this.bytes, this.#columns[i * COLUMNS + START]);
@@ -109,6 +122,25 @@ export class RecordBlock {
       }
     }
     return false;
+  }
+
+  /** A view of record `i` before its first answer; it holds until the next one. */
+  message(i: number): MessageView {
+    this.#view.parse(this.bytes, this.#columns[i * COLUMNS + START]);
+    return this.#view;
+  }
+
+  /** Last update of record `i`, ms since 1970; undefined unless the scan asked for it. */
+  lutMsOf(i: number): number | undefined {
+    this.rewindBins(i);
+    while (this.nextBin());
+    return this.lutMs;
+  }
+
+  /** Stored key and bins of record `i` as an image (engine/image.ts). */
+  image(i: number): Buffer {
+    this.#view.parse(this.bytes, this.#columns[i * COLUMNS + START]);
+    return imageOf(this.#view, this.bytes, this.keyStart(i), this.keyEnd(i));
   }
 
   /** Record `i` as an object of its own. */
@@ -152,6 +184,7 @@ export class BlockBuilder {
     c[at + KEY] = m.fieldStart(FieldId.key);
     c[at + KEY_END] = m.fieldEnd(FieldId.key);
     c[at + OPS] = m.ops;
+    c[at + OPS_START] = m.opsStart;
   }
 
   /** The block of what was added. */

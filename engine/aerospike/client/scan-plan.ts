@@ -101,3 +101,22 @@ export class PageSize {
     this.partitions = Math.max(1, Math.floor(this.partitions / GROWTH_MAX));
   }
 }
+
+/** The size of each node's pages. Scans of one namespace may share it. */
+export class PageSizes {
+  readonly bytesWanted: number;
+  readonly #sizes = new WeakMap<object, PageSize>();
+
+  constructor(bytesWanted: number) {
+    this.bytesWanted = bytesWanted;
+  }
+
+  of(node: object): PageSize {
+    let size = this.#sizes.get(node);
+    if (!size) {
+      size = new PageSize(this.bytesWanted);
+      this.#sizes.set(node, size);
+    }
+    return size;
+  }
+}

@@ -20,7 +20,7 @@ import type { RateLimit } from './rate-limit.ts';
 import { LUT_OP, type WireOp } from './record.ts';
 import type { RecordBlock } from './record-block.ts';
 import { ScanPage } from './scan-page.ts';
-import { PageSize, ScanPlan } from './scan-plan.ts';
+import { PageSizes, ScanPlan } from './scan-plan.ts';
 import { sleep } from './timing.ts';
 
 export interface ScanOptions {
@@ -39,6 +39,8 @@ export interface ScanOptions {
   readonly withLut?: boolean;
   /** Bytes that a page should have. Default 8 MiB. */
   readonly pageBytes?: number;
+  /** What earlier scans of the namespace have learned of the size of pages: one after the other begins with large ones. In place of `pageBytes`. */
+  readonly sizes?: PageSizes;
   /**
    * False: one query for all partitions of a node. For filters that let little through, when {@link Scan.totals} must count each rejected
    * record once. More than 64 MiB that the consumer has not taken end the scan then. Default true.
@@ -104,7 +106,7 @@ export class Scan implements AsyncIterable<RecordBlock> {
   /** What the consumer has taken. */
   readonly #taken: ScanPlan;
   readonly #queue = new BlockQueue(BUFFER_BYTES_MAX);
-  readonly #sizes = new Map<ClusterNode, PageSize>();
+  readonly #sizes: PageSizes;
   readonly #ending = new AbortController();
   #lastFailure: unknown;
   #totals = { records: 0, bytes: 0, pages: 0, filteredMeta: 0, filteredBins: 0 };
@@ -117,7 +119,8 @@ export class Scan implements AsyncIterable<RecordBlock> {
     this.#options = options;
     const ops = options.ops ?? [];
     this.#ops = options.withLut ? [...ops, LUT_OP] : ops;
-    this.#pageBytes = options.pageBytes ?? PAGE_BYTES;
+    this.#sizes = options.sizes ?? new PageSizes(options.pageBytes ?? PAGE_BYTES);
+    this.#pageBytes = this.#sizes.bytesWanted;
     this.#isPaged = options.isPaged ?? true;
     if (options.bins && options.ops)
       throw new PitrError('usage', { what: 'a scan with ops gives what these read, not also bins' });
@@ -203,7 +206,7 @@ export class Scan implements AsyncIterable<RecordBlock> {
   /** Pages of one node until its partitions are done or wait for another round. @throws what ends the scan */
   async #readNode(node: ClusterNode, partitions: number[]): Promise<void> {
     const { timing } = this.#settings;
-    const size = this.#sizeOf(node);
+    const size = this.#sizes.of(node);
     let failures = 0;
     for (let list = partitions; list.length > 0 && !this.#ending.signal.aborted; ) {
       await this.#queue.reserve(this.#pageBytes);
@@ -240,15 +243,6 @@ export class Scan implements AsyncIterable<RecordBlock> {
 
   #isMaster(node: ClusterNode, partition: number): boolean {
     return this.#cluster.ownerOf(this.#options.namespace, partition) === node;
-  }
-
-  #sizeOf(node: ClusterNode): PageSize {
-    let size = this.#sizes.get(node);
-    if (!size) {
-      size = new PageSize(this.#pageBytes);
-      this.#sizes.set(node, size);
-    }
-    return size;
   }
 
   /** A verified page moves its partitions (N1, N2); returns those that the node has more of. */

@@ -82,7 +82,7 @@ export class AerospikeServer {
   /** Resolves when all nodes listen. @throws io when an address cannot be had, object-corrupt */
   static async listen(options: AerospikeServerOptions): Promise<AerospikeServer> {
     const { engine, faults } = options;
-    const definitions = await Definitions.open(engine.dir, options.files);
+    const definitions = await Definitions.open(engine.dir, (d) => engine.define(d), options.files);
     const clock = options.clock ?? systemClock;
     const namespaces = (options.namespaces ?? ['test']).map((n) => new Namespace(settingsOf(n)));
     const database = new Database({ engine, definitions, faults, namespaces, clock });

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import * as z from 'zod';
+import type { LogDefinition } from '../../commit-log.ts';
 import { PitrError } from '../../errors.ts';
 import { type Files, nodeFiles } from '../../files.ts';
 import { writeFileDurably } from '../../identity.ts';
@@ -54,6 +55,21 @@ const EMPTY: Content = {
   changes: { sindex: 0, UDF: 0, truncate: 0 },
 };
 
+/** Told of a definition that is new, changed, or (body null) gone. */
+export type NoteDefinition = (definition: Omit<LogDefinition, 'kind' | 'lsn' | 'ts'>) => Promise<unknown>;
+
+const sindexNote = (namespace: string, name: string, text: string | null) =>
+  ({ what: 'sindex', namespace, name, body: text === null ? null : Buffer.from(text) }) as const;
+
+const base64Or = (text: string): string => text || 'null';
+
+/** An entry of `sindex-list` (reference: aerospike-wire.md 4.6). */
+export const indexText = (i: IndexDefinition): string =>
+  i.indexType === 'set'
+    ? `ns=${i.namespace}:indexname=${i.name}:set=${i.set}:indextype=set`
+    : `ns=${i.namespace}:indexname=${i.name}:set=${i.set || 'NULL'}:bin=${i.bin || 'null'}:type=${i.type}` +
+      `:indextype=${i.indexType}:context=${base64Or(i.context)}:exp=${base64Or(i.expression)}:state=RW`;
+
 /**
  * Secondary indexes and UDF modules as they were defined, and the truncations that were asked for: `definitions.json` in the engine
  * directory, replaced as a whole and durably before a change is answered. Indexes are not built and modules never run.
@@ -61,27 +77,29 @@ const EMPTY: Content = {
 export class Definitions {
   readonly #dir: string;
   readonly #files: Files;
+  readonly #noted: NoteDefinition;
   #content: Content;
   #writing: Promise<void> = Promise.resolve();
 
-  private constructor(dir: string, files: Files, content: Content) {
+  private constructor(dir: string, files: Files, noted: NoteDefinition, content: Content) {
     this.#dir = dir;
     this.#files = files;
+    this.#noted = noted;
     this.#content = content;
   }
 
-  /** @throws object-corrupt, format-version, io */
-  static async open(dir: string, files: Files = nodeFiles): Promise<Definitions> {
+  /** `noted`: told of every change, so that the archive has it. @throws object-corrupt, format-version, io */
+  static async open(dir: string, noted: NoteDefinition, files: Files = nodeFiles): Promise<Definitions> {
     const path = join(dir, DEFINITIONS_FILE);
     let bytes: Buffer;
     try {
       bytes = await files.read(path);
     } catch (cause) {
       const code = (cause as NodeJS.ErrnoException).code;
-      if (code === 'ENOENT') return new Definitions(dir, files, structuredClone(EMPTY));
+      if (code === 'ENOENT') return new Definitions(dir, files, noted, structuredClone(EMPTY));
       throw new PitrError('io', { op: 'read', path, why: code }, { cause });
     }
-    return new Definitions(dir, files, decodeDefinitions(bytes.toString('utf8'), path));
+    return new Definitions(dir, files, noted, decodeDefinitions(bytes.toString('utf8'), path));
   }
 
   get indexes(): readonly IndexDefinition[] {
@@ -108,6 +126,7 @@ export class Definitions {
     if (old) return JSON.stringify(old) === JSON.stringify(index) ? 'same' : 'taken';
     if (indexes.filter((i) => i.namespace === index.namespace).length >= INDEXES_MAX) return 'full';
     await this.#change('sindex', { indexes: [...indexes, index] });
+    await this.#noted(sindexNote(index.namespace, index.name, indexText(index)));
     return 'added';
   }
 
@@ -115,6 +134,7 @@ export class Definitions {
     const indexes = this.indexes.filter((i) => i.namespace !== namespace || i.name !== name);
     if (indexes.length === this.indexes.length) return false;
     await this.#change('sindex', { indexes });
+    await this.#noted(sindexNote(namespace, name, null));
     return true;
   }
 
@@ -123,6 +143,12 @@ export class Definitions {
     const others = this.udfs.filter((u) => u.name !== udf.name);
     if (others.length >= UDFS_MAX || udf.content.length > UDF_BYTES_MAX) return false;
     await this.#change('UDF', { udfs: [...others, udf] });
+    await this.#noted({
+      what: 'udf',
+      namespace: null,
+      name: udf.name,
+      body: Buffer.from(udf.content, 'base64'),
+    });
     return true;
   }
 
@@ -130,6 +156,7 @@ export class Definitions {
     const udfs = this.udfs.filter((u) => u.name !== name);
     if (udfs.length === this.udfs.length) return false;
     await this.#change('UDF', { udfs });
+    await this.#noted({ what: 'udf', namespace: null, name, body: null });
     return true;
   }
 

@@ -4,7 +4,7 @@ import { state } from '../../state-record.ts';
 import { SERVER_EPOCH_MS, toWireVoidTime } from '../epoch.ts';
 import { type InfoCommand, infoError } from '../info.ts';
 import { ResultCode } from '../result-code.ts';
-import { type IndexDefinition, udfHash } from './definitions.ts';
+import { type IndexDefinition, indexText, udfHash } from './definitions.ts';
 import type { InfoContext, InfoHandler, InfoTable } from './info-commands.ts';
 
 const parameterError = (text: string): string => infoError(ResultCode.parameter, text);
@@ -97,14 +97,6 @@ const indexRefusal = ({
   return VALUE_TYPES.includes(type) ? undefined : "bad 'type'";
 };
 
-const base64Or = (text: string): string => text || 'null';
-
-const indexLine = (i: IndexDefinition): string =>
-  i.indexType === 'set'
-    ? `ns=${i.namespace}:indexname=${i.name}:set=${i.set}:indextype=set`
-    : `ns=${i.namespace}:indexname=${i.name}:set=${i.set || 'NULL'}:bin=${i.bin || 'null'}:type=${i.type}` +
-      `:indextype=${i.indexType}:context=${base64Or(i.context)}:exp=${base64Or(i.expression)}:state=RW`;
-
 const listIndexes: InfoHandler = ({ database }, { argument, parameters }) => {
   const namespace =
     parameters.get('namespace') ?? parameters.get('ns') ?? (parameters.size > 0 ? '' : argument);
@@ -112,7 +104,7 @@ const listIndexes: InfoHandler = ({ database }, { argument, parameters }) => {
     return infoError(ResultCode.badNamespace, `unknown namespace ${namespace}`);
   return database.definitions.indexes
     .filter((i) => namespace === '' || i.namespace === namespace)
-    .map(indexLine)
+    .map(indexText)
     .join(';');
 };
 

@@ -1,0 +1,110 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
+import type { ClientOptions } from '../../engine/aerospike/client/client-options.ts';
+import { clientOptionsOf, clusterPlace, parseClusterUrl } from '../../engine/aerospike/client/cluster-url.ts';
+import { DoorServer } from '../../engine/door.ts';
+import { PitrError } from '../../engine/errors.ts';
+import { PartitionSet } from '../../engine/partition.ts';
+import type { Archiver } from '../../wal/archiver.ts';
+import { type CaptureSource, initCapture, readSource } from '../../wal/capture/capture-dir.ts';
+import { Journal } from '../../wal/capture/journal.ts';
+import { archiveUrl } from '../places.ts';
+import type { Session } from '../session.ts';
+import { captureDoor } from './capture-door.ts';
+import type { CaptureEvents, CaptureRun } from './capture-run.ts';
+import { ClusterRun } from './cluster-run.ts';
+import { kindOf, type SourceFlags } from './source-options.ts';
+
+/** A capture directory that is open: what runs it, and how it ends. */
+export interface OpenCapture {
+  readonly run: CaptureRun;
+  close(): Promise<void>;
+}
+
+/** Makes the directory that `--source` names, if it is not there yet. @throws usage, aerospike-…, ownership-conflict, … */
+export const initSource = async (session: Session, dir: string, flags: SourceFlags): Promise<void> => {
+  const { source: url, namespace, set, partitions, stream } = flags;
+  if (url === undefined) return;
+  const known = await readSource(dir);
+  const kind = kindOf(url);
+  const namespaces =
+    namespace ?? known?.namespaces ?? (kind === 'xdr' ? undefined : await namespacesOf(session, url));
+  if (namespaces === undefined)
+    throw new PitrError('usage', {
+      what: 'xdr:// without namespaces',
+      hint: 'name what the cluster ships with --namespace',
+    });
+  const source: CaptureSource = {
+    kind,
+    url: kind === 'xdr' ? url : clusterPlace(parseClusterUrl(url)),
+    namespaces,
+    sets: set ?? (namespace === undefined ? known?.sets : undefined) ?? null,
+  };
+  await initCapture(resolve(dir), source, {
+    archive: archiveUrl(session, [], false),
+    clock: session.clock,
+    ...(stream === undefined ? {} : { stream }),
+    ...(partitions === undefined ? {} : { partitions: PartitionSet.parse(partitions) }),
+  });
+};
+
+const namespacesOf = async (session: Session, url: string): Promise<readonly string[]> => {
+  const client = await AerospikeClient.connect(clientOf(session, url));
+  try {
+    return [...client.namespaces].sort();
+  } finally {
+    await client.close();
+  }
+};
+
+/** How a cluster is reached, with the limits that are set. @throws usage, io */
+const clientOf = (session: Session, url: string): Omit<ClientOptions, 'timing' | 'random'> => {
+  const { recordsPerSecond, bandwidth } = session.config.capture;
+  const rate = {
+    ...(recordsPerSecond === undefined ? {} : { recordsPerSecond }),
+    ...(bandwidth === undefined ? {} : { bytesPerSecond: bandwidth }),
+  };
+  return {
+    ...clientOptionsOf(parseClusterUrl(url), session.surroundings.env, (path) => readFileSync(path)),
+    ...(Object.keys(rate).length > 0 ? { rate } : {}),
+  };
+};
+
+/**
+ * Opens a capture directory whose archiver is open already. `url`: as it was named now, which may say more than the directory keeps (user, TLS).
+ * @throws engine-busy, log-…, store-corrupt, usage
+ */
+export const openCapture = async (
+  session: Session,
+  archiver: Archiver,
+  url: string | undefined,
+  events: CaptureEvents,
+): Promise<OpenCapture> => {
+  const journal = await Journal.open(archiver.dir, { clock: session.clock });
+  try {
+    const { source } = journal;
+    if (source.kind !== 'aerospike')
+      throw new PitrError('usage', { what: `a source of kind ${source.kind}`, hint: 'not yet' });
+    const { poll, groups } = session.config.capture;
+    const run = new ClusterRun({
+      journal,
+      archiver,
+      client: clientOf(session, url ?? source.url),
+      pollMs: poll,
+      groups,
+      events,
+    });
+    const door = await DoorServer.open(archiver.dir, captureDoor(run));
+    return {
+      run,
+      close: async () => {
+        await door.close();
+        await journal.close();
+      },
+    };
+  } catch (error) {
+    await journal.close();
+    throw error;
+  }
+};

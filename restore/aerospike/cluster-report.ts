@@ -1,0 +1,27 @@
+import type { RestorePlan } from '../plan.ts';
+import type { RangeResult } from '../range-job.ts';
+import type { Verification } from '../restore.ts';
+import type { ClusterFacts } from './cluster-facts.ts';
+import type { ClusterMode, ClusterTally, ConflictRule } from './cluster-job.ts';
+import type { Hazard } from './hazards.ts';
+
+/** What a restore into a cluster did. */
+export interface ClusterReport {
+  readonly plan: RestorePlan;
+  readonly facts: ClusterFacts;
+  readonly place: string;
+  readonly mode: ClusterMode | undefined;
+  readonly conflict: ConflictRule;
+  readonly tally: ClusterTally;
+  readonly merged: RangeResult;
+  /** Of the whole state at T, before filters. */
+  readonly digest: string;
+  readonly verification: Verification;
+  readonly hazards: readonly Hazard[];
+  /** Taken over from an interrupted restore; the other numbers are of the whole. */
+  readonly resumedRanges: number;
+  /** There is one when records were refused. */
+  readonly refusedFile: string | undefined;
+  readonly stateDir: string;
+  readonly durationMs: number;
+}

@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { ContentDigest } from '../../engine/content-digest.ts';
+import { isPitrError } from '../../engine/errors.ts';
+import { PartitionSet } from '../../engine/partition.ts';
+import { encodeState, stateKeyOf } from '../../engine/state-record.ts';
+import type { StoreChange } from '../../engine/store.ts';
+import { initCapture } from '../../wal/capture/capture-dir.ts';
+import { Journal } from '../../wal/capture/journal.ts';
+import { check, readLog, SHARDS, stateAt } from './journal-support.ts';
+
+const T0 = 1_700_000_000_000;
+const MOVED = PartitionSet.parse('0-2047');
+const source = {
+  kind: 'aerospike',
+  url: 'aerospike://127.0.0.1:1',
+  namespaces: ['test'],
+  sets: null,
+} as const;
+
+let dir = '';
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'pitr-capture-handover-'));
+});
+after(() => rm(dir, { recursive: true }));
+
+const open = async (name: string, partitions: PartitionSet): Promise<Journal> => {
+  await initCapture(join(dir, name), source, {
+    archive: `file:${join(dir, 'archive')}`,
+    stream: name,
+    partitions,
+    shards: SHARDS,
+  });
+  const journal = await Journal.open(join(dir, name));
+  if (journal.frontierTs === 0) await journal.loaded(new ContentDigest(SHARDS), T0);
+  return journal;
+};
+
+/** Record `i` lies in partition 100 · i; its image has one bin with `n`. */
+const found = (journal: Journal, i: number, n: number, lut: number): boolean => {
+  const digest = Buffer.alloc(20, i);
+  digest.writeUInt16LE(i * 100, 0);
+  const image = Buffer.from('000101760108000000000000000000', 'hex').subarray(0, 14);
+  image.writeUInt32BE(n, 10);
+  return journal.found({
+    namespace: 'test',
+    set: i % 2 ? 's' : '',
+    digest,
+    generation: n,
+    voidTimeS: 0,
+    lut,
+    foundMs: lut,
+    image,
+  });
+};
+
+/** What an archive has of the partitions at `ts`, as the hand-over writes it. */
+async function* stateOf(name: string, ts: number): AsyncGenerator<StoreChange[]> {
+  const mask = MOVED.toMask();
+  const logged = (await readLog(join(dir, name))).filter((e) => e.kind === 'version');
+  for (const v of stateAt(logged, ts).values()) {
+    const digest = Buffer.from(v.digest);
+    if (mask[digest.readUInt16LE(0) & 0xfff] === 0) continue;
+    const { ts: at, lsn, voidTime, generation } = v;
+    const header = { generation, voidTime, ts: at, lsn, lut: v.seen?.lutMs ?? at };
+    yield [{ key: stateKeyOf('test', digest), value: encodeState(header, v.set, v.image as Uint8Array) }];
+  }
+}
+
+test('C7: partitions that are handed over are whole on both sides, and what changes meanwhile is the new owner’s', async () => {
+  const a = await open('a', PartitionSet.all);
+  const b = await open('b', PartitionSet.none);
+  for (let i = 1; i <= 40; i++) found(a, i, 1, T0 + i);
+  await a.state(T0 + 100);
+  a.aim(T0 + 200);
+  // above the frontier that is aimed at, and logged before anybody asks for a hand-over
+  found(a, 3, 2, T0 + 210);
+  const releasing = a.release(MOVED, 'b');
+  assert.equal(found(a, 4, 2, T0 + 220), false, 'it is the next owner’s to find');
+  assert.equal(found(a, 30, 2, T0 + 220), true, 'partitions that stay go on');
+  await a.state(T0 + 200);
+  assert.ok(
+    a.partitions.equals(PartitionSet.all),
+    'what was logged above the frontier is not part of it yet',
+  );
+  a.aim(T0 + 300);
+  await a.state(T0 + 300);
+  const release = await releasing;
+  assert.equal(release.ts, T0 + 300);
+  assert.equal(a.partitions.toString(), '2048-4095');
+  assert.equal(a.index.countAll(0), 20);
+  assert.deepEqual(await a.release(MOVED, 'b'), release, 'asked again, it says the same');
+
+  const wanted = { partitions: MOVED, peer: 'a', epoch: 2, afterTs: release.ts };
+  const acquire = (digests = release.digests): ReturnType<Journal['acquire']> =>
+    b.acquire({ ...wanted, load: stateOf('a', release.ts), ...(digests ? { digests } : {}) });
+  const other = acquire([{ sum: '00'.repeat(16), records: 20 }]);
+  const refused = assert.rejects(other, (error) => isPitrError(error, 'verification-failed'));
+  await b.state(T0 + 310);
+  await refused;
+  const acquiring = acquire();
+  await b.state(T0 + 250).catch(() => undefined);
+  await b.state(T0 + 320);
+  const { records } = await acquiring;
+  assert.equal(records, 20);
+  assert.equal(b.lookFrom(), release.ts);
+  assert.equal(b.lookFrom(), undefined);
+  assert.equal(found(b, 1, 1, T0 + 1), false, 'what came over is known');
+  assert.equal(found(b, 3, 2, T0 + 210), false, 'also what the old owner had logged above its frontier');
+  assert.equal(found(b, 4, 2, T0 + 220), true, 'what it had left out is found');
+  await b.state(T0 + 400);
+  // as after a kill: from the log alone
+  await b.close();
+  const again = await open('b', PartitionSet.none);
+  assert.equal(again.partitions.toString(), '0-2047');
+  assert.equal(again.index.countAll(0), 20);
+  assert.equal((await again.acquire({ ...wanted, load: stateOf('a', 0) })).records, 0, 'H1');
+  await again.close();
+  await a.close();
+  await check(join(dir, 'a'));
+});

@@ -1,0 +1,155 @@
+import type { AerospikeClient } from '../../../engine/aerospike/client/client.ts';
+import type { Timing } from '../../../engine/aerospike/client/timing.ts';
+import { PARTITIONS, type PartitionSet, partitionOf } from '../../../engine/partition.ts';
+import type { FoundRecord, GoneRecord } from '../found.ts';
+import type { Journal } from '../journal.ts';
+import { Calendar } from './calendar.ts';
+import type { PollCost, PollFindings } from './poll-report.ts';
+import type { ServerTime } from './server-time.ts';
+
+export interface PollSettings {
+  /** Parts of a namespace that are counted on their own, 1 to 256. Default 16. */
+  readonly groups: number;
+  /** Groups at a time. Default 4. */
+  readonly concurrency: number;
+  /** How far the filter goes back behind the last poll's clock, ms. Default 3,000. */
+  readonly overlapMs: number;
+  /** More changed records than this in a poll are read in one pass, LUTs as windows. Default 200,000. */
+  readonly changesMax: number;
+  /** Every digest is compared once in this time, ms. Default an hour. */
+  readonly sweepMs: number;
+  /** How long expired records stay in the index, ms. Default an hour. */
+  readonly forgetExpiredMs: number;
+}
+
+/** What is known of a namespace from poll to poll. */
+export class NamespaceState {
+  readonly name: string;
+  readonly id: number;
+  readonly groups: readonly PartitionSet[];
+  readonly calendar = new Calendar();
+  /** By partition: S of the last poll that knows what was there, ms (P6). */
+  readonly verifiedMs = new Float64Array(PARTITIONS);
+  /** Records that cannot be logged, by digest (P10), and their void times. */
+  readonly unrepresentable = new Map<string, { readonly partition: number; readonly voidTimeS: number }>();
+
+  constructor(journal: Journal, name: string, groups: readonly PartitionSet[]) {
+    this.name = name;
+    this.id = journal.namespaceId(name);
+    this.groups = groups;
+  }
+}
+
+/** Log that waits in memory, bytes and records, beyond which it is made durable before more is read. */
+const PENDING_BYTES_MAX = 32 * 1024 * 1024;
+const PENDING_RECORDS_MAX = 50_000;
+
+/** The journal while several groups tell it things: it has one caller at a time. */
+export class Gate {
+  readonly journal: Journal;
+  #pendingBytes = 0;
+  #pendingRecords = 0;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(journal: Journal) {
+    this.journal = journal;
+  }
+
+  count(bytes: number): void {
+    this.#pendingBytes += bytes;
+    this.#pendingRecords++;
+  }
+
+  flush(): Promise<void> {
+    this.#pendingBytes = 0;
+    this.#pendingRecords = 0;
+    this.#last = this.#last.then(() => this.journal.flush());
+    return this.#last;
+  }
+
+  /** Before more is read: what waits is bounded. @throws log-quota, log-full */
+  async breathe(): Promise<void> {
+    if (this.#pendingBytes < PENDING_BYTES_MAX && this.#pendingRecords < PENDING_RECORDS_MAX) return;
+    await this.flush();
+    await this.journal.room();
+  }
+}
+
+/** One namespace in one poll. */
+export class Scope {
+  readonly client: AerospikeClient;
+  readonly gate: Gate;
+  readonly timing: Timing;
+  readonly settings: PollSettings;
+  readonly state: NamespaceState;
+  readonly time: ServerTime;
+  /** Changes since then, ms. */
+  readonly sinceMs: number;
+  /** Scans can say LUTs. */
+  readonly hasLuts: boolean;
+  readonly isOnDevice: boolean;
+  readonly findings: PollFindings;
+  readonly cost: PollCost;
+  readonly signal: AbortSignal;
+
+  constructor(parts: ScopeParts) {
+    this.client = parts.client;
+    this.gate = parts.gate;
+    this.timing = parts.timing;
+    this.settings = parts.settings;
+    this.state = parts.state;
+    this.time = parts.time;
+    this.sinceMs = parts.sinceMs;
+    this.hasLuts = parts.hasLuts;
+    this.isOnDevice = parts.isOnDevice;
+    this.findings = parts.findings;
+    this.cost = parts.cost;
+    this.signal = parts.signal;
+  }
+
+  get journal(): Journal {
+    return this.gate.journal;
+  }
+
+  get namespace(): string {
+    return this.state.name;
+  }
+
+  /** Tells the journal what was found. */
+  found(record: Omit<FoundRecord, 'namespace' | 'foundMs'>): void {
+    const { namespace, journal } = this;
+    const before = this.#voidTimeS(record.digest);
+    journal.found({ ...record, namespace, foundMs: this.time.latestMs() });
+    this.gate.count(record.image.length);
+    this.state.calendar.change(partitionOf(record.digest), before, this.#voidTimeS(record.digest));
+  }
+
+  /** Tells the journal what is gone. False: it did not know of it. */
+  gone(record: Omit<GoneRecord, 'namespace'>): boolean {
+    const { namespace, journal } = this;
+    const before = this.#voidTimeS(record.digest);
+    const isLogged = journal.gone({ ...record, namespace });
+    this.gate.count(0);
+    this.state.calendar.change(partitionOf(record.digest), before, 0);
+    return isLogged;
+  }
+
+  #voidTimeS(digest: Uint8Array): number {
+    return this.journal.row(this.namespace, digest)?.voidTimeS(0) ?? 0;
+  }
+}
+
+export interface ScopeParts {
+  readonly client: AerospikeClient;
+  readonly gate: Gate;
+  readonly timing: Timing;
+  readonly settings: PollSettings;
+  readonly state: NamespaceState;
+  readonly time: ServerTime;
+  readonly sinceMs: number;
+  readonly hasLuts: boolean;
+  readonly isOnDevice: boolean;
+  readonly findings: PollFindings;
+  readonly cost: PollCost;
+  readonly signal: AbortSignal;
+}
