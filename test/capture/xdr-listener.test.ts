@@ -6,7 +6,9 @@ import { connect as tlsConnect } from 'node:tls';
 import { ManualClock } from '../../engine/clock.ts';
 import { isPitrError } from '../../engine/errors.ts';
 import { type Files, nodeFiles, type SyncedFile } from '../../engine/files.ts';
+import { PartitionSet } from '../../engine/partition.ts';
 import { writeArchived } from '../../wal/archived.ts';
+import { Archiver } from '../../wal/archiver.ts';
 import type { Journal } from '../../wal/capture/journal.ts';
 import { XdrListener, type XdrListenerOptions } from '../../wal/capture/xdr/listener.ts';
 import { field, hex, int, message, nil, op, read, str, u64, utf8 } from '../aerospike/wire-bytes.ts';
@@ -591,9 +593,26 @@ test('X7: frames that cannot be told apart, half messages, silence and too many 
 });
 
 test('what is logged is sealed for the archiver although no frontier moves', async (t) => {
-  const { journal, peer } = await open(t);
-  await (await peer()).ship(write({ record: 1, lutMs: T0 + 10 }));
+  const { dir, journal, peer } = await open(t);
+  const shipper = await peer();
+  await shipper.ship(write({ record: 1, lutMs: T0 + 10 }));
   assert.equal(journal.isSealed, false);
   await until(() => journal.isSealed, 'the log is sealed');
   assert.equal(journal.frontierTs, T0);
+  const archiver = await Archiver.open(dir);
+  t.after(() => archiver.close());
+  await archiver.round();
+  assert.deepEqual([archiver.head.frontier.ts, archiver.head.frontier.lsn], [T0, 1]);
+  await shipper.ship(write({ record: 2, lutMs: T0 + 20 }), remove({ record: 1, lutMs: T0 + 30 }));
+  await until(() => journal.isSealed, 'the log is sealed again');
+  await archiver.round();
+  assert.deepEqual([archiver.head.frontier.ts, archiver.head.frontier.lsn], [T0, 3]);
+});
+
+test('partitions are not handed over: what was acknowledged is not shipped to the next owner', async (t) => {
+  const { journal } = await open(t);
+  assert.throws(
+    () => journal.release(PartitionSet.parse('0-9'), 'other'),
+    (error) => isPitrError(error, 'usage'),
+  );
 });

@@ -434,11 +434,12 @@ export class Journal {
 
   /**
    * Gives up partitions at the next frontier that is stated: their rows leave the index. Asked again it returns what was.
-   * @throws partition-not-owned, interrupted
+   * @throws partition-not-owned, interrupted, usage where a cluster ships
    */
   release(partitions: PartitionSet, peer: string): Promise<Release> {
     const earlier = transferOf(this.#ledger.transfers, 'release', partitions, peer);
     if (earlier) return Promise.resolve(positionOf(earlier));
+    this.#assertLooks();
     const missing = partitions.subtract(this.partitions);
     if (missing.size > 0)
       throw new PitrError('partition-not-owned', {
@@ -456,11 +457,12 @@ export class Journal {
   /**
    * Takes partitions over once the frontier is at or above the release: `load` is what the index has of them from then on. What happened
    * after the release is to be looked for: {@link lookFrom}. Asked again it changes nothing.
-   * @throws ownership-conflict, verification-failed, interrupted
+   * @throws ownership-conflict, verification-failed, interrupted, usage where a cluster ships
    */
   acquire(options: AcquireOptions): Promise<{ lsn: number; ts: number; records: number }> {
     const earlier = transferOf(this.#ledger.transfers, 'acquire', options.partitions, options.peer);
     if (earlier) return Promise.resolve({ lsn: earlier.lsn, ts: earlier.ts, records: 0 });
+    this.#assertLooks();
     const mine = options.partitions.intersect(this.partitions);
     if (mine.size > 0)
       throw new PitrError('ownership-conflict', {
@@ -472,6 +474,15 @@ export class Journal {
     done.promise.catch(() => undefined);
     this.#coming = { options, done };
     return done.promise;
+  }
+
+  /** What is shipped once is not shipped to the next owner: only who looks for itself can take over. @throws usage */
+  #assertLooks(): void {
+    if (this.source.kind === 'xdr')
+      throw new PitrError('usage', {
+        what: `partitions of ${this.dir}, to which a cluster ships, cannot be handed over`,
+        hint: 'begin a history of their own: let the cluster ship to the new owner with rewind=all',
+      });
   }
 
   /** Since when changes of partitions that were taken over are to be looked for, ms; forgotten by asking. */
