@@ -63,9 +63,9 @@ const noteOf = (journal: Journal): BaseNote | undefined => journal.note.base as 
 /** Whether the journal has no base copy that counts: none was made, or one was killed before it was published (N13). Until one is, its index is nothing to go by. */
 export const needsCopy = async (archive: Archive, journal: Journal): Promise<boolean> => {
   const note = noteOf(journal);
-  if (note === undefined || note.state === 'copying') return true;
+  if (note === undefined) return true;
   if (note.state === 'published') return false;
-  // killed between the publication and the note
+  // it may have been killed between the publication and the note
   const all = await listSnapshots(archive, journal.identity.timeline);
   return !all.some((s) => s.id === note.snapshot);
 };

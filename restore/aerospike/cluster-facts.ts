@@ -1,7 +1,7 @@
 import type { AerospikeClient } from '../../engine/aerospike/client/client.ts';
 import { SERVER_EPOCH_S } from '../../engine/aerospike/epoch.ts';
 import { parseInfoError, parseParameters } from '../../engine/aerospike/info.ts';
-import { PitrError } from '../../engine/errors.ts';
+import { isPitrError, PitrError } from '../../engine/errors.ts';
 
 /** A namespace as its nodes state it; of numbers that are each node's own the sum. */
 export interface NamespaceFacts {
@@ -43,7 +43,7 @@ export const readFacts = async (client: AerospikeClient): Promise<ClusterFacts> 
     'get-config:context=service',
     ...namespaces.flatMap((name) => [`namespace/${name}`, `sets/${name}`]),
   ];
-  const answers = [...(await client.infoAll(commands)).values()];
+  const answers = [...(await askAll(client, commands)).values()];
   const said = (answer: ReadonlyMap<string, string>, command: string): string => {
     const value = answer.get(command) ?? '';
     const error = parseInfoError(value);
@@ -68,6 +68,23 @@ export const readFacts = async (client: AerospikeClient): Promise<ClusterFacts> 
     batchRowsMax: limits.length === 0 ? 0 : Math.min(...limits),
     namespaces: new Map(facts.map((f) => [f.name, f])),
   };
+};
+
+const ATTEMPTS_MAX = 5;
+
+/** Questions change nothing, so they are asked again where a socket was lost. */
+const askAll = async (
+  client: AerospikeClient,
+  commands: readonly string[],
+): Promise<Map<string, Map<string, string>>> => {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await client.infoAll(commands);
+    } catch (error) {
+      if (attempt === ATTEMPTS_MAX || !isPitrError(error, 'aerospike-connection-lost')) throw error;
+      await client.tend();
+    }
+  }
 };
 
 const namespaceFacts = (

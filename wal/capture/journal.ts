@@ -16,7 +16,7 @@ import { type CaptureSource, readSource } from './capture-dir.ts';
 import type { FoundRecord, GoneRecord, Window } from './found.ts';
 import { incomingRows, positionOf, transferOf } from './incoming.ts';
 import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
-import { judge } from './judge.ts';
+import { judge, missedAfter } from './judge.ts';
 import { type Cutoff, Ledger } from './ledger.ts';
 import { isLoggedSet } from './logged-sets.ts';
 import { RecordIndex } from './record-index.ts';
@@ -318,10 +318,12 @@ export class Journal {
     if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;
     const seen: Sighting = {
       lutMs: end,
-      // it was there when it was last changed
-      windowStartMs: typeof when === 'number' ? end : Math.min(Math.max(start, row?.lutMs(0) ?? 0), end),
+      // it was there when it was last changed, and may have gone in the same ms
+      windowStartMs:
+        typeof when === 'number' ? end : Math.min(Math.max(start, (row?.lutMs(0) ?? 0) - 1), end),
       windowEndMs: typeof when === 'number' && ts === end ? end : ts,
       missed,
+      missedAfterMs: missedAfter(row && { ts: row.ts(0) }, missed, end, record.missedAfterMs),
       late: ts > end,
     };
     this.#append(
