@@ -169,6 +169,17 @@ describe('polls of one node', () => {
     assert.equal((await poll()).countsOff, 0);
   });
 
+  test('what expired while the capture was away was there until it expired (C6)', async () => {
+    await world.put(22, 1, 's', 60);
+    await poll();
+    await news();
+    const { voidTimeS } = (await world.client.exists(world.key(22)))!;
+    world.clock.step(2 * 3_600_000);
+    assert.equal((await poll()).forgotten, 1);
+    const [{ ts, seen }] = await news();
+    assert.deepEqual([ts, seen], [(voidTimeS + 1) * 1000, undefined]);
+  });
+
   test('records of other sets are counted and not logged', async () => {
     for (let n = 0; n < 5; n++) await world.put(n, n, 'other');
     const found = await poll();
@@ -241,6 +252,32 @@ describe('polls of one node', () => {
     assert.equal((await poll()).truncations, 0);
     await world.info(`truncate-undo:namespace=${NAMESPACE};set=t`);
     assert.deepEqual((({ truncations, versions }) => [truncations, versions])(await poll()), [0, 0]);
+  });
+
+  test('of two truncations only the last is known: the window reaches back to the last look', async () => {
+    await poll();
+    const before = world.clock.nowMs();
+    world.clock.step(10);
+    await world.info(`truncate:namespace=${NAMESPACE};set=t`);
+    world.clock.step(300);
+    await world.info(`truncate:namespace=${NAMESPACE};set=t`);
+    assert.equal((await poll()).truncations, 1);
+    const event = (await world.log()).events.findLast((e) => e.kind === 'truncate');
+    assert(
+      event?.windowStartMs !== undefined && event.windowStartMs < before + 10,
+      `${event?.windowStartMs}`,
+    );
+  });
+
+  test('what is found beside a truncation does not hide a delete from the count', async () => {
+    await world.put(32, 1);
+    await poll();
+    await world.info(`truncate:namespace=${NAMESPACE};set=t`);
+    world.clock.step(2);
+    await world.put(33, 1, 't');
+    await world.client.delete(world.key(32));
+    const report = await poll();
+    assert.deepEqual([report.truncations, report.deleted, report.countsOff], [1, 1, 1]);
   });
 
   test('a truncation below what records have takes only the older ones', async () => {
