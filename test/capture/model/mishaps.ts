@@ -53,7 +53,9 @@ const truncate =
 
 /** As the server says it. */
 const cutoffOf = async (world: World, key: string): Promise<number> => {
-  const found = (await info(world, 'smd-show:module=truncate')).split(';').find((e) => e.startsWith(`${key}=`));
+  const found = (await info(world, 'smd-show:module=truncate'))
+    .split(';')
+    .find((e) => e.startsWith(`${key}=`));
   if (!found) throw new Error(`no truncation of ${key}`);
   // since 2010
   return Number(found.slice(key.length + 1)) + 1_262_304_000_000;
@@ -151,7 +153,11 @@ const handOver: Mishap = async (world) => {
   world.moves.push(move);
   const endMs = Date.now() + 25_000;
   for (let killsLeft = rng.int(0, 2); ; ) {
-    const moving = handoverDirs(from.options.dir, to.options.dir, { partitions, archive: world.archive, waitMs: 8000 }).then(
+    const moving = handoverDirs(from.options.dir, to.options.dir, {
+      partitions,
+      archive: world.archive,
+      waitMs: 8000,
+    }).then(
       () => undefined,
       (error: unknown) => error ?? 'failed',
     );
@@ -188,7 +194,10 @@ const REAL: Readonly<Record<string, readonly [number, Mishap]>> = {
 const OURS: Readonly<Record<string, readonly [number, Mishap]>> = {
   ...REAL,
   truncateNamespace: [1, truncate(true)],
-  unavailable: [2, during((w) => `unavailable=${w.rng.int(0, 2000)}-${w.rng.int(2000, 4095)}`, 'unavailable=none')],
+  unavailable: [
+    2,
+    during((w) => `unavailable=${w.rng.int(0, 2000)}-${w.rng.int(2000, 4095)}`, 'unavailable=none'),
+  ],
   failedRecords: [2, once((w) => `failed-records=${w.rng.int(1, 40)}`)],
   burst: [3, once((w) => `burst=${w.rng.int(1, 60)};burst-code=${w.rng.pick([9, 14, 18])}`)],
   drop: [3, during((w) => `drop-after-bytes=${w.rng.int(300, 20_000)}`, 'drop-after-bytes=0', 600)],

@@ -23,7 +23,12 @@ export const restoreAt = async (archive: Archive, target: string): Promise<Resto
   const lines: string[] = [];
   const named: string[] = [];
   const into = (list: string[]) => async (text: Buffer) => {
-    list.push(...text.toString('utf8').split('\n').filter((line) => line !== ''));
+    list.push(
+      ...text
+        .toString('utf8')
+        .split('\n')
+        .filter((line) => line !== ''),
+    );
   };
   const { verification } = await restoreJsonLines(into(lines), {
     archive,
@@ -72,12 +77,19 @@ const namedOf = (line: string): [string, Reason[]] => {
   const it = JSON.parse(line);
   return [
     idOf(it.namespace, it.digest),
-    it.reasons.map((r: { by: Reason['by']; at: string; missed?: number | null; window?: { after: string; until: string } }) => ({
-      by: r.by,
-      atMs: ms(r.at),
-      missed: r.missed === undefined ? 0 : r.missed,
-      window: r.window && { fromMs: ms(r.window.after), toMs: ms(r.window.until) },
-    })),
+    it.reasons.map(
+      (r: {
+        by: Reason['by'];
+        at: string;
+        missed?: number | null;
+        window?: { after: string; until: string };
+      }) => ({
+        by: r.by,
+        atMs: ms(r.at),
+        missed: r.missed === undefined ? 0 : r.missed,
+        window: r.window && { fromMs: ms(r.window.after), toMs: ms(r.window.until) },
+      }),
+    ),
   ];
 };
 

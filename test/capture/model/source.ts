@@ -1,7 +1,17 @@
 /** The cluster that is captured: our endpoint with three nodes and all that it can do wrong, or the server at PITR_TEST_AEROSPIKE. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Endpoint } from '../../aerospike/endpoint.ts';
-import { digestOf, expRead, field, int, message, READ, u64, utf8, WRITE } from '../../aerospike/wire-bytes.ts';
+import {
+  digestOf,
+  expRead,
+  field,
+  int,
+  message,
+  READ,
+  u64,
+  utf8,
+  WRITE,
+} from '../../aerospike/wire-bytes.ts';
 import { WireConnection } from '../../aerospike/wire-connection.ts';
 
 export const NAMESPACES = ['test', 'bar'] as const;
@@ -58,11 +68,7 @@ export class Source {
     if (this.endpoint) return Date.now() + this.stepMs;
     this.#clock ??= await this.connect();
     const set = 'pitr-clock';
-    const fields = [
-      field(0, utf8('test')),
-      field(1, utf8(set)),
-      field(4, digestOf(set, 1, u64(1))),
-    ];
+    const fields = [field(0, utf8('test')), field(1, utf8(set)), field(4, digestOf(set, 1, u64(1)))];
     const ask = message({ info1: READ, fields, ops: [expRead('n', NOW)] });
     let reply = await this.#clock.call(ask);
     if (reply.code === 2) {

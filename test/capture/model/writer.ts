@@ -108,7 +108,13 @@ export class Writer {
     this.#note(own, content, fromMs, await this.#source.nowMs(), isBack);
   }
 
-  #note({ truth }: OwnKey, content: Content | undefined, fromMs: number, toMs: number, isBack: boolean): void {
+  #note(
+    { truth }: OwnKey,
+    content: Content | undefined,
+    fromMs: number,
+    toMs: number,
+    isBack: boolean,
+  ): void {
     const { last } = truth;
     if (!content) {
       if (!last) return;
@@ -118,7 +124,8 @@ export class Writer {
     }
     if (last && isSameContent(last, content)) return;
     // what a restart brought back was not written when its LUT says so
-    const at = isBack && content.lutMs < fromMs ? { fromMs, toMs } : { fromMs: content.lutMs, toMs: content.lutMs };
+    const at =
+      isBack && content.lutMs < fromMs ? { fromMs, toMs } : { fromMs: content.lutMs, toMs: content.lutMs };
     truth.changes.push({ ...at, content });
     this.#count('writes');
   }
@@ -143,7 +150,13 @@ export class Writer {
       case 2:
         return [4, bytes(rng.int(1, 60))];
       case 3:
-        return [20, Buffer.concat([Uint8Array.of(0x90 | 3), Buffer.from(Array.from({ length: 3 }, () => rng.int(0, 127)))])];
+        return [
+          20,
+          Buffer.concat([
+            Uint8Array.of(0x90 | 3),
+            Buffer.from(Array.from({ length: 3 }, () => rng.int(0, 127))),
+          ]),
+        ];
       default:
         return [17, Uint8Array.of(rng.int(0, 1)) as Buffer];
     }
@@ -170,7 +183,10 @@ const contentOf = ({ key, sendsKey }: OwnKey, reply: Reply): Content => {
 };
 
 const isSameContent = (a: Content, b: Content): boolean =>
-  a.generation === b.generation && a.lutMs === b.lutMs && a.voidTimeS === b.voidTimeS && a.bins.join() === b.bins.join();
+  a.generation === b.generation &&
+  a.lutMs === b.lutMs &&
+  a.voidTimeS === b.voidTimeS &&
+  a.bins.join() === b.bins.join();
 
 /** `count` keys from `first` on, in these sets. */
 export const ownKeys = (

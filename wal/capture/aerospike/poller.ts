@@ -245,7 +245,10 @@ export class Poller {
     const isBehind = !hasWaited && behindMs >= 0;
     if (isBehind && (time.isExact || behindMs > COARSE_MS))
       waitsFor.push(`the clock is ${behindMs} ms behind the frontier`);
-    this.#keep(hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen }, hasWaited);
+    this.#keep(
+      hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen },
+      hasWaited,
+    );
     await this.#gate.flush();
     const isStated =
       waitsFor.length === 0 && !isBehind && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
