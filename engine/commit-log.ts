@@ -15,6 +15,11 @@ export interface Sighting {
   readonly windowEndMs: number;
   /** Versions of the record between the one logged before and this one that nobody saw, u32; or {@link MISSED_UNKNOWN}. */
   readonly missed: number;
+  /**
+   * They came after this instant, and not after this version's LUT. 0: nobody knows since when, or nothing was missed. Below the LUT, if
+   * it is not 0.
+   */
+  readonly missedAfterMs: number;
   /** Its ts had to be later than its LUT, because the time of the LUT was published already (F2). */
   readonly late: boolean;
 }

@@ -18,11 +18,13 @@ export const inexactData = ({ namespace, set, sortKey, image, doubts }: InexactR
 
 export type InexactData = ReturnType<typeof inexactData>;
 
-const doubtData = ({ by, ts, missed, window }: Doubt) => ({
+const doubtData = ({ by, ts, missed, missedAfterMs, window }: Doubt) => ({
   by,
   at: iso(ts),
   /** Null: at least one. */
   ...(missed > 0 ? { missed: missed === MISSED_UNKNOWN ? null : missed } : {}),
+  /** They came later than that. Absent: nobody knows since when. */
+  ...(missedAfterMs === undefined ? {} : { missedAfter: iso(missedAfterMs) }),
   ...(window ? { window: { after: iso(window.startMs), until: iso(window.endMs) } } : {}),
 });
 

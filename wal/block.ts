@@ -15,12 +15,15 @@ export const FLAG = {
   batchMore: 2,
   /** Found late (F2): its ts is above its LUT. */
   late: 4,
-  /** The heap entry starts with an extension: LUT, window, versions missed. */
+  /** The heap entry starts with an extension: LUT, window, versions missed and since when. */
   extension: 8,
 } as const;
 
-/** Extension bytes: u64 LUT ms, u64 window start ms, u64 window end ms, u32 versions missed before this one. */
-export const EXTENSION_BYTES = 28;
+/**
+ * Extension bytes: u64 LUT ms, u64 window start ms, u64 window end ms, u32 versions missed before this one, u64 the instant after which
+ * they came, ms.
+ */
+export const EXTENSION_BYTES = 36;
 
 const PREFIX_BYTES = 16;
 const STORED_HEADER_BYTES = 16;
@@ -38,6 +41,14 @@ const BLOCK_BYTES_MAX = BLOCK_BYTES + IMAGE_BYTES_MAX + EXTENSION_BYTES + ROW_BY
 const TWO32 = 4294967296;
 /** High word of the largest safe integer. */
 const SAFE_HI = 0x1fffff;
+
+/** When a version that was found came, in (start, end], and what was missed before it: all that came after `missedAfterMs`. */
+export interface FoundWindow {
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly missed: number;
+  readonly missedAfterMs: number;
+}
 
 /** A decoded block: typed-array views on one buffer. Row `i` is described by element `i` of every column. */
 export class Block {
@@ -160,12 +171,13 @@ export class Block {
   }
 
   /** What the extension says of a version that was found: the window of its change, and the versions missed before it (S7). */
-  window(i: number): { startMs: number; endMs: number; missed: number } | undefined {
+  window(i: number): FoundWindow | undefined {
     if (!(this.flags[i] & FLAG.extension)) return undefined;
     return {
       startMs: this.#extension(i, 8),
       endMs: this.#extension(i, 16),
       missed: this.#words.getUint32(this.heapStart(i) + 24, true),
+      missedAfterMs: this.#extension(i, 28),
     };
   }
 

@@ -4,7 +4,7 @@ import type { InexactPart } from './segment.ts';
 
 /**
  * Which instants of a record's past are certain (README.md, "Exact or said", S7). A record is inexact at T if the first version
- * after T says that versions were missed before it or that it was there by T already, or if T is in the window of that version,
+ * after T says that versions were missed before it that may have come by T, or that it was there by T already, or if T is in the window of that version,
  * of the chosen one, or of a truncation that hides the chosen one or is about to.
  */
 
@@ -14,8 +14,10 @@ export interface Doubt {
   readonly by: 'chosen' | 'next' | 'truncation';
   /** Its ts. */
   readonly ts: number;
-  /** Versions missed before it; `MISSED_UNKNOWN`: at least one. 0: none that anybody knows of. */
+  /** Versions missed before it that may have come by T; `MISSED_UNKNOWN`: at least one. 0: none that anybody knows of. */
   readonly missed: number;
+  /** They came after this instant. Absent: nobody knows since when, or none was missed. */
+  readonly missedAfterMs?: number;
   /** The change came in (start, end]; of `next` from its LUT on, if that is earlier. Absent: T is in no window, versions were missed. */
   readonly window?: { readonly startMs: number; readonly endMs: number };
 }
@@ -39,11 +41,18 @@ export const doubtOfNext = (block: Block, i: number, ts: number): Doubt | undefi
   const found = block.window(i);
   if (!found) return undefined;
   const lut = block.lut(i);
-  const { startMs, endMs, missed } = found;
+  const { startMs, endMs, missedAfterMs } = found;
+  const missed = missedAfterMs < ts ? found.missed : 0;
   const isInWindow = lut <= ts || contains(startMs, endMs, ts);
   if (missed === 0 && !isInWindow) return undefined;
   const window = { startMs: Math.min(startMs, lut), endMs };
-  return { by: 'next', ts: block.ts(i), missed, ...(isInWindow ? { window } : {}) };
+  return {
+    by: 'next',
+    ts: block.ts(i),
+    missed,
+    ...(missed > 0 && missedAfterMs > 0 ? { missedAfterMs } : {}),
+    ...(isInWindow ? { window } : {}),
+  };
 };
 
 /** What row `i`, the version at `ts`, says of `ts`. */
@@ -68,10 +77,11 @@ export class InexactCount {
     const found = block.window(i);
     if (!found) return;
     const lut = block.lut(i);
-    const { startMs, endMs, missed } = found;
+    const { startMs, endMs, missed, missedAfterMs } = found;
     if (missed === 0 && startMs >= endMs && lut >= block.ts(i)) return;
     this.#count++;
-    this.#fromTs = Math.min(this.#fromTs, missed > 0 ? 0 : Math.min(startMs, lut));
+    const missedFrom = missed > 0 ? missedAfterMs : Number.POSITIVE_INFINITY;
+    this.#fromTs = Math.min(this.#fromTs, missedFrom, startMs, lut);
   }
 
   truncation(e: TruncateEvent): void {

@@ -11,7 +11,7 @@ import { logClockSchema, logEventSchema, misfit } from './schema.ts';
 
 /** Bytes of the local log; the layout is in README.md (wal), section "Log". */
 export const LOG_MAGIC = 'PITRLOG\n';
-export const LOG_VERSION = 2;
+export const LOG_VERSION = 3;
 export const FRAME_HEADER_BYTES = 24;
 const FRAME_MAGIC = 0x4d524650; // 'PFRM' little endian
 /** Bound on one frame: a group of commits with its largest image. */

@@ -1,7 +1,7 @@
 /** Format names and shapes of a segment file; the layout is in README.md (wal), section "Segment". */
 export const SEGMENT_MAGIC = 'PITRSEG\n';
 export const SEGMENT_FOOTER_MAGIC = 'PITRSEGF';
-export const SEGMENT_VERSION = 2;
+export const SEGMENT_VERSION = 3;
 export const FOOTER_BYTES = 40;
 /** Bytes of one entry of an index partition: u16 namespace, u16 zero, 20 sort key, u64 offset, u32 stored bytes, u32 rows. */
 export const INDEX_ENTRY_BYTES = 40;
@@ -54,7 +54,7 @@ export interface SetCount {
 /** What of a segment may make instants inexact (S7): versions that say so of themselves, and truncations with a window. */
 export interface InexactPart {
   readonly count: number;
-  /** None of them makes an instant before this one inexact, ms. 0: versions were missed, nobody knows since when. */
+  /** None of them makes an instant before this one inexact, ms. 0: versions were missed of which nobody knows since when. */
   readonly fromTs: number;
 }
 

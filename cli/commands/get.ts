@@ -134,7 +134,7 @@ const inArchive = async (session: Session, key: RecordKey, flags: GetFlags): Pro
 };
 
 /** `a truncation in (10:00:00, 10:00:07]`, `2 versions missed before 10:00:09`. */
-const doubtInWords = ({ by, at, missed, window }: InexactData['reasons'][number]): string => {
+const doubtInWords = ({ by, at, missed, missedAfter, window }: InexactData['reasons'][number]): string => {
   const what = {
     chosen: 'this version came',
     next: 'the next version came',
@@ -144,6 +144,8 @@ const doubtInWords = ({ by, at, missed, window }: InexactData['reasons'][number]
   const unseen =
     missed === undefined
       ? []
-      : [`${missed === null ? 'some' : missed} unseen version${missed === 1 ? '' : 's'} before ${at}`];
+      : [
+          `${missed === null ? 'some' : missed} unseen version${missed === 1 ? '' : 's'} ${missedAfter === undefined ? '' : `after ${missedAfter} and `}before ${at}`,
+        ];
   return [...came, ...unseen].join(', ');
 };

@@ -80,7 +80,7 @@ const parseDocument = <T>(bytes: Buffer, kind: string): T => {
 export const readSegment = (root: string, name: string): StrangeSegment => {
   const file = readFileSync(join(root, name));
   const footer = file.subarray(file.length - 40);
-  demand(footer.toString('latin1', 32) === 'PITRSEGF' && footer.readUInt16LE(24) === 2, 'footer');
+  demand(footer.toString('latin1', 32) === 'PITRSEGF' && footer.readUInt16LE(24) === 3, 'footer');
   demand(crc32(footer.subarray(0, 28)) === footer.readUInt32LE(28), 'checksum of the footer');
   demand(Number(footer.readBigUInt64LE(16)) === file.length, 'size');
   const at = Number(footer.readBigUInt64LE(0));
@@ -88,7 +88,7 @@ export const readSegment = (root: string, name: string): StrangeSegment => {
   demand(crc32(packed) === footer.readUInt32LE(12), 'checksum of the properties');
   const properties = unpack<Properties>(packed);
 
-  demand(file.toString('latin1', 0, 8) === 'PITRSEG\n' && file.readUInt16LE(8) === 2, 'header');
+  demand(file.toString('latin1', 0, 8) === 'PITRSEG\n' && file.readUInt16LE(8) === 3, 'header');
   const headerBytes = file.readUInt32LE(12);
   const header = file.subarray(20, 20 + headerBytes);
   demand(crc32(header, crc32(file.subarray(0, 16))) === file.readUInt32LE(16), 'checksum of the header');
@@ -132,7 +132,7 @@ const rowsOf = (block: Buffer, properties: Properties): StrangeVersion[] => {
     const key = Buffer.alloc(20);
     for (let word = 0; word < 5; word++) key.writeUInt32BE(u32(word, row), word * 4);
     const flags = u16(2, row);
-    const start = (row === 0 ? 0 : u32(10, row - 1)) + (flags & 8 ? 28 : 0);
+    const start = (row === 0 ? 0 : u32(10, row - 1)) + (flags & 8 ? 36 : 0);
     const { epoch, stream } = properties.header.streams[u16(0, row)];
     return {
       namespace: properties.namespaces[block.readUInt32LE(8)],

@@ -90,3 +90,14 @@ const checkClock = (before: readonly LogEntry[], all: readonly LogEntry[], clock
   assert.deepEqual(stateAt(all, clock.ts), state, 'the published past does not change');
   assert.deepEqual(clock.digests, digestsOf(state).toShards(), 'C4: the digests are those of the state');
 };
+
+/** S7 by the promise itself, of the versions of one record, and without truncations. */
+export const isInexactAt = (versions: readonly LogVersion[], ts: number): boolean => {
+  const sorted = [...versions].sort((a, b) => a.ts - b.ts || a.lsn - b.lsn);
+  const isOpen = (v: LogVersion | undefined): boolean =>
+    v?.seen !== undefined && v.seen.windowStartMs < ts && ts <= v.seen.windowEndMs;
+  const next = sorted.find((v) => v.ts > ts);
+  if (isOpen(sorted.findLast((v) => v.ts <= ts)) || isOpen(next)) return true;
+  const seen = next?.seen;
+  return seen !== undefined && (seen.lutMs <= ts || (seen.missed > 0 && seen.missedAfterMs < ts));
+};

@@ -119,10 +119,10 @@ export class World {
   }
 
   /** As after a restart of the capture. */
-  async reopen(): Promise<void> {
+  async reopen(poller = this.#options.poller): Promise<void> {
     await this.journal?.close();
     this.journal = await Journal.open(this.dir);
-    this.poller = new Poller(this.client, this.journal, { timing: this.timing, ...this.#options.poller });
+    this.poller = new Poller(this.client, this.journal, { timing: this.timing, ...poller });
   }
 
   /** A base copy of nothing. */

@@ -68,7 +68,7 @@ const logFile = async (): Promise<Buffer> => {
     cutoffLut: 1_700_000_000_000,
     partitions: 'all',
   });
-  const seen = { lutMs: 9, windowStartMs: 9, windowEndMs: 10, missed: 2, late: true };
+  const seen = { lutMs: 9, windowStartMs: 9, windowEndMs: 10, missed: 2, missedAfterMs: 7, late: true };
   log.append([version(6, { seen }), version(7, { seen, image: undefined })]);
   log.appendEvent({
     kind: 'definition',

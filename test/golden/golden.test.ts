@@ -21,14 +21,14 @@ const golden = (name: string): Promise<Buffer> => readFile(join(import.meta.dirn
 /** Offset of the properties' crc32 in the fixed footer. */
 const CRC_FROM_END = 28;
 
-const openGolden = async () => {
-  const bytes = await golden('segment-v2.seg');
+const openGolden = async (name = 'segment-v3.seg') => {
+  const bytes = await golden(name);
   const crc = bytes
     .readUInt32LE(bytes.length - CRC_FROM_END)
     .toString(16)
     .padStart(8, '0');
   return openBytes(bytes, {
-    name: 'segment-v2.seg',
+    name,
     bytes: bytes.length,
     crc,
     rows: 4,
@@ -39,7 +39,7 @@ const openGolden = async () => {
   });
 };
 
-test('a segment of format version 2 is read to the rows and events that were written', async () => {
+test('a segment of format version 3 is read to the rows and events that were written', async () => {
   const reader = await openGolden();
   const { rows, events } = await readAll(reader);
   assert.deepEqual(rows, GOLDEN_ROWS);
@@ -62,17 +62,17 @@ test('a segment of format version 2 is read to the rows and events that were wri
   );
 });
 
-test('index and filter of a segment of format version 2 find its keys', async () => {
+test('index and filter of a segment of format version 3 find its keys', async () => {
   const reader = await openGolden();
   for (const { namespace, digest } of GOLDEN_ROWS)
     assert.equal((await reader.candidates(namespace, sortKeyOf(Buffer.from(digest, 'hex')))).length, 1);
   assert.deepEqual(await reader.candidates('test', Buffer.alloc(20, 3)), []);
 });
 
-test('a log file of format version 2 is read to the entries that were written', async () => {
+test('a log file of format version 3 is read to the entries that were written', async () => {
   const entries: string[] = [];
-  const bytes = await golden('log-v2.wal');
-  const content = scanLogFile(bytes, 'log-v2.wal', false, (e) => entries.push(textOf(e)));
+  const bytes = await golden('log-v3.wal');
+  const content = scanLogFile(bytes, 'log-v3.wal', false, (e) => entries.push(textOf(e)));
   const expected: LogEntry[] = [
     ...GOLDEN_LOG_BATCHES.flat().map((version): LogEntry => ({ kind: 'version', version })),
     ...GOLDEN_LOG_EVENTS.map((event): LogEntry => ({ kind: 'event', event })),
@@ -91,14 +91,20 @@ test('a log file of format version 2 is read to the entries that were written', 
   assert.deepEqual({ sealed: content.sealed, lsnNext: content.lsnNext }, { sealed: true, lsnNext: 10 });
 });
 
-test('today’s code writes the log file of format version 2 byte for byte', async () => {
-  assert.deepEqual(await makeGoldenLog(), await golden('log-v2.wal'));
+test('today’s code writes the log file of format version 3 byte for byte', async () => {
+  assert.deepEqual(await makeGoldenLog(), await golden('log-v3.wal'));
 });
 
-test('a log file of format version 1, which has no place for what was found late, is refused by its version', async () => {
-  const bytes = await golden('log-v1.wal');
-  assert.throws(
-    () => scanLogFile(bytes, 'log-v1.wal', false, () => undefined),
-    (e) => isPitrError(e, 'format-version') && e.facts.version === 1,
+test('log files of format versions 1 and 2, and a segment of version 2, which have no place for what is known of missed versions, are refused by their version', async () => {
+  for (const version of [1, 2]) {
+    const bytes = await golden(`log-v${version}.wal`);
+    assert.throws(
+      () => scanLogFile(bytes, 'old.wal', false, () => undefined),
+      (e) => isPitrError(e, 'format-version') && e.facts.version === version,
+    );
+  }
+  await assert.rejects(
+    openGolden('segment-v2.seg'),
+    (e) => isPitrError(e, 'format-version') && e.facts.version === 2,
   );
 });

@@ -1,5 +1,5 @@
 /**
- * Wrote segment-v2.seg and log-v2.wal, once. Run it again only to make the files of a new format version, under new
+ * Wrote segment-v3.seg and log-v3.wal, once. Run it again only to make the files of a new format version, under new
  * names; it leaves those that are there alone:
  *
  *     node test/golden/make-golden.ts
@@ -35,6 +35,6 @@ if (import.meta.main) {
     writeFile(join(import.meta.dirname, name), bytes, { flag: 'wx' }).catch((error) => {
       if (error.code !== 'EEXIST') throw error;
     });
-  await make('segment-v2.seg', encodeSegment(GOLDEN_ROWS, GOLDEN_EVENTS).bytes);
-  await make('log-v2.wal', await makeGoldenLog());
+  await make('segment-v3.seg', encodeSegment(GOLDEN_ROWS, GOLDEN_EVENTS).bytes);
+  await make('log-v3.wal', await makeGoldenLog());
 }

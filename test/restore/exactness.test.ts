@@ -36,6 +36,8 @@ type Step =
       readonly before: number;
       readonly after: number;
       readonly missed: number;
+      /** What was missed came after so many ms before the LUT; 0: nobody knows. */
+      readonly missedSince: number;
       readonly voidTime: number;
     }
   | {
@@ -60,6 +62,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       before: fc.constantFrom(0, 0, 0, 1, 2, 5),
       after: fc.constantFrom(0, 0, 0, 1, 4),
       missed: fc.constantFrom(0, 0, 0, 0, 1, 7, MISSED_UNKNOWN),
+      missedSince: fc.constantFrom(0, 1, 2, 4, 9),
       voidTime: fc.constantFrom(0, 0, SECOND - 1, SECOND),
     }),
   },
@@ -106,7 +109,13 @@ const act = async (history: FoundHistory, it: Step): Promise<void> => {
         set: setOf(it.key),
         value: it.isDelete ? undefined : history.lsn,
         voidTime: it.isDelete ? 0 : it.voidTime,
-        seen: { lutMs, windowStartMs, windowEndMs, missed: it.missed },
+        seen: {
+          lutMs,
+          windowStartMs,
+          windowEndMs,
+          missed: it.missed,
+          missedAfterMs: it.missed === 0 || it.missedSince === 0 ? 0 : lutMs - it.missedSince,
+        },
       });
       return;
     }
@@ -150,7 +159,8 @@ const inexactAt = ({ found, truncations }: FoundHistory, ts: number): Record<str
       .at(0);
     const chosen = newestAt(found, key, ts);
     const reasons = new Set<string>();
-    if (next && next.seen.missed > 0) reasons.add('missed');
+    // what was missed came in (after, LUT]: at T one of them may have been there if T is above it
+    if (next && next.seen.missed > 0 && ts > next.seen.missedAfterMs) reasons.add('missed');
     if (contains(next) || contains(chosen)) reasons.add('window');
     // found late: the source had it by then
     if (next && next.seen.lutMs <= ts) reasons.add('window');
@@ -283,13 +293,19 @@ describe('S7: exact or said', () => {
   /** `a` is written at T0 + 1, then nobody looked until T0 + 9, when it had been written three times more; `b` was found to be gone. */
   const small = async (body: (history: FoundHistory) => Promise<void>): Promise<void> => {
     const history = await FoundHistory.open();
-    const exact = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0 });
+    const exact = (lutMs: number) => ({
+      lutMs,
+      windowStartMs: lutMs,
+      windowEndMs: lutMs,
+      missed: 0,
+      missedAfterMs: 0,
+    });
     try {
       history.find({ key: 'a0', set: 's', value: 1, voidTime: 0, seen: exact(T0 + 1) });
       history.find({ key: 'b0', set: '', value: 2, voidTime: 0, seen: exact(T0 + 2) });
       await history.seal(T0 + 4);
       history.find({ key: 'a0', set: 's', value: 3, voidTime: 0, seen: { ...exact(T0 + 9), missed: 2 } });
-      const gone = { lutMs: T0 + 8, windowStartMs: T0 + 5, windowEndMs: T0 + 8, missed: 0 };
+      const gone = { ...exact(T0 + 8), windowStartMs: T0 + 5 };
       history.find({ key: 'b0', set: '', value: undefined, voidTime: 0, seen: gone });
       await history.seal(T0 + 10);
       await history.ship();
@@ -352,9 +368,44 @@ describe('S7: exact or said', () => {
     });
   });
 
+  test('X4: the time before what was missed is exact, and a restore to it reads nothing of what came later', async () => {
+    await small(async (history) => {
+      const { archive } = history;
+      for (const [lutMs, missedAfterMs] of [
+        [T0 + 20, T0 + 14],
+        [T0 + 30, T0 + 24],
+      ]) {
+        const seen = { lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 3, missedAfterMs };
+        history.find({ key: 'a0', set: 's', value: lutMs - T0, voidTime: 0, seen });
+        history.find({ key: 'a1', set: 's', value: lutMs - T0, voidTime: 0, seen });
+        await history.seal(lutMs + 1);
+        await history.ship();
+      }
+      const refs = history.archiver.head.runs.flatMap((r) => r.segments);
+      assert.deepEqual(
+        refs.map((r) => r.inexact),
+        [
+          { count: 2, fromTs: 0 },
+          { count: 2, fromTs: T0 + 14 },
+          { count: 2, fromTs: T0 + 24 },
+        ],
+      );
+      for (let ts = T0; ts <= history.archivedTs; ts++) await compare(history, ts);
+      const runsOf = async (ts: number): Promise<number> =>
+        (await planRestore({ archive, target: String(ts) })).plan.state.runs.length;
+      assert.deepEqual(await Promise.all([12, 16, 22, 26, 30].map((ms) => runsOf(T0 + ms))), [1, 2, 2, 3, 3]);
+    });
+  });
+
   test('S7: a synthetic snapshot keeps what is absent at its end and not certain to be so later', async () => {
     await small(async (history) => {
-      const exact = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0 });
+      const exact = (lutMs: number) => ({
+        lutMs,
+        windowStartMs: lutMs,
+        windowEndMs: lutMs,
+        missed: 0,
+        missedAfterMs: 0,
+      });
       const open = (lutMs: number, windowEndMs: number) => ({ ...exact(lutMs), windowEndMs });
       const gone = { value: undefined, voidTime: 0 };
       history.find({ key: 'a1', set: 's', value: 4, voidTime: 0, seen: exact(T0 + 11) });
@@ -391,7 +442,13 @@ describe('S7: exact or said', () => {
   test('S7: what is restored goes on as a history of its own, of which all is certain', async () => {
     await small(async (history) => {
       const { archive, dir, clock, url } = history;
-      const seen = { lutMs: T0 + 12, windowStartMs: T0 + 11, windowEndMs: T0 + 1000, missed: 0 };
+      const seen = {
+        lutMs: T0 + 12,
+        windowStartMs: T0 + 11,
+        windowEndMs: T0 + 1000,
+        missed: 0,
+        missedAfterMs: 0,
+      };
       history.find({ key: 'a0', set: 's', value: 5, voidTime: 0, seen });
       await history.seal(T0 + 30);
       await history.ship();
@@ -425,7 +482,13 @@ describe('S7: exact or said', () => {
   });
 
   test('A13, F1: what a log has from before a frontier that it stated is not archived', async () => {
-    const seen = { lutMs: T0 + 19, windowStartMs: T0 + 19, windowEndMs: T0 + 19, missed: 0 };
+    const seen = {
+      lutMs: T0 + 19,
+      windowStartMs: T0 + 19,
+      windowEndMs: T0 + 19,
+      missed: 0,
+      missedAfterMs: 0,
+    };
     const late: ((history: FoundHistory) => void)[] = [
       (history) => void history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen }),
       (history) => history.define('x', null, T0 + 20),
@@ -445,7 +508,13 @@ describe('S7: exact or said', () => {
     await small(async (history) => {
       // as a capture would that was put back to an earlier state: LSN and file go on, time does not
       history.frontier = T0 + 4;
-      const seen = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0 });
+      const seen = (lutMs: number) => ({
+        lutMs,
+        windowStartMs: lutMs,
+        windowEndMs: lutMs,
+        missed: 0,
+        missedAfterMs: 0,
+      });
       history.find({ key: 'a1', set: 's', value: 1, voidTime: 0, seen: seen(T0 + 30) });
       history.find({ key: 'b1', set: '', value: 1, voidTime: 0, seen: seen(T0 + 6) });
       await history.seal(T0 + 40);

@@ -12,7 +12,9 @@ import { contentHash, seedOf } from '../../engine/content-digest.ts';
 import type { ObjectStore } from '../../engine/object-store.ts';
 import { openObjectStore } from '../../engine/open-object-store.ts';
 import { PartitionSet, partitionOf } from '../../engine/partition.ts';
+import { readAt } from '../../restore/read-at.ts';
 import { restoreEngine, restoreJsonLines } from '../../restore/restore.ts';
+import { verifyArchive } from '../../restore/verify-archive.ts';
 import { listBegun } from '../../snapshot/begun.ts';
 import { listSnapshots, readSnapshot } from '../../snapshot/snapshots.ts';
 import {
@@ -210,6 +212,11 @@ describe('the copy of a live cluster', () => {
       assert.ok(
         journal.gone({ namespace: NAMESPACE, ...plain(2), when: { startMs: options.clockMs, endMs: lut } }),
       );
+      // also in the partition that is in pieces, in the first of them and in the last
+      for (let n = 0; n < LARGE_RECORDS; n += 50) {
+        const more = { set: 'large', digest: largeDigest(n), generation: 2, voidTimeS: 0, lut, foundMs: lut };
+        assert.ok(journal.found({ namespace: NAMESPACE, ...more, image }));
+      }
       const entry = await publish(c, copy);
       assert.equal(await needsCopy(archive, journal), false);
       const manifest = await readSnapshot(archive, entry);
@@ -233,6 +240,19 @@ describe('the copy of a live cluster', () => {
           workers: 0,
         }),
       );
+
+      // pieces of one partition are neighbours in a run, for whoever reads it
+      const verified = await verifyArchive(archive, { orphans: true, workers: 0 });
+      assert.deepEqual([verified.anomalies, verified.states[0]?.result], [[], 'equal']);
+      const view = await ArchiveView.read(archive);
+      for (const n of [1, 101, 301, 501]) {
+        const record = await readAt(
+          view,
+          { namespace: NAMESPACE, set: 'large', digest: largeDigest(n) },
+          entry.endTs,
+        );
+        assert.equal(record?.generation, 1, `record ${n} of them`);
+      }
 
       const restored = join(dir, 'restored');
       const report = await restoreEngine(restored, 'restored', {
@@ -412,7 +432,7 @@ describe('the copy of a live cluster', () => {
       single.faults.unavailable.add(partitionOf(plain(0).digest));
       const error = await refuses(
         'aerospike-scan-incomplete',
-        copySource(archive, journal, optionsFor({ client: { ...client, attemptsMax: 2 } })),
+        copySource(archive, journal, optionsFor({ client: { ...client, attemptsMax: 2 }, workers: 2 })),
       );
       assert.equal(error.facts.partitions, String(partitionOf(plain(0).digest)));
       assert.equal((await archive.store.list('segments/')).length, 0, 'what it had made is deleted');
@@ -444,9 +464,13 @@ describe('the copy of a live cluster', () => {
       const stop = new AbortController();
       await refuses(
         'interrupted',
-        copySource(archive, journal, optionsFor({ signal: stop.signal, onProgress: () => stop.abort() })),
+        copySource(
+          archive,
+          journal,
+          optionsFor({ signal: stop.signal, workers: 1, onProgress: () => stop.abort() }),
+        ),
       );
-      await refuses('usage', copySource(archive, journal, optionsFor({ clockMs: 0 })));
+      assert.deepEqual(await listBegun(archive), [], 'nothing of it is left');
       const copy = await copySource(archive, journal, optionsFor());
       const endTs = Date.now();
       await journal.state(endTs);
@@ -461,8 +485,9 @@ describe('the copy of a live cluster', () => {
         'usage',
         publishCopy(archive, journal, copy, endTs + 1, async () => undefined),
       );
+      await refuses('usage', copySource(archive, journal, optionsFor({ clockMs: endTs - 1 })));
       // also one that another copy has overtaken
-      await copySource(archive, journal, optionsFor({ clockMs: endTs + 1 })).then(async (newer) => {
+      await copySource(archive, journal, optionsFor({ clockMs: endTs })).then(async (newer) => {
         await publish({ ...c, journal }, newer);
       });
       await refuses(

@@ -43,6 +43,7 @@ const versions: fc.Arbitrary<LogVersion[]> = fc
           windowStartMs: fc.integer({ min: 0, max: 2 ** 40 }),
           windowMs: fc.integer({ min: 0, max: 2 ** 40 }),
           missed: fc.integer({ min: 0, max: 0xffffffff }),
+          missedSince: fc.integer({ min: 1, max: 2 ** 40 }),
           late: fc.boolean(),
         }),
         { nil: undefined },
@@ -56,8 +57,9 @@ const versions: fc.Arbitrary<LogVersion[]> = fc
       ts += step;
       const version = { ...v, ts, lsn: 2 ** 33 + i };
       if (!seen) return version;
-      const { windowMs, ...rest } = seen;
-      return { ...version, seen: { ...rest, windowEndMs: seen.windowStartMs + windowMs } };
+      const { windowMs, missedSince, ...rest } = seen;
+      const missedAfterMs = seen.missed === 0 ? 0 : Math.max(0, seen.lutMs - missedSince);
+      return { ...version, seen: { ...rest, missedAfterMs, windowEndMs: seen.windowStartMs + windowMs } };
     });
   });
 
@@ -99,6 +101,7 @@ describe('log columns', () => {
             startMs: v.seen.windowStartMs,
             endMs: v.seen.windowEndMs,
             missed: v.seen.missed,
+            missedAfterMs: v.seen.missedAfterMs,
           },
         }));
         assert.deepEqual(rows, expected);
@@ -161,7 +164,7 @@ describe('log columns', () => {
   });
 
   test('flags and extensions of a version that do not fit are refused, by the archiver as at start-up', () => {
-    const seen = { lutMs: 5, windowStartMs: 3, windowEndMs: 5, missed: 0, late: true };
+    const seen = { lutMs: 5, windowStartMs: 3, windowEndMs: 5, missed: 2, missedAfterMs: 4, late: true };
     const whole = Buffer.from(
       columnsOf([version(1, { set: '', namespace: 'n', seen })]).files[0].subarray(24),
     );
@@ -195,12 +198,15 @@ describe('log columns', () => {
     );
     both((b) => b.writeUInt8(4, flagsAt), /a version with flags 4/);
     both((b) => b.writeUInt8(16 | 12, flagsAt), /a version with flags 28/);
-    both((b) => b.writeUInt8(13, flagsAt), /a version with flags 13 and 38 bytes/);
+    both((b) => b.writeUInt8(13, flagsAt), /a version with flags 13 and 46 bytes/);
     both((b) => b.writeUInt8(1, flagsAt), /a version with flags 1/);
     both((b) => b.writeUInt32LE(b.readUInt32LE(bytesAt) + 1, bytesAt), /past its frame/);
     both((b) => b.writeUInt8(1, extensionAt + 6), /over 2\^48/);
     both((b) => b.writeUInt8(1, extensionAt + 15), /over 2\^48/);
+    both((b) => b.writeUInt8(1, extensionAt + 34), /over 2\^48/);
     both((b) => b.writeUInt8(0xff, extensionAt + 5), /counts before its LUT/);
     both((b) => b.writeUInt8(6, extensionAt + 8), /ends before it starts/);
+    both((b) => b.writeUInt8(0, extensionAt + 24), /after which nothing/);
+    both((b) => b.writeUInt8(5, extensionAt + 28), /after which nothing/);
   });
 });

@@ -27,7 +27,9 @@ export interface Row {
   /** Hex, or `5a*300000` for one byte repeated; undefined: a delete. */
   readonly image: string | undefined;
   readonly batchMore: boolean;
-  readonly extension: { lut: number; startMs: number; endMs: number; missed: number } | undefined;
+  readonly extension:
+    | { lut: number; startMs: number; endMs: number; missed: number; missedAfterMs: number }
+    | undefined;
 }
 
 const byteOrder = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
@@ -66,6 +68,7 @@ const heapOf = (row: Row): Buffer => {
   u64(row.extension.startMs, bytes, 8);
   u64(row.extension.endMs, bytes, 16);
   bytes.writeUInt32LE(row.extension.missed, 24);
+  u64(row.extension.missedAfterMs, bytes, 28);
   return Buffer.concat([bytes, image]);
 };
 
@@ -204,6 +207,7 @@ export const arbitraryRows = (shape: RowShape, countMax: number): fc.Arbitrary<R
               startMs: fc.integer({ min: 0, max: 2 ** 45 }),
               endMs: fc.integer({ min: 0, max: 2 ** 45 }),
               missed: fc.integer({ min: 0, max: 0xffffffff }),
+              missedAfterMs: fc.integer({ min: 0, max: 2 ** 45 }),
             })
             .map((e) => ({ ...e })),
           { nil: undefined },

@@ -18,6 +18,8 @@ export interface FoundRecord {
   readonly lut: number | Window;
   /** By the source's clock, ms: when it was looked at, at the latest. */
   readonly foundMs: number;
+  /** What was missed before it, if anything was, came after this instant, ms. Absent: nobody knows. */
+  readonly missedAfterMs?: number | undefined;
   /** Stored key and bins (engine/image.ts). */
   readonly image: Uint8Array;
 }
@@ -31,6 +33,8 @@ export interface GoneRecord {
   readonly when: number | Window;
   /** Versions that must have been between the last one in the log and the delete. Default 0. */
   readonly missed?: number;
+  /** They came after this instant, ms. Absent: nobody knows. */
+  readonly missedAfterMs?: number | undefined;
   /** Somebody saw it, though no version of it may be in the log: its delete is logged all the same. Default false. */
   readonly wasSeen?: boolean;
 }

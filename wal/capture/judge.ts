@@ -17,7 +17,7 @@ export interface Verdict extends Sighting {
   readonly ts: number;
 }
 
-type Seen = Pick<FoundRecord, 'generation' | 'voidTimeS' | 'lut' | 'foundMs'>;
+type Seen = Pick<FoundRecord, 'generation' | 'voidTimeS' | 'lut' | 'foundMs' | 'missedAfterMs'>;
 
 /**
  * What a sighting is (README.md, section "Judge"): undefined for nothing new. `isSameContent`: stored key and bins are those of the last
@@ -35,14 +35,15 @@ export const judge = (
   if (typeof seen.lut !== 'number') {
     const { startMs, endMs } = seen.lut;
     const ts = Math.max(endMs, floor);
-    // it came after what is known of the record, whatever the scan can say
-    const start = Math.max(startMs, known && !known.isBase ? known.lutMs : 0);
+    // it came after what is known of the record, or in the same ms, whatever the scan can say
+    const start = Math.max(startMs, known && !known.isBase ? known.lutMs - 1 : 0);
     return {
       ts,
       lutMs: endMs,
       windowStartMs: Math.min(start, endMs),
       windowEndMs: ts,
       missed,
+      missedAfterMs: missedAfter(known, missed, endMs, seen.missedAfterMs),
       late: ts > endMs,
     };
   }
@@ -54,8 +55,25 @@ export const judge = (
     windowStartMs: seen.lut,
     windowEndMs: late ? Math.max(seen.foundMs, ts) : seen.lut,
     missed,
+    missedAfterMs: missedAfter(known, missed, seen.lut, seen.missedAfterMs),
     late,
   };
+};
+
+/**
+ * After which instant the `missed` versions before one with this LUT came, ms; 0: nobody knows. `boundMs`: as who found it has it. Of an
+ * instant before `known`'s ts, that version or an earlier one is asked, so this one may say that all came since then.
+ */
+export const missedAfter = (
+  known: Pick<Known, 'ts'> | undefined,
+  missed: number,
+  lutMs: number,
+  boundMs = 0,
+): number => {
+  if (missed === 0) return 0;
+  // of a version from before the bound nobody can say that what was before it came later
+  const bound = boundMs < lutMs ? boundMs : 0;
+  return Math.max(0, Math.min(Math.max(bound, known ? known.ts - 1 : 0), lutMs - 1));
 };
 
 const isSameVersion = (known: Known, seen: Seen, isSameContent: boolean): boolean => {
@@ -67,8 +85,9 @@ const isSameVersion = (known: Known, seen: Seen, isSameContent: boolean): boolea
 
 /** Versions that must have been between the last one in the log and this one. */
 const missedBefore = (known: Known | undefined, seen: Seen, isSameContent: boolean): number => {
-  // what had expired was absent to whoever wrote it next: generations begin anew
-  if (!known || hadExpired(known, seen)) return seen.generation - 1;
+  if (!known) return seen.generation - 1;
+  // what had expired was absent to whoever wrote it next: generations began anew
+  if (seen.generation > known.generation && hadExpired(known, seen)) return seen.generation - 1;
   if (seen.generation > known.generation) return seen.generation - known.generation - 1;
   // of a copy's row nobody knows since when it has been so
   if (seen.generation === known.generation && isSameContent && known.isBase) return 0;

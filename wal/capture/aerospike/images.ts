@@ -127,13 +127,13 @@ const codeOf = (results: CommandResults, i: number): number => {
 };
 
 /** It was seen and is no more: what was seen of it and not read is missed. */
-const tellVanished = (scope: Scope, { digest, set, generation, lutMs = 0 }: Change): void => {
+const tellVanished = (scope: Scope, { digest, set, generation, lutMs }: Change): void => {
   const row = scope.journal.row(scope.namespace, digest);
   const known = row?.generation(0) ?? 0;
   const missed = generation > known ? generation - known : generation;
-  // the scan saw it after S
-  const when = windowOf(scope, Math.max(scope.time.ms, lutMs));
-  if (scope.gone({ digest, set, when, missed, wasSeen: true })) scope.findings.deleted++;
+  // the scan saw it after S, perhaps in the same ms
+  const when = windowOf(scope, Math.max(scope.time.ms - 1, lutMs ?? 0));
+  if (scope.gone({ digest, set, when, missed, lutMs, wasSeen: true })) scope.findings.deleted++;
 };
 
 /** For builds whose scans have no LUTs: asks for them one by one. */

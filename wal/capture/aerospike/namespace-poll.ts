@@ -73,7 +73,10 @@ const pollGroup = async (scope: Scope, task: NamespaceTask, group: number): Prom
     for (const portion of portionsOf(scope, partitions, WHOLE_ROWS))
       await readWhole(scope, portion, sinceMs, new Map());
   const swept = suspects.union(partitions.subtract(partitions.subtract(task.due)));
-  if (swept.size > 0) await takeCensus(scope, swept);
+  if (swept.size === 0) return;
+  // one event, not a delete for each record that is missing
+  if (suspects.size > 0) await task.lookAgain();
+  await takeCensus(scope, swept);
 };
 
 /** How many live records should not have been changed: at least and at most, the difference being those that expire just now. */
@@ -167,5 +170,5 @@ const narrow = async (scope: Scope, partitions: PartitionSet, by: number): Promi
 };
 
 const verify = ({ state, time }: Scope, partitions: PartitionSet): void => {
-  for (const { start, end } of partitions.ranges) state.verifiedMs.fill(time.ms, start, end);
+  for (const { start, end } of partitions.ranges) state.verifiedMs.fill(time.ms - 1, start, end);
 };

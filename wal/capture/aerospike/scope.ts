@@ -28,7 +28,7 @@ export class NamespaceState {
   readonly id: number;
   readonly groups: readonly PartitionSet[];
   readonly calendar = new Calendar();
-  /** By partition: S of the last poll that knows what was there, ms (P6). */
+  /** By partition: S - 1 of the last poll that knows what was there, ms (P6). */
   readonly verifiedMs = new Float64Array(PARTITIONS);
   /** Records that cannot be logged, by digest (P10), and their void times. */
   readonly unrepresentable = new Map<string, { readonly partition: number; readonly voidTimeS: number }>();
@@ -85,6 +85,8 @@ export class Scope {
   readonly time: ServerTime;
   /** Changes since then, ms. */
   readonly sinceMs: number;
+  /** What this poll finds to be missed came after this instant, ms. Undefined: nobody knows. */
+  readonly missedAfterMs: number | undefined;
   /** Scans can say LUTs. */
   readonly hasLuts: boolean;
   readonly isOnDevice: boolean;
@@ -100,6 +102,7 @@ export class Scope {
     this.state = parts.state;
     this.time = parts.time;
     this.sinceMs = parts.sinceMs;
+    this.missedAfterMs = parts.missedAfterMs;
     this.hasLuts = parts.hasLuts;
     this.isOnDevice = parts.isOnDevice;
     this.findings = parts.findings;
@@ -117,18 +120,22 @@ export class Scope {
 
   /** Tells the journal what was found. */
   found(record: Omit<FoundRecord, 'namespace' | 'foundMs'>): void {
-    const { namespace, journal } = this;
+    const { namespace, journal, missedAfterMs } = this;
     const before = this.#voidTimeS(record.digest);
-    journal.found({ ...record, namespace, foundMs: this.time.latestMs() });
+    journal.found({ ...record, namespace, missedAfterMs, foundMs: this.time.latestMs() });
     this.gate.count(record.image.length);
     this.state.calendar.change(partitionOf(record.digest), before, this.#voidTimeS(record.digest));
   }
 
-  /** Tells the journal what is gone. False: it did not know of it. */
-  gone(record: Omit<GoneRecord, 'namespace'>): boolean {
-    const { namespace, journal } = this;
+  /** Tells the journal what is gone; `lutMs`: of the last version that was seen and not read. False: it did not know of it. */
+  gone(
+    record: Omit<GoneRecord, 'namespace' | 'missedAfterMs'> & { readonly lutMs?: number | undefined },
+  ): boolean {
+    const { namespace, journal, missedAfterMs = 0 } = this;
+    const { lutMs = Number.POSITIVE_INFINITY, ...gone } = record;
     const before = this.#voidTimeS(record.digest);
-    const isLogged = journal.gone({ ...record, namespace });
+    const bound = missedAfterMs < lutMs ? missedAfterMs : 0;
+    const isLogged = journal.gone({ ...gone, namespace, missedAfterMs: bound });
     this.gate.count(0);
     this.state.calendar.change(partitionOf(record.digest), before, 0);
     return isLogged;
@@ -147,6 +154,7 @@ export interface ScopeParts {
   readonly state: NamespaceState;
   readonly time: ServerTime;
   readonly sinceMs: number;
+  readonly missedAfterMs: number | undefined;
   readonly hasLuts: boolean;
   readonly isOnDevice: boolean;
   readonly findings: PollFindings;
