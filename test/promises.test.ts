@@ -236,7 +236,13 @@ test('S6: The log replayed over a store that has part of it, and a run merged tw
 test('S7: A record is not certain at T if versions before the next one were missed, or T is in a window, and that is said', async (t) => {
   const history = await FoundHistory.open();
   t.after(() => history.close());
-  const exact = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0, missedAfterMs: 0 });
+  const exact = (lutMs: number) => ({
+    lutMs,
+    windowStartMs: lutMs,
+    windowEndMs: lutMs,
+    missed: 0,
+    missedAfterMs: 0,
+  });
   const at = (ms: number) => FOUND_FROM + ms;
   const put = (name: string, value: number | undefined, seen: ReturnType<typeof exact>) =>
     history.find({ key: name, set: 's', value, voidTime: 0, seen });

@@ -11,7 +11,13 @@ const iso = (ts: number): string => new Date(ts).toISOString();
 test('S7: restore counts, lists and, with --strict, refuses what is not certain; get says it of one record', async () => {
   const history = await FoundHistory.open();
   try {
-    const exact = (lutMs: number) => ({ lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 0, missedAfterMs: 0 });
+    const exact = (lutMs: number) => ({
+      lutMs,
+      windowStartMs: lutMs,
+      windowEndMs: lutMs,
+      missed: 0,
+      missedAfterMs: 0,
+    });
     history.find({ key: 'a', set: 's', value: 1, voidTime: 0, seen: exact(T0 + 1) });
     history.find({ key: 'a', set: 's', value: 2, voidTime: 0, seen: { ...exact(T0 + 9), missed: 3 } });
     const gone = { ...exact(T0 + 8), windowStartMs: T0 + 5 };
