@@ -54,6 +54,12 @@ export {
   type Value,
 } from './engine/value.ts';
 export type { Ttl, WriteMode, WriteOptions } from './engine/write-op.ts';
+export {
+  type ClusterPlan,
+  type ClusterRestoreOptions,
+  planClusterRestore,
+  restoreCluster,
+} from './restore/aerospike/restore-cluster.ts';
 export { type Handover, handover, handoverDirs } from './restore/handover.ts';
 export type { InexactData } from './restore/inexact-line.ts';
 export type { InexactTotals } from './restore/range-job.ts';

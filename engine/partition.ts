@@ -142,6 +142,11 @@ export class PartitionSet {
     return mask;
   }
 
+  /** The inverse of {@link toMask}. */
+  static ofMask(mask: Uint8Array): PartitionSet {
+    return PartitionSet.#fromMask(mask, mask, (a) => a === 1);
+  }
+
   union(other: PartitionSet): PartitionSet {
     return PartitionSet.of([...this.ranges, ...other.ranges]);
   }

@@ -7,16 +7,18 @@ import { isPitrError, PitrError } from '../engine/errors.ts';
 import { readIdentity } from '../engine/identity.ts';
 import { PartitionSet } from '../engine/partition.ts';
 import { readRecordFile, writeRecordChunk } from '../engine/record-file.ts';
-import { isSelfContained } from '../snapshot/manifest.ts';
+import { hasOwnRows, type SnapshotEntry } from '../snapshot/manifest.ts';
 import { listSnapshots } from '../snapshot/snapshots.ts';
 import { planState } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import { Archive } from '../wal/archive.ts';
 import type { Archiver } from '../wal/archiver.ts';
+import { readSource } from '../wal/capture/capture-dir.ts';
 import { Engine } from '../wal/engine.ts';
+import { HeldHead } from '../wal/held-head.ts';
 import { withLease } from '../wal/lease.ts';
 import { requestShipping } from '../wal/ship-request.ts';
-import { withHandover } from '../wal/timeline.ts';
+import { ownedPartitions, timelineOf, withHandover } from '../wal/timeline.ts';
 import { runRange } from './range-job.ts';
 
 /** What a hand-over did. Positions are of the two streams' logs. */
@@ -108,14 +110,30 @@ const move = async (from: Side, to: Side, options: HandoverOptions): Promise<Han
     epoch = moved.epoch;
     return moved.timelines;
   });
+  return acquired(archive, from.stream, to, { partitions, epoch, released, digests });
+};
+
+/** The last step: the new owner loads what the archive has of the partitions at the release. */
+const acquired = async (
+  archive: Archive,
+  peer: string,
+  to: Side,
+  change: {
+    readonly partitions: PartitionSet;
+    readonly epoch: number;
+    readonly released: { readonly lsn: number; readonly ts: number };
+    readonly digests: Release['digests'];
+  },
+): Promise<Handover> => {
+  const { partitions, epoch, released, digests } = change;
   const file = join(to.dir, `incoming-${randomBytes(4).toString('hex')}.records`);
   try {
     await withLease(archive, 'handover', () =>
-      writeState(archive, from.timeline, released.ts, partitions, file),
+      writeState(archive, to.timeline, released.ts, partitions, file),
     );
     const { lsn, ts, records } = await to.acquire({
       partitions: partitions.toString(),
-      peer: from.stream,
+      peer,
       epoch,
       afterTs: released.ts,
       file,
@@ -123,7 +141,7 @@ const move = async (from: Side, to: Side, options: HandoverOptions): Promise<Han
     });
     return {
       partitions: partitions.toString(),
-      from: from.stream,
+      from: peer,
       to: to.stream,
       epoch,
       released,
@@ -133,6 +151,49 @@ const move = async (from: Side, to: Side, options: HandoverOptions): Promise<Han
   } finally {
     await fs.rm(file, { force: true });
   }
+};
+
+/**
+ * All partitions of a stream whose capture directory is lost go to another one, as of the last frontier that the archive has of it: what happened
+ * since is in the cluster, where the new owner looks for it. Whoever archived the lost stream can publish nothing from here on. The same call
+ * finishes what was interrupted.
+ * @throws usage for an engine, whose records were nowhere else; stream-unknown, handover-incomplete, ownership-conflict
+ */
+export const takeOverLost = async (archive: Archive, stream: string, toDir: string): Promise<Handover> => {
+  const to = await sideOfDir(toDir);
+  if (!(await readSource(toDir)))
+    throw new PitrError('usage', {
+      what: `${toDir} is an engine directory`,
+      hint: 'what a lost engine had is in the archive only: restore it',
+    });
+  const { timeline } = to;
+  const head = (await archive.head(timeline, stream))?.value;
+  if (!head)
+    throw new PitrError('stream-unknown', {
+      stream,
+      known: (await archive.timeline(timeline)).streams.map((s) => s.name).join(', '),
+    });
+  const { engineId } = head;
+  const held = await HeldHead.claim(archive, { engineId, stream, timeline }, archive.clock);
+  const { lsn, ts } = held.current.frontier;
+  if (ts === 0) throw new PitrError('handover-incomplete', { stream, why: 'nothing of it is archived' });
+  let epoch = 0;
+  let partitions = PartitionSet.none;
+  await archive.updateTimelines((all) => {
+    const mine = timelineOf(all, timeline).ownership.filter(
+      (o) => o.stream === stream && (o.toTs === null || o.toTs === ts),
+    );
+    partitions = ownedPartitions({
+      ...timelineOf(all, timeline),
+      ownership: mine.map((o) => ({ ...o, toTs: null })),
+    });
+    if (partitions.size === 0)
+      throw new PitrError('handover-incomplete', { stream, why: 'it has no partitions' });
+    const moved = withHandover(all, timeline, { partitions, from: stream, to: to.stream, releaseTs: ts });
+    epoch = moved.epoch;
+    return moved.timelines;
+  });
+  return acquired(archive, stream, to, { partitions, epoch, released: { lsn, ts }, digests: undefined });
 };
 
 const sideOf = (engine: Engine): Side => ({
@@ -192,7 +253,14 @@ const assertKnown = async (archive: Archive, from: Side): Promise<void> => {
     listSnapshots(archive, from.timeline),
     archive.head(from.timeline, from.stream),
   ]);
-  const newestCopy = snapshots.filter(isSelfContained).at(-1)?.endTs ?? -1;
+  const mine = ownedPartitions({
+    ...timeline,
+    ownership: timeline.ownership.filter((o) => o.stream === from.stream),
+  });
+  // of one of several it need only have what that one owns (snapshot/README.md, N10)
+  const isCopyOf = (s: SnapshotEntry): boolean =>
+    hasOwnRows(s) && mine.subtract(PartitionSet.parse(s.partitions ?? 'all')).size === 0;
+  const newestCopy = snapshots.filter(isCopyOf).at(-1)?.endTs ?? -1;
   const gap = head?.value.gaps.find((g) => g.untilTs > newestCopy);
   const { stream } = from;
   if (gap)

@@ -75,11 +75,16 @@ export class RangePool {
     });
   }
 
-  /** Merges all ranges, each once; the first failure ends everything. A job for a cluster needs threads. */
-  async merge(job: RestoreJob, ranges: readonly PartitionRange[], handlers: RangeHandlers): Promise<void> {
-    if (job.output !== 'cluster' && (this.#threads.length === 0 || ranges.length <= 1)) {
+  /** Merges all ranges, each once; the first failure ends everything. `run`: what the caller's thread does with a range. */
+  async merge(
+    job: RestoreJob,
+    ranges: readonly PartitionRange[],
+    handlers: RangeHandlers,
+    run: typeof runRange = runRange,
+  ): Promise<void> {
+    if (this.#threads.length === 0 || ranges.length <= 1) {
       for (const [index, range] of ranges.entries()) {
-        const result = await runRange(this.#archive, job, range, async (chunk) => {
+        const result = await run(this.#archive, job, range, async (chunk) => {
           await handlers.onChunk(chunk, index);
           // text may still be on its way out
           if (job.output === 'store') reuse(chunk.buffer as ArrayBuffer);

@@ -8,15 +8,19 @@ export type CopyClientOptions = Omit<ClientOptions, 'timing' | 'random'>;
 
 /** What all parts of a copy have in common. Plain data: it goes to threads. */
 export interface CopyJob {
+  /** Archive id. */
+  readonly archive: string;
   readonly timeline: string;
-  /** Id of the begun snapshot. */
-  readonly snapshot: string;
+  /** Of the snapshot's segments. */
+  readonly folder: string;
   readonly stream: string;
   /** Sets that are logged; null: all. */
   readonly sets: readonly string[] | null;
   /** C0, ms. */
   readonly ts: number;
   readonly shards: number;
+  /** Of a range, as the wire has it: what is held until all of it is there. Pages and segments are some times as large. */
+  readonly rangeBytes: number;
   readonly client: CopyClientOptions;
 }
 

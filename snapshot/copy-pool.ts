@@ -104,7 +104,7 @@ export class CopyPool {
     const abort = (): void => void client.close();
     signal?.addEventListener('abort', abort);
     try {
-      const copier = new StretchCopier(this.#archive, client, job, {
+      const copier = new StretchCopier(this.#archive.store, client, job, {
         rows: async (rows) => handlers.rows(rows),
         segment: (segment) => handlers.segment(segment),
       });

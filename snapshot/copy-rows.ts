@@ -1,8 +1,8 @@
 import type { RecordBlock } from '../engine/aerospike/client/record-block.ts';
 import { imageBytesMax, writeRecordImage } from '../engine/aerospike/client/record-image.ts';
 import { type ContentDigest, contentHash, seedOf } from '../engine/content-digest.ts';
-import { type CaptureSource, isLoggedSet } from '../wal/capture/capture-dir.ts';
 import { BaseRows, ROW_FLAG } from '../wal/capture/index-row.ts';
+import { isLoggedSet } from '../wal/capture/logged-sets.ts';
 import type { SegmentWriter } from '../wal/segment-writer.ts';
 import type { HeldRecords, RecordOrder } from './held-records.ts';
 import { SourceSets } from './source-sets.ts';
@@ -27,12 +27,12 @@ export class CopyRows {
   readonly #samples: string[] = [];
 
   /** `ts` of every row, ms; `digest` gets what is logged. */
-  constructor(namespace: string, source: Pick<CaptureSource, 'sets'>, ts: number, digest: ContentDigest) {
+  constructor(namespace: string, sets: readonly string[] | null, ts: number, digest: ContentDigest) {
     this.#ts = ts;
     this.#digest = digest;
     this.sets = new SourceSets((name) => ({
       seed: seedOf(namespace, name),
-      isLogged: isLoggedSet(source, name),
+      isLogged: isLoggedSet(sets, name),
     }));
   }
 

@@ -2,12 +2,12 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { AerospikeClient } from '../engine/aerospike/client/client.ts';
 import { PitrError } from '../engine/errors.ts';
+import { giveBack } from '../engine/give-back.ts';
 import { openObjectStore } from '../engine/open-object-store.ts';
 import { countedStore } from '../engine/request-tally.ts';
-import { Archive } from '../wal/archive.ts';
 import type { CopyJob, Stretch } from './copy-job.ts';
 import type { FromCopyWorker, ToCopyWorker } from './copy-pool.ts';
-import { StretchCopier } from './stretch-copier.ts';
+import { type SegmentStore, StretchCopier } from './stretch-copier.ts';
 
 /** Rows that may be on their way to the main thread; some always may. */
 const AHEAD_BYTES_MAX = 4 * 1024 * 1024;
@@ -21,9 +21,16 @@ if (port) {
 
   const copy = async (job: CopyJob, url: string): Promise<void> => {
     const store = countedStore(openObjectStore(url));
-    const [archive, client] = await Promise.all([Archive.open(store), AerospikeClient.connect(job.client)]);
+    const segments: SegmentStore = {
+      create: async (name, bytes) => {
+        await store.create(name, bytes);
+        // the garbage collector would be late
+        giveBack([bytes]);
+      },
+    };
+    const client = await AerospikeClient.connect(job.client);
     try {
-      const copier = new StretchCopier(archive, client, job, {
+      const copier = new StretchCopier(segments, client, job, {
         rows: async (rows) => {
           while (ahead > AHEAD_BYTES_MAX) await new Promise<void>((resolve) => (room = resolve));
           ahead += rows.buffer.byteLength;

@@ -8,7 +8,7 @@ import type { Journal } from '../wal/capture/journal.ts';
 import { withLease } from '../wal/lease.ts';
 import type { SegmentRef } from '../wal/segment.ts';
 import { ownedPartitions, timelineOf, withEngine } from '../wal/timeline.ts';
-import { abandonSnapshot, beginSnapshot } from './begun.ts';
+import { abandonSnapshot, beginSnapshot, snapshotFolder } from './begun.ts';
 import type { CopiedSegment, CopyClientOptions, CopyTotals } from './copy-job.ts';
 import { CopyPool } from './copy-pool.ts';
 import type { LeftOut } from './copy-rows.ts';
@@ -20,16 +20,19 @@ import { measureSource, stretchesOf } from './source-size.ts';
 
 /** Below this many records a thread takes longer to start than the work. */
 const WORKERS_FROM_RECORDS = 50_000;
+const RANGE_BYTES = 4 * 1024 * 1024;
 
 export interface CopySourceOptions {
   /** How the source is reached; its `rate` is that of the whole copy. */
   readonly client: CopyClientOptions;
-  /** C0: the source's clock before this call, ms. Above the journal's frontier. */
+  /** C0: the source's clock before this call, ms. Not before the journal's frontier. */
   readonly clockMs: number;
   /** Default those of the journal's source. */
   readonly namespaces?: readonly string[];
   /** Threads, each with a client of its own; 0: none, which an archive needs that cannot be opened by its URL. Default one a processor, none for a few records. */
   readonly workers?: number;
+  /** What a thread holds of the records that it reads is some times this; default 4 MiB. */
+  readonly rangeBytes?: number;
   readonly onProgress?: (records: number, expected: number) => void;
   readonly signal?: AbortSignal;
 }
@@ -60,9 +63,9 @@ const noteOf = (journal: Journal): BaseNote | undefined => journal.note.base as 
 /** Whether the journal has no base copy that counts: none was made, or one was killed before it was published (N13). Until one is, its index is nothing to go by. */
 export const needsCopy = async (archive: Archive, journal: Journal): Promise<boolean> => {
   const note = noteOf(journal);
-  if (note === undefined || note.state === 'copying') return true;
+  if (note === undefined) return true;
   if (note.state === 'published') return false;
-  // killed between the publication and the note
+  // it may have been killed between the publication and the note
   const all = await listSnapshots(archive, journal.identity.timeline);
   return !all.some((s) => s.id === note.snapshot);
 };
@@ -79,6 +82,45 @@ export const copySource = (
   options: CopySourceOptions,
 ): Promise<SourceCopy> => withLease(archive, 'base copy', () => copyHeld(archive, journal, options));
 
+/**
+ * A copy without records, at the instant from which on everything is logged: what a source that ships every change begins with.
+ * {@link publishCopy} makes it the beginning of the history.
+ */
+export const emptyCopy = (archive: Archive, journal: Journal, ts: number): Promise<SourceCopy> =>
+  withLease(archive, 'base copy', async () => {
+    const { timeline, stream } = journal.identity;
+    const all = await archive.updateTimelines((t) => withEngine(t, journal.identity, archive.clock.nowMs()));
+    const isWhole = ownedPartitions(timelineOf(all, timeline)).subtract(journal.partitions).size === 0;
+    const plan = randomBytes(16).toString('hex');
+    const wanted = { kind: 'base', timeline, label: null, endTs: ts, plan, ranges: [], stream } as const;
+    const begun = await beginSnapshot(archive, wanted);
+    return {
+      begun,
+      snapshot: {
+        archive: archive.id,
+        id: begun.id,
+        label: null,
+        timeline,
+        kind: 'base',
+        coordinated: false,
+        ...(isWhole ? {} : { partitions: journal.partitions.toString() }),
+        startTs: ts,
+        logAfterTs: ts,
+        digests: null,
+        positions: { [stream]: 0 },
+        parent: null,
+        segments: [],
+        log: [],
+        events: [],
+        records: 0,
+      },
+      records: 0,
+      read: { records: 0, bytes: 0 },
+      repeated: 0,
+      leftOut: { records: 0, samples: [] },
+    };
+  });
+
 const copyHeld = async (
   archive: Archive,
   journal: Journal,
@@ -86,9 +128,10 @@ const copyHeld = async (
 ): Promise<SourceCopy> => {
   const { clockMs, namespaces = journal.source.namespaces } = options;
   const { timeline, stream } = journal.identity;
-  if (clockMs <= journal.frontierTs)
+  // what a frontier has stated stays (F1); when the source's clock was set back it gets there again
+  if (clockMs < journal.frontierTs)
     throw new PitrError('usage', {
-      what: `a base copy at ${new Date(clockMs).toISOString()}, up to where the history is known already`,
+      what: `a base copy at ${new Date(clockMs).toISOString()}, before ${new Date(journal.frontierTs).toISOString()}, up to where the history is known`,
     });
   const all = await archive.updateTimelines((t) => withEngine(t, journal.identity, archive.clock.nowMs()));
   const owned = ownedPartitions(timelineOf(all, timeline));
@@ -150,7 +193,7 @@ const read = async (
   journal: Journal,
   snapshot: string,
   namespaces: readonly string[],
-  { client, clockMs, workers: asked, onProgress, signal }: CopySourceOptions,
+  { client, clockMs, workers: asked, rangeBytes = RANGE_BYTES, onProgress, signal }: CopySourceOptions,
 ): Promise<{ totals: CopyTotals[]; segments: SegmentRef[] }> => {
   const sizes = await measureSource(client, namespaces);
   const expected = Math.round(
@@ -164,12 +207,14 @@ const read = async (
   try {
     const totals = await pool.run(
       {
+        archive: archive.id,
         timeline: journal.identity.timeline,
-        snapshot,
+        folder: snapshotFolder(snapshot),
         stream: journal.identity.stream,
         sets: journal.source.sets,
         ts: clockMs,
         shards: journal.identity.shards,
+        rangeBytes,
         client: sharedRate(client, workers),
       },
       stretchesOf(sizes, journal.partitions, workers),

@@ -4,25 +4,26 @@ import type { AerospikeClient } from '../engine/aerospike/client/client.ts';
 import type { Scan } from '../engine/aerospike/client/scan.ts';
 import { PageSizes } from '../engine/aerospike/client/scan-plan.ts';
 import { ContentDigest } from '../engine/content-digest.ts';
+import type { ObjectStore } from '../engine/object-store.ts';
 import { PARTITIONS, type PartitionRange, PartitionSet } from '../engine/partition.ts';
-import { type Archive, segmentName } from '../wal/archive.ts';
 import { ROW_BYTES } from '../wal/capture/index-row.ts';
+import { segmentName } from '../wal/segment-name.ts';
 import { SegmentWriter, segmentRefOf } from '../wal/segment-writer.ts';
-import { snapshotFolder } from './begun.ts';
 import type { CopyJob, CopySink, CopyTotals, Stretch } from './copy-job.ts';
 import { CopyRows } from './copy-rows.ts';
 import { HeldRecords } from './held-records.ts';
 
-/** Of a range, as the wire has it: it is held until all of it is there. */
-const RANGE_BYTES = 4 * 1024 * 1024;
-/** A range that turns out to be larger is read again in halves. */
-const RANGE_BYTES_MAX = 4 * RANGE_BYTES;
+/** A range of this many times its usual size is read again in halves. */
+const RANGE_TIMES_MAX = 4;
 /** Ranges that are read while one is encoded. */
 const AHEAD_RANGES = 2;
-/** Pages that a range of usual size fits into. */
-const PAGE_BYTES = 8 * 1024 * 1024;
-/** Raw bytes after which a segment ends with its partition. */
-const SEGMENT_RAW_BYTES = 32 * 1024 * 1024;
+/** Of a page, in usual ranges: one fits in. */
+const PAGE_TIMES = 2;
+/** Raw bytes of usual ranges after which a segment ends with its partition. */
+const SEGMENT_TIMES = 8;
+
+/** Where segments go; what is handed over is the store's. */
+export type SegmentStore = Pick<ObjectStore, 'create'>;
 
 interface Reading {
   readonly stretch: Stretch;
@@ -41,15 +42,17 @@ interface Known {
 
 /**
  * Copies stretch after stretch: reads ranges of partitions, makes sorted segments and rows of the index of them. A few ranges are read ahead, so
- * that the server works while this thread does. Memory: (AHEAD_RANGES + 1) × RANGE_BYTES_MAX of frames, and three segments: one
+ * that the server works while this thread does. Memory: (AHEAD_RANGES + 1) × RANGE_TIMES_MAX × `rangeBytes` of frames, and three segments: one
  * that grows, one that is put together, one on its way into the archive.
  */
 export class StretchCopier {
-  readonly #archive: Archive;
+  readonly #store: SegmentStore;
   readonly #client: AerospikeClient;
   readonly #job: CopyJob;
   readonly #sink: CopySink;
   readonly #digest: ContentDigest;
+  readonly #rangeBytesMax: number;
+  readonly #segmentBytes: number;
   readonly #known = new Map<string, Known>();
   readonly #ending = new AbortController();
   #writer: SegmentWriter | undefined;
@@ -58,12 +61,14 @@ export class StretchCopier {
   #bytes = 0;
   #repeated = 0;
 
-  constructor(archive: Archive, client: AerospikeClient, job: CopyJob, sink: CopySink) {
-    this.#archive = archive;
+  constructor(store: SegmentStore, client: AerospikeClient, job: CopyJob, sink: CopySink) {
+    this.#store = store;
     this.#client = client;
     this.#job = job;
     this.#sink = sink;
     this.#digest = new ContentDigest(job.shards);
+    this.#rangeBytesMax = RANGE_TIMES_MAX * job.rangeBytes;
+    this.#segmentBytes = SEGMENT_TIMES * job.rangeBytes;
   }
 
   /** Until `next` has no more. @throws what a scan throws, and the archive */
@@ -100,17 +105,18 @@ export class StretchCopier {
 
   async *#ranges(next: () => Promise<Stretch | undefined>): AsyncGenerator<Reading, void, undefined> {
     // asked for early: who gives them may be busy
+    const { rangeBytes } = this.#job;
     let coming = next();
     for (let stretch = await coming; stretch; stretch = await coming) {
       coming = next();
       coming.catch(() => undefined);
       const known = this.#knownOf(stretch);
       for (let start = stretch.start; start < stretch.end; ) {
-        const fitting = Math.floor(RANGE_BYTES / Math.max(known.bytesPerPartition, RANGE_BYTES / PARTITIONS));
+        const fitting = Math.floor(rangeBytes / Math.max(known.bytesPerPartition, rangeBytes / PARTITIONS));
         const end = Math.min(stretch.end, start + Math.max(1, fitting));
         const range = { start, end };
         // one that is known to be large is read when it is its turn
-        const isLarge = end - start === 1 && known.bytesPerPartition > RANGE_BYTES_MAX / 2;
+        const isLarge = end - start === 1 && known.bytesPerPartition > this.#rangeBytesMax / 2;
         const held = isLarge ? Promise.resolve(undefined) : this.#read(stretch.namespace, range);
         held.catch(() => undefined);
         yield { stretch, range, isLast: end === stretch.end, held };
@@ -123,8 +129,8 @@ export class StretchCopier {
     let known = this.#known.get(namespace);
     if (!known) {
       known = {
-        rows: new CopyRows(namespace, this.#job, this.#job.ts, this.#digest),
-        sizes: new PageSizes(PAGE_BYTES),
+        rows: new CopyRows(namespace, this.#job.sets, this.#job.ts, this.#digest),
+        sizes: new PageSizes(PAGE_TIMES * this.#job.rangeBytes),
         bytesPerPartition,
       };
       this.#known.set(namespace, known);
@@ -151,7 +157,7 @@ export class StretchCopier {
     let isLarge = false;
     for await (const block of this.#scan(namespace, range)) {
       held.add(block);
-      isLarge = held.bytes > RANGE_BYTES_MAX;
+      isLarge = held.bytes > this.#rangeBytesMax;
       if (isLarge) break;
     }
     const seen = held.bytes / (range.end - range.start);
@@ -193,7 +199,7 @@ export class StretchCopier {
     const rows = copy.newRows(order.blocks.length);
     const parts: { partition: number; rows: number }[] = [];
     for (let partition = held.range.start, from = 0; partition < held.range.end; partition++) {
-      if (this.#writer && this.#writer.rawBytes >= SEGMENT_RAW_BYTES) await this.#closeSegment(0);
+      if (this.#writer && this.#writer.rawBytes >= this.#segmentBytes) await this.#closeSegment(0);
       const to = from + order.counts[partition - held.range.start];
       const before = rows.length;
       if (to > from) copy.add(held, order, from, to, this.#writerOf(namespace), rows);
@@ -225,7 +231,7 @@ export class StretchCopier {
     for await (const block of scan) {
       held.add(block);
       this.#bytes += block.bytes.length;
-      if (held.bytes <= SEGMENT_RAW_BYTES) continue;
+      if (held.bytes <= this.#segmentBytes) continue;
       const [point] = scan.points();
       if (!point?.after || last?.equals(point.after)) continue;
       last = point.after;
@@ -246,10 +252,10 @@ export class StretchCopier {
   }
 
   #writerOf(namespace: string): SegmentWriter {
-    const { timeline, stream } = this.#job;
+    const { archive, timeline, stream } = this.#job;
     this.#writer ??= new SegmentWriter(
       {
-        archive: this.#archive.id,
+        archive,
         timeline,
         level: -1,
         streams: [{ epoch: 1, stream, lsnStart: 0, lsnEnd: 1 }],
@@ -271,11 +277,12 @@ export class StretchCopier {
     const { start, end } = finished.properties.partitions;
     const [namespace] = finished.properties.namespaces;
     await this.#creating;
-    const { timeline, snapshot } = this.#job;
-    const name = segmentName(timeline, snapshotFolder(snapshot), 0, start, end, 0);
-    this.#creating = this.#archive.store
+    const { timeline, folder } = this.#job;
+    const name = segmentName(timeline, folder, 0, start, end, 0);
+    const ref = segmentRefOf(name, finished);
+    this.#creating = this.#store
       .create(name, finished.bytes)
-      .then(() => this.#sink.segment({ namespace, ref: segmentRefOf(name, finished), piece }));
+      .then(() => this.#sink.segment({ namespace, ref, piece }));
     this.#creating.catch(() => undefined);
   }
 

@@ -154,7 +154,7 @@ test('a future format version of a control object, a segment, a log file, an eng
   const log = join(cwd, 'three', 'log');
   const file = join(log, readdirSync(log)[0]);
   const frames = readFileSync(file);
-  frames.writeUInt16LE(2, 8);
+  frames.writeUInt16LE(99, 8);
   writeFileSync(file, frames);
   await refused('format-version', 'mark', 'm', 'three');
 

@@ -13,6 +13,8 @@ import type { SegmentRef } from './segment.ts';
 import { SegmentReader } from './segment-reader.ts';
 import { currentTimeline, type Timeline, type Timelines, timelineOf } from './timeline.ts';
 
+export { segmentName } from './segment-name.ts';
+
 const ARCHIVE_OBJECT = 'archive';
 const TIMELINES_OBJECT = 'timelines';
 /** Tries of a compare-and-swap loop before it gives up. */
@@ -288,18 +290,4 @@ export class Archive {
 export const storeOf = (url: string | ObjectStore, observe?: StoreObserver): ObjectStore => {
   if (typeof url === 'string') return openObjectStore(url, observe);
   return observe ? observedStore(url, observe) : url;
-};
-
-/** Name of a segment object: everything that identifies it, and a fresh attempt id, so that it is never written twice. */
-export const segmentName = (
-  timeline: string,
-  folder: string,
-  level: number,
-  lsnStart: number,
-  lsnEnd: number,
-  generation: number,
-): string => {
-  const digits = (n: number): string => String(n).padStart(15, '0');
-  const attempt = randomBytes(6).toString('hex');
-  return `segments/${timeline}/${folder}/L${level}/${digits(lsnStart)}-${digits(lsnEnd)}-g${generation}-${attempt}.seg`;
 };

@@ -212,6 +212,7 @@ export class BlockBuilder {
   readonly #words: Uint32Array[];
   readonly #halves: Uint16Array[];
   #heap = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  #raw = Buffer.alloc(0);
 
   constructor() {
     this.#words = Array.from({ length: 12 }, () => new Uint32Array(this.#capacity));
@@ -324,10 +325,11 @@ export class BlockBuilder {
     return key;
   }
 
-  /** Raw bytes of the block; the builder is empty afterwards. */
+  /** Raw bytes of the block, a view that holds until the next call; the builder is empty afterwards. */
   take(namespace: number): Buffer {
     const { rows, heapBytes } = this;
-    const raw = Buffer.allocUnsafeSlow(this.bytes);
+    if (this.#raw.length < this.bytes) this.#raw = Buffer.allocUnsafeSlow(this.bytes + (this.bytes >>> 3));
+    const raw = this.#raw.subarray(0, this.bytes);
     raw.writeUInt32LE(rows, 0);
     raw.writeUInt32LE(heapBytes, 4);
     raw.writeUInt32LE(namespace, 8);
@@ -388,14 +390,17 @@ export class BlockBuilder {
 /** zstd level of blocks: measured in bench/merge.ts; higher ones cost more than they save on images with random bytes. */
 const ZSTD_LEVEL = 3;
 
+/** What higher levels than this one cannot make smaller they only make slower. */
+export const ZSTD_LEVEL_FAST = 1;
+
 /** Compresses raw bytes into their stored form: u32 stored length, u32 raw length, u32 crc32 of each, zstd frame. */
-export const encodeStored = (raw: Uint8Array): Buffer => {
+export const encodeStored = (raw: Uint8Array, level = ZSTD_LEVEL): Buffer => {
   // room for all of it, or it would come in pieces of 16 KiB that are put together: that takes longer than compressing
   const chunkSize = Math.min(
     Math.max(raw.length, CHUNK_BYTES_MIN) + (raw.length >>> 8) + 512,
     CHUNK_BYTES_MAX,
   );
-  const params = { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL };
+  const params = { [constants.ZSTD_c_compressionLevel]: level };
   const packed = zstdCompressSync(raw, { params, chunkSize });
   const out = Buffer.allocUnsafe(STORED_HEADER_BYTES + packed.length);
   out.writeUInt32LE(packed.length, 0);
@@ -403,6 +408,9 @@ export const encodeStored = (raw: Uint8Array): Buffer => {
   out.writeUInt32LE(crc32(packed), 8);
   out.writeUInt32LE(crc32(raw), 12);
   packed.copy(out, STORED_HEADER_BYTES);
+  const used = packed.buffer as ArrayBuffer;
+  // the garbage collector would be late
+  if (used.byteLength === chunkSize) used.transfer(0);
   return out;
 };
 

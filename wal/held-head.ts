@@ -59,7 +59,7 @@ export class HeldHead {
    */
   static async claim(
     archive: Archive,
-    identity: EngineIdentity,
+    identity: Pick<EngineIdentity, 'engineId' | 'stream' | 'timeline'>,
     clock: Clock,
     options: HeldHeadOptions = {},
   ): Promise<HeldHead> {

@@ -1,7 +1,15 @@
 import { crc32 } from 'node:zlib';
 import { giveBack } from '../engine/give-back.ts';
 import { PARTITIONS, partitionOfWord } from '../engine/partition.ts';
-import { BLOCK_BYTES, Block, BlockBuilder, decodeStored, encodeStored, FLAG } from './block.ts';
+import {
+  BLOCK_BYTES,
+  Block,
+  BlockBuilder,
+  decodeStored,
+  encodeStored,
+  FLAG,
+  ZSTD_LEVEL_FAST,
+} from './block.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
 import type { ArchiveEvent } from './event.ts';
 import { InexactCount } from './exactness.ts';
@@ -20,6 +28,10 @@ import {
   type TopEntry,
 } from './segment.ts';
 import type { VersionDigest } from './version-digest.ts';
+
+/** A block of which that part is left has little to find: those after it are compressed at the fast level, and then one at the usual level again. */
+const DENSE_PART = 0.75;
+const DENSE_BLOCKS = 15;
 
 interface BlockEntry {
   readonly namespace: number;
@@ -43,6 +55,8 @@ export class SegmentWriter {
   readonly #deletes: number[] = [];
   readonly #imageBytes: number[] = [];
   #namespace = 0;
+  /** Blocks that are taken for as dense as the last one was. */
+  #denseLeft = 0;
   #offset: number;
   #rows = 0;
   #rawBytes = 0;
@@ -170,7 +184,9 @@ export class SegmentWriter {
     footer.writeUInt32LE(crc32(footer.subarray(0, 28)), 28);
     footer.write(SEGMENT_FOOTER_MAGIC, 32, 8, 'latin1');
     this.#push(footer);
-    return { bytes: Buffer.concat(this.#chunks), properties, crc: crc.toString(16).padStart(8, '0') };
+    const bytes = Buffer.concat(this.#chunks);
+    for (const chunk of this.#chunks.splice(0)) giveBack([chunk]);
+    return { bytes, properties, crc: crc.toString(16).padStart(8, '0') };
   }
 
   #counts(): SetCount[] {
@@ -191,7 +207,7 @@ export class SegmentWriter {
     if (rows === 0) return;
     const key = this.#builder.firstKey();
     const raw = this.#builder.take(this.#namespace);
-    const stored = encodeStored(raw);
+    const stored = this.#encode(raw);
     const block = new Block(decodeStored(stored, 'block just encoded'));
     for (let i = 0; i < rows; i++) {
       const ts = block.ts(i);
@@ -213,7 +229,16 @@ export class SegmentWriter {
     this.#rawBytes += raw.length;
     // the garbage collector would be late
     block.release();
-    giveBack([raw]);
+  }
+
+  #encode(raw: Uint8Array): Buffer {
+    if (this.#denseLeft > 0) {
+      this.#denseLeft--;
+      return encodeStored(raw, ZSTD_LEVEL_FAST);
+    }
+    const stored = encodeStored(raw);
+    if (stored.length > raw.length * DENSE_PART) this.#denseLeft = DENSE_BLOCKS;
+    return stored;
   }
 
   #indexPartition(from: number, to: number): TopEntry {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
 import type { ClientOptions } from '../../engine/aerospike/client/client-options.ts';
+import { ContentDigest } from '../../engine/content-digest.ts';
 import { isPitrError, PitrError } from '../../engine/errors.ts';
 import { listSnapshots } from '../../snapshot/snapshots.ts';
 import { copySource, needsCopy, publishCopy, type SourceCopy } from '../../snapshot/source-copy.ts';
@@ -15,6 +16,9 @@ import { Turn } from './turn.ts';
 /** First wait after a failure, and the longest, ms. */
 const BACKOFF_MS = 500;
 const BACKOFF_MS_MAX = 15_000;
+
+/** What a journal says of its base copy when it needs none. */
+const NO_COPY = { state: 'published', snapshot: '' } as const;
 
 export interface ClusterRunOptions {
   readonly journal: Journal;
@@ -106,8 +110,8 @@ export class ClusterRun implements CaptureRun {
         partitions = this.journal.partitions.toString();
         this.#poller = new Poller(client, this.journal, { groups });
       }
-      // without partitions it waits for a hand-over, and has nothing to copy
-      if (this.journal.partitions.size > 0 && (await this.#needsCopy())) {
+      if (this.journal.partitions.size === 0) await this.#beginEmpty(this.#poller);
+      else if (await this.#needsCopy()) {
         await this.#makeCopy(this.#poller);
         this.#poller = new Poller(client, this.journal, { groups });
       }
@@ -149,6 +153,14 @@ export class ClusterRun implements CaptureRun {
     if (isBridged) this.#gapsKnown = gaps.length;
     else this.#options.events.gap(stream);
     return !isBridged;
+  }
+
+  /** Without partitions it waits for a hand-over: what comes with that is its beginning. */
+  async #beginEmpty(poller: Poller): Promise<void> {
+    if (this.journal.frontierTs > 0) return;
+    const { clockMs } = await poller.prepare();
+    this.journal.keep({ base: NO_COPY });
+    await this.journal.loaded(new ContentDigest(this.journal.identity.shards), clockMs);
   }
 
   async #makeCopy(poller: Poller): Promise<void> {

@@ -1,5 +1,6 @@
 import * as fs from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
+import { isClusterUrl } from '../../engine/aerospike/client/cluster-url.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { PartitionSet } from '../../engine/partition.ts';
 import { resolveKey } from '../../engine/record-key.ts';
@@ -12,6 +13,13 @@ import {
   restoreJsonLines,
 } from '../../restore/restore.ts';
 import { isPartial, parseRenames, type Selection } from '../../restore/selection.ts';
+import {
+  type ClusterFlags,
+  type Followed,
+  refuseClusterFlags,
+  restoreIntoCluster,
+  withClusterOptions,
+} from '../cluster-restore.ts';
 import type { PitrCommand } from '../pitr-command.ts';
 import { chooseTimeline, openPlaces } from '../places.ts';
 import { parseDigest, parseRecordAddress } from '../record-address.ts';
@@ -22,7 +30,7 @@ import type { Runner, Session } from '../session.ts';
 /** Below this many versions worker threads take longer to start than the work. */
 const WORKERS_FROM_VERSIONS = 100_000;
 
-interface RestoreFlags {
+interface RestoreFlags extends ClusterFlags {
   readonly to?: string;
   readonly into?: string;
   readonly jsonLines?: boolean;
@@ -44,7 +52,7 @@ interface RestoreFlags {
 }
 
 export function registerRestore(program: PitrCommand, runner: Runner): void {
-  program
+  const command = program
     .command('restore')
     .about(
       'restore an instant into a new engine, or as JSON lines',
@@ -59,7 +67,7 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     .option('--timeline <id>', 'history to restore (default: that of the directories, or the newest)')
     .option('--dry-run', 'plan and say what would be done; change nothing')
     .optionsGroup('Where to:')
-    .option('--into <target>', 'engine:DIR or DIR; absent, empty, or what this restore has begun')
+    .option('--into <target>', 'engine:DIR (absent, empty or begun) or aerospike://HOST:PORT')
     .option('--json-lines', 'one JSON object a record on stdout; the report goes to stderr')
     .option('--stream <name>', 'stream name of the restored engine (default: main)')
     .optionsGroup('Which records:')
@@ -76,12 +84,17 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
     .option('--workers <n>', 'worker threads (default: one a processor)')
     .option('--no-verify', 'do not read the target back')
     .option('--strict', 'refuse when it is not certain that a record is what the source had')
-    .option('--inexact <file>', 'write which records those are, one JSON object a line')
+    .option('--inexact <file>', 'write which records those are, one JSON object a line');
+  withClusterOptions(command)
     .optionsGroup('Options:')
     .examples(
       ['pitr restore --archive file:/backup/db --to latest --into engine:data2', 'everything archived'],
       ['pitr restore data --to 2026-11-21T10:00:00Z --into data-at-ten --dry-run', 'what would happen?'],
       ['pitr restore data --to mark:before --json-lines --set users > users.jsonl', 'some of it'],
+      [
+        'pitr restore --archive file:/backup/db --to -10m --into aerospike://db:3000 --mode exact',
+        'a cluster as it was ten minutes ago, what came since deleted',
+      ],
       ['pitr restore data --to -1h --into old --key shop/users/42 shop/users/43', 'two records'],
     )
     .action(
@@ -104,6 +117,13 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
             ...(timeline === undefined ? {} : { timeline }),
           };
           const { plan } = await planRestore(options);
+          const few = session.origins.workers === 'default' && plan.state.versions < WORKERS_FROM_VERSIONS;
+          const sized = few ? { ...options, workers: 0 } : options;
+          if (flags.into !== undefined && isClusterUrl(flags.into))
+            return restoreIntoCluster(session, flags.into, flags, sized, () =>
+              following(session, plan, flags),
+            );
+          refuseClusterFlags(flags);
           const into = flags.into === undefined ? undefined : directoryOf(flags.into);
           if (flags.dryRun) {
             if (into !== undefined) await refuseFull(into);
@@ -112,8 +132,7 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
             );
             return 0;
           }
-          const few = session.origins.workers === 'default' && plan.state.versions < WORKERS_FROM_VERSIONS;
-          await restore(session, plan, flags, into, few ? { ...options, workers: 0 } : options);
+          await restore(session, plan, flags, into, sized);
           return 0;
         },
         { ownsStdout: (_args, flags) => flags.jsonLines === true },
@@ -134,9 +153,12 @@ const checkedTarget = ({ to, into, jsonLines, dryRun, stream }: RestoreFlags): s
   if (into !== undefined && jsonLines)
     refuse('--into and --json-lines exclude each other', 'restore twice, or choose one');
   if (into === undefined && !jsonLines && !dryRun)
-    refuse('restore has no target', 'use --into engine:DIR, --json-lines, or --dry-run to look first');
-  if (stream !== undefined && jsonLines)
-    refuse('--stream is for a restored engine', 'leave it out with --json-lines');
+    refuse(
+      'restore has no target',
+      'use --into engine:DIR or aerospike://HOST:PORT, --json-lines, or --dry-run to look first',
+    );
+  if (stream !== undefined && (jsonLines || (into !== undefined && isClusterUrl(into))))
+    refuse('--stream is for a restored engine', 'leave it out');
   return to;
 };
 
@@ -146,7 +168,7 @@ const directoryOf = (target: string): string => {
   if ((scheme !== undefined && scheme !== 'engine') || dir === '')
     throw new PitrError('usage', {
       what: `cannot restore into "${target}"`,
-      hint: 'write engine:DIR, a directory, or use --json-lines',
+      hint: 'write engine:DIR, a directory, aerospike://HOST:PORT, or use --json-lines',
     });
   return dir;
 };
@@ -197,13 +219,8 @@ const restore = async (
   options: RestoreOptions,
 ): Promise<void> => {
   const { stdout, stderr } = session.surroundings;
-  const progress = session.progress();
-  const list = flags.inexact === undefined ? undefined : await openList(flags.inexact);
-  const follow: RestoreOptions = {
-    ...options,
-    onProgress: progressOf(progress, plan),
-    ...(list ? { onInexact: async (lines) => void (await list.appendFile(lines)) } : {}),
-  };
+  const followed = await following(session, plan, flags);
+  const follow: RestoreOptions = { ...options, ...followed.options };
   let report: RestoreReport;
   try {
     report =
@@ -211,8 +228,7 @@ const restore = async (
         ? await restoreJsonLines((chunk) => written(stdout, chunk), follow)
         : await restoreEngine(into, flags.stream, follow);
   } finally {
-    progress.stop();
-    await list?.close();
+    await followed.stop();
   }
   const target = into === undefined ? undefined : { dir: resolve(into), shown: relative('', resolve(into)) };
   session.emit(
@@ -225,6 +241,26 @@ const restore = async (
       ),
     into === undefined ? (session.quiet ? nowhere : stderr) : stdout,
   );
+};
+
+/** A progress bar for a plan, and the list of what is inexact. */
+const following = async (
+  session: Session,
+  plan: RestorePlan,
+  { inexact }: RestoreFlags,
+): Promise<Followed> => {
+  const list = inexact === undefined ? undefined : await openList(inexact);
+  const progress = session.progress();
+  return {
+    options: {
+      onProgress: progressOf(progress, plan),
+      ...(list ? { onInexact: async (lines) => void (await list.appendFile(lines)) } : {}),
+    },
+    stop: async () => {
+      progress.stop();
+      await list?.close();
+    },
+  };
 };
 
 /** Empty when nothing is inexact: a list of an earlier restore must not stay. */

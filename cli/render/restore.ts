@@ -135,7 +135,7 @@ const nextSteps = (dir: string, partial: boolean): string =>
     ['  look', `pitr status ${dir}`],
   ]);
 
-const targetFields = (
+export const targetFields = (
   target: RestoreReport['target'],
   nowMs: number,
 ): (readonly [string, string | undefined])[] => [
@@ -151,7 +151,11 @@ const targetFields = (
 ];
 
 /** Undefined: every record is what the source had. */
-const inexactInWords = ({ records, missed, windows }: RestoreReport['inexact']): string | undefined => {
+export const inexactInWords = ({
+  records,
+  missed,
+  windows,
+}: RestoreReport['inexact']): string | undefined => {
   if (records === 0) return undefined;
   const why = [
     missed > 0 ? `${formatCount(missed)} with versions that were missed` : '',
@@ -165,14 +169,14 @@ const copyInWords = ({ target }: Verification, into: string | undefined): string
   return into === undefined ? 'not read back: it went to stdout' : 'not read back (--no-verify)';
 };
 
-const sourceInWords = ({ source, sourceTs, why }: Verification): string => {
+export const sourceInWords = ({ source, sourceTs, why }: Verification): string => {
   if (source === 'not checked') return `not compared${why === undefined ? '' : `: ${why}`}`;
   const at = sourceTs === undefined ? '' : ` at ${formatIso(sourceTs)}`;
   return `verified: equal to what the source stated about itself${at}`;
 };
 
 /** `namespace shop; set users, orders`, or undefined without filters and renames. */
-const describeSelection = (s: Selection): string | undefined => {
+export const describeSelection = (s: Selection): string | undefined => {
   if (!isPartial(s)) return undefined;
   const list = (name: string, values: readonly string[] | undefined): string[] =>
     values === undefined ? [] : [`${name} ${values.join(', ')}`];
@@ -195,5 +199,5 @@ const describeSelection = (s: Selection): string | undefined => {
   ].join('; ');
 };
 
-const plural = (count: number, noun: string): string =>
+export const plural = (count: number, noun: string): string =>
   `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;

@@ -37,6 +37,9 @@ export const bodyBytesOf = (header: Buffer, at = 0): number =>
 export class FrameReader {
   readonly #bodyBytesMax: number;
   readonly #ownsChunks: boolean;
+  readonly #bodyFirstBytes: number;
+  /** A body that was kept is a view of the chunk. */
+  #isChunkKept = false;
   readonly #chunks: Buffer[] = [];
   #chunk: Buffer = EMPTY;
   #at = 0;
@@ -52,11 +55,16 @@ export class FrameReader {
   /** The body is a buffer of its own. */
   #isOwnBody = false;
 
-  /** `ownsChunks`: nobody else has the memory of what is pushed, and it is given back when it was read. */
+  /**
+   * `ownsChunks`: nobody else has the memory of what is pushed, and it is given back when it was read. `bodyFirstBytes`: what a body in pieces is given at
+   * first, where the peer is trusted.
+   */
   constructor({
     bodyBytesMax = BODY_BYTES_MAX,
     ownsChunks = false,
-  }: { bodyBytesMax?: number; ownsChunks?: boolean } = {}) {
+    bodyFirstBytes = BODY_FIRST_BYTES,
+  }: { bodyBytesMax?: number; ownsChunks?: boolean; bodyFirstBytes?: number } = {}) {
+    this.#bodyFirstBytes = bodyFirstBytes;
     this.#bodyBytesMax = bodyBytesMax;
     this.#ownsChunks = ownsChunks;
   }
@@ -71,6 +79,7 @@ export class FrameReader {
 
   /** The {@link body} for good: it holds for as long as it is kept. */
   keep(): Buffer {
+    if (!this.#isOwnBody) this.#isChunkKept = true;
     this.#isOwnBody = false;
     return this.#body;
   }
@@ -129,7 +138,9 @@ export class FrameReader {
   }
 
   #nextChunk(): boolean {
-    if (this.#ownsChunks && this.#chunk.length >= LARGE_CHUNK_BYTES) giveBack([this.#chunk]);
+    if (this.#ownsChunks && !this.#isChunkKept && this.#chunk.length >= LARGE_CHUNK_BYTES)
+      giveBack([this.#chunk]);
+    this.#isChunkKept = false;
     const chunk = this.#chunks.shift();
     if (chunk === undefined) {
       // let go of: a view of it would keep all of it in memory
@@ -199,7 +210,7 @@ export class FrameReader {
   #room(bytes: number): Buffer {
     const old = this.#partial;
     if (old && old.length >= bytes) return old;
-    const size = Math.min(this.#bodyBytes, Math.max(bytes, BODY_FIRST_BYTES, 2 * (old?.length ?? 0)));
+    const size = Math.min(this.#bodyBytes, Math.max(bytes, this.#bodyFirstBytes, 2 * (old?.length ?? 0)));
     const grown = Buffer.allocUnsafeSlow(size);
     old?.copy(grown, 0, 0, this.#partialBytes);
     if (old) giveBack([old]);

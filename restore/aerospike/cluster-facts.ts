@@ -1,13 +1,15 @@
 import type { AerospikeClient } from '../../engine/aerospike/client/client.ts';
 import { SERVER_EPOCH_S } from '../../engine/aerospike/epoch.ts';
 import { parseInfoError, parseParameters } from '../../engine/aerospike/info.ts';
-import { PitrError } from '../../engine/errors.ts';
+import { isPitrError, PitrError } from '../../engine/errors.ts';
 
 /** A namespace as its nodes state it; of numbers that are each node's own the sum. */
 export interface NamespaceFacts {
   readonly name: string;
   readonly objects: number;
-  /** Records of each set; only sets that a node remembers. */
+  /** Records without a set, about; replicas count. */
+  readonly withoutSet: number;
+  /** Records of each set, replicas count; only sets that a node remembers. */
   readonly sets: ReadonlyMap<string, number>;
   /** 0: nothing is removed when its time is over, and times to live are refused unless the next one says otherwise. */
   readonly nsupPeriodS: number;
@@ -19,7 +21,6 @@ export interface NamespaceFacts {
   readonly replicationFactor: number;
   readonly migrations: number;
   readonly missingPartitions: number;
-  /** Records that nobody could read are lost with a restart: memory without a device. */
   readonly nowS: number;
 }
 
@@ -43,7 +44,7 @@ export const readFacts = async (client: AerospikeClient): Promise<ClusterFacts> 
     'get-config:context=service',
     ...namespaces.flatMap((name) => [`namespace/${name}`, `sets/${name}`]),
   ];
-  const answers = [...(await client.infoAll(commands)).values()];
+  const answers = [...(await askAll(client, commands)).values()];
   const said = (answer: ReadonlyMap<string, string>, command: string): string => {
     const value = answer.get(command) ?? '';
     const error = parseInfoError(value);
@@ -70,6 +71,23 @@ export const readFacts = async (client: AerospikeClient): Promise<ClusterFacts> 
   };
 };
 
+const ATTEMPTS_MAX = 5;
+
+/** Questions change nothing, so they are asked again where a socket was lost. */
+const askAll = async (
+  client: AerospikeClient,
+  commands: readonly string[],
+): Promise<Map<string, Map<string, string>>> => {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await client.infoAll(commands);
+    } catch (error) {
+      if (attempt === ATTEMPTS_MAX || !isPitrError(error, 'aerospike-connection-lost')) throw error;
+      await client.tend();
+    }
+  }
+};
+
 const namespaceFacts = (
   name: string,
   nodes: readonly ReadonlyMap<string, string>[],
@@ -88,6 +106,8 @@ const namespaceFacts = (
   return {
     name,
     objects: sum('master_objects'),
+    // like the counts of sets, those of replicas too
+    withoutSet: Math.max(0, sum('objects') - [...objects.values()].reduce((n, count) => n + count, 0)),
     sets: objects,
     nsupPeriodS: Math.min(...nodes.map((s) => Number(s.get('nsup-period') ?? 0))),
     allowsTtlWithoutNsup: all('allow-ttl-without-nsup'),

@@ -31,6 +31,8 @@ export interface ClusterJob {
   /** When the restore began, by the server's clock, ms since 1970. */
   readonly startedMs: number;
   readonly verify: boolean;
+  /** The target has records: those that are equal already are not written again. */
+  readonly comparesFirst: boolean;
   /** Nothing is written: what should not be there is deleted. */
   readonly recheckOnly: boolean;
   /** Rows of a batch; a server may be configured to take fewer. */
@@ -43,6 +45,8 @@ export interface ClusterJob {
 export interface ClusterTally {
   /** Rows answered with 0, or found equal afterwards. */
   readonly written: number;
+  /** Were what they should be before anything was written. */
+  readonly unchanged: number;
   /** Left as they were by the conflict rule. */
   readonly kept: number;
   /** No time to live was left. */
@@ -71,10 +75,14 @@ export interface ClusterTally {
   readonly wrongPartitions: readonly number[];
 }
 
-const SAMPLES_MAX = 20;
+/** By how much a void time may be off: the server counts it from when the row arrives, by its own clock. */
+export const VOID_TIME_OFF_S_MAX = 60;
+
+export const SAMPLES_MAX = 20;
 
 export const NO_TALLY: ClusterTally = {
   written: 0,
+  unchanged: 0,
   kept: 0,
   over: 0,
   monitors: 0,
@@ -94,6 +102,7 @@ export const NO_TALLY: ClusterTally = {
 
 export const addTallies = (a: ClusterTally, b: ClusterTally): ClusterTally => ({
   written: a.written + b.written,
+  unchanged: a.unchanged + b.unchanged,
   kept: a.kept + b.kept,
   over: a.over + b.over,
   monitors: a.monitors + b.monitors,

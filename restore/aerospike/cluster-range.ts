@@ -1,11 +1,12 @@
 import type { AerospikeClient } from '../../engine/aerospike/client/client.ts';
 import { systemClock } from '../../engine/clock.ts';
-import { digestOfSortKey, type PartitionRange } from '../../engine/partition.ts';
+import { digestOfSortKey, type PartitionRange, PartitionSet } from '../../engine/partition.ts';
 import type { Archive } from '../../wal/archive.ts';
 import { type RangeResult, type RestoreJob, type RowSink, runRange } from '../range-job.ts';
 import { addTallies, type ClusterJob } from './cluster-job.ts';
 import { RangeLoad } from './range-load.ts';
 import { type Canonical, ReadBack } from './read-back.ts';
+import { TargetBefore } from './target-before.ts';
 import { WireHash } from './wire-hash.ts';
 
 /** Of more differing records than this nobody asks what they would be in another form. */
@@ -26,12 +27,18 @@ export const runClusterRange = async (
 ): Promise<RangeResult> => {
   const cluster = job.cluster as ClusterJob;
   const isKeyed = isScanned(job, cluster);
-  const load = new RangeLoad({ client, job: cluster, clock: systemClock, isKeyed });
+  const before = cluster.comparesFirst ? await TargetBefore.read(client, cluster, range) : undefined;
+  const context = { client, job: cluster, clock: systemClock, isKeyed };
+  const load = new RangeLoad(before ? { ...context, before } : context);
   const result = await runRange(archive, job, range, emit, load);
   await load.finish();
   for (const chunk of load.lines.take(true)) await emit(chunk);
   const canonical: Canonical = (entries) => canonicalHashes(archive, job, range, load, entries, isKeyed);
-  const readBack = new ReadBack(client, cluster, load, range, canonical);
+  before?.markOthers(load.touched);
+  // where nothing was written and nothing has to go it was read already
+  const touched = PartitionSet.ofMask(load.touched);
+  const partitions = before ? touched : PartitionSet.of([range]);
+  const readBack = new ReadBack(client, cluster, load, partitions, canonical);
   // before the fates are counted: what a rule kept may be found equal
   const found = cluster.recheckOnly
     ? await readBack.deleteOthers()

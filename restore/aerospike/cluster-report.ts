@@ -3,6 +3,7 @@ import type { RangeResult } from '../range-job.ts';
 import type { Verification } from '../restore.ts';
 import type { ClusterFacts } from './cluster-facts.ts';
 import type { ClusterMode, ClusterTally, ConflictRule } from './cluster-job.ts';
+import type { DefinitionResult } from './definitions.ts';
 import type { Hazard } from './hazards.ts';
 
 /** What a restore into a cluster did. */
@@ -18,6 +19,7 @@ export interface ClusterReport {
   readonly digest: string;
   readonly verification: Verification;
   readonly hazards: readonly Hazard[];
+  readonly definitions: readonly DefinitionResult[];
   /** Taken over from an interrupted restore; the other numbers are of the whole. */
   readonly resumedRanges: number;
   /** There is one when records were refused. */
@@ -25,3 +27,7 @@ export interface ClusterReport {
   readonly stateDir: string;
   readonly durationMs: number;
 }
+
+/** Definitions that are not what they were at T. */
+export const definitionFaults = ({ definitions }: ClusterReport): readonly DefinitionResult[] =>
+  definitions.filter(({ result }) => result === 'refused' || result === 'differs');

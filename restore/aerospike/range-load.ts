@@ -11,7 +11,7 @@ import { ResultCode, resultCodeName } from '../../engine/aerospike/result-code.t
 import type { Clock } from '../../engine/clock.ts';
 import { seedOf } from '../../engine/content-digest.ts';
 import { decodeImage } from '../../engine/image.ts';
-import { digestOfSortKey } from '../../engine/partition.ts';
+import { digestOfSortKey, PARTITIONS } from '../../engine/partition.ts';
 import type { StateHeader } from '../../engine/state-record.ts';
 import { toJson } from '../../engine/value.ts';
 import type { RunCursor } from '../../wal/run-cursor.ts';
@@ -21,6 +21,7 @@ import type { RowSink } from '../range-job.ts';
 import { type ClusterJob, type ClusterTally, type ConflictRule, NO_TALLY } from './cluster-job.ts';
 import { Fate, RangeTable } from './range-table.ts';
 import { RowSender } from './row-sender.ts';
+import type { TargetBefore } from './target-before.ts';
 import { WireHash } from './wire-hash.ts';
 
 /** What enterprise transactions leave behind. */
@@ -63,6 +64,8 @@ export const setRefusal = (set: string): string | undefined => {
 };
 
 export interface LoadContext {
+  /** Of a target that has records already. */
+  readonly before?: TargetBefore;
   readonly client: AerospikeClient;
   readonly job: ClusterJob;
   readonly clock: Clock;
@@ -83,7 +86,10 @@ export class RangeLoad implements RowSink {
   readonly #filter: Buffer | undefined;
   readonly #byCursor: { reader: SegmentReader; places: Map<number, Place> }[] = [];
   readonly #byName = new Map<string, Place>();
+  /** One byte for each partition, 1 where something was sent to. */
+  readonly touched = new Uint8Array(PARTITIONS);
   readonly #refused: Record<string, number> = {};
+  #unchanged = 0;
   #over = 0;
   #monitors = 0;
   #masked = 0;
@@ -159,7 +165,9 @@ export class RangeLoad implements RowSink {
     const { job } = this.#context;
     return {
       ...NO_TALLY,
-      written: job.recheckOnly ? 0 : written,
+      written: job.recheckOnly ? 0 : written - this.#unchanged,
+      unchanged: this.#unchanged,
+      readBack: this.#unchanged,
       kept,
       over: this.#over,
       monitors: this.#monitors,
@@ -204,9 +212,17 @@ export class RangeLoad implements RowSink {
       table.setFate(entry, Fate.written);
       return false;
     }
+    const { before } = this.#context;
+    if (before?.isEqual(place.namespace, w0, w1, w2, w3, w4, hash, voidTimeS)) {
+      this.#unchanged++;
+      table.setFate(entry, Fate.written);
+      table.see(entry);
+      return false;
+    }
     const refusal = place.refusal ?? (voidTimeS !== 0 && ttl > TTL_SECONDS_MAX ? 'ttl-too-long' : undefined);
     if (refusal !== undefined) return this.#refuse(entry, refusal, undefined, image, start, end);
     const batch = this.#sender.batchFor(place, w0 >>> 20);
+    this.touched[w0 >>> 20] = 1;
     const flags = appendImage(
       batch,
       place,

@@ -74,6 +74,12 @@ export class RangeTable {
     }
   }
 
+  /** The sort key. */
+  words(entry: number): readonly [number, number, number, number, number] {
+    const c = this.#columns;
+    return [c[0][entry], c[1][entry], c[2][entry], c[3][entry], c[4][entry]];
+  }
+
   /** Word `n` of the sort key. */
   word(entry: number, n: number): number {
     return this.#columns[n][entry];

@@ -2,15 +2,16 @@ import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
 import type { Rate } from '../../engine/aerospike/client/rate-limit.ts';
 import { ContentDigest } from '../../engine/content-digest.ts';
 import { PitrError } from '../../engine/errors.ts';
-import { PartitionSet } from '../../engine/partition.ts';
+import { type PartitionRange, PartitionSet } from '../../engine/partition.ts';
+import type { ArchiveView } from '../../snapshot/view.ts';
 import type { Archive } from '../../wal/archive.ts';
 import { sayInexact } from '../inexact.ts';
 import { clockOf, planRestore, type RestoreOptions, type RestorePlan, shardsOf } from '../plan.ts';
-import type { RangeResult, RestoreJob } from '../range-job.ts';
-import { type RangePool, rangesFor } from '../range-pool.ts';
+import type { RangeResult, RestoreJob, runRange } from '../range-job.ts';
+import { type RangeHandlers, type RangePool, rangesFor } from '../range-pool.ts';
 import { addRanges, noRange } from '../range-totals.ts';
 import { checkSource, type Held, leased } from '../restore.ts';
-import { type ArchivedSet, archivedSets, scopesOf } from './archived-sets.ts';
+import { type ArchivedSet, archivedSets, knownSets, scopesOf } from './archived-sets.ts';
 import { type ClusterFacts, type NamespaceFacts, readFacts } from './cluster-facts.ts';
 import {
   addTallies,
@@ -22,7 +23,16 @@ import {
   NO_TALLY,
   type Scope,
 } from './cluster-job.ts';
+import { runClusterRange } from './cluster-range.ts';
 import type { ClusterReport } from './cluster-report.ts';
+import {
+  applyDefinitions,
+  compareDefinitions,
+  type Definition,
+  type DefinitionResult,
+  type DefinitionStep,
+  definitionsOf,
+} from './definitions.ts';
 import { explainHazard, type Hazard, hazardsOf } from './hazards.ts';
 import { RefusedFile } from './refused-file.ts';
 import { type ClusterProgress, RestoreState, type WantedOfCluster } from './restore-state.ts';
@@ -42,6 +52,8 @@ export interface ClusterRestoreOptions extends RestoreOptions {
   readonly refusedFile?: string;
   /** Nothing is written: what came back since this restore is deleted again. */
   readonly recheck?: boolean;
+  /** Definitions that differ are removed and made again. Default false. */
+  readonly replaceDefinitions?: boolean;
   /** Of a hazard that does not end the run, before the first write. */
   readonly onHazard?: (hazard: Hazard) => void;
 }
@@ -53,6 +65,7 @@ export interface ClusterPlan {
   readonly scopes: readonly Scope[];
   readonly archived: readonly ArchivedSet[];
   readonly hazards: readonly Hazard[];
+  readonly definitions: readonly DefinitionStep[];
   /** Records that the target has of what is in question. */
   readonly occupied: number;
   readonly mode: ClusterMode | undefined;
@@ -67,8 +80,8 @@ const PATIENCE = { attemptsMax: 16, backoff: { firstMs: 20, maxMs: 2000 } };
 export const planClusterRestore = async (options: ClusterRestoreOptions): Promise<ClusterPlan> => {
   const client = await AerospikeClient.connect({ ...PATIENCE, ...options.client });
   try {
-    const { archive, plan } = await planRestore(options);
-    return await lookAt(client, archive, plan, options);
+    const { archive, view, plan } = await planRestore(options);
+    return await lookAt(client, archive, view, plan, options);
   } finally {
     await client.close();
   }
@@ -77,18 +90,22 @@ export const planClusterRestore = async (options: ClusterRestoreOptions): Promis
 const lookAt = async (
   client: AerospikeClient,
   archive: Archive,
+  view: ArchiveView,
   plan: RestorePlan,
   { mode, conflict = 'overwrite' }: ClusterRestoreOptions,
 ): Promise<ClusterPlan> => {
   assertFits(plan, mode, conflict);
   const [facts, archived] = await Promise.all([readFacts(client), archivedSets(archive, plan)]);
-  const scopes = scopesOf(plan.selection, archived);
-  const hazards = hazardsOf({ facts, scopes, sets: archived, ttl: plan.ttl, mode });
+  const scopes = await scopesOf(archive, plan, archived, (name) => facts.namespaces.has(name));
+  const known = mode === 'exact' ? await knownSets(archive, view, plan) : undefined;
+  const hazards = hazardsOf({ facts, scopes, sets: archived, known, ttl: plan.ttl, mode });
   const occupied = scopes.reduce(
     (n, scope) => n + recordsIn(facts.namespaces.get(scope.namespace), scope),
     0,
   );
-  return { plan, facts, scopes, archived, hazards, occupied, mode, conflict };
+  const wanted = definitionsOf(plan.state.definitions, plan.selection, scopes);
+  const definitions = await compareDefinitions(client, wanted);
+  return { plan, facts, scopes, archived, hazards, definitions, occupied, mode, conflict };
 };
 
 /** @throws usage */
@@ -120,11 +137,15 @@ const recordsIn = (facts: NamespaceFacts | undefined, { sets }: Scope): number =
 
 /**
  * Restores into a cluster. An interrupted restore of the same state into the same place is gone on with.
- * @throws target-occupied, target-begun, restore-hazard, inexact, verification-failed, aerospike-…; what a merge throws
+ * @throws target-occupied, target-begun, inexact, restore-hazard, verification-failed, aerospike-…; what a merge throws
  */
 export const restoreCluster = (options: ClusterRestoreOptions): Promise<ClusterReport> =>
-  leased({ ...options, workers: Math.max(1, options.workers ?? 2) }, async (held, pool) => {
-    const client = await AerospikeClient.connect({ ...PATIENCE, ...options.client });
+  leased(options, async (held, pool) => {
+    const client = await AerospikeClient.connect({
+      ...PATIENCE,
+      ...options.client,
+      ...(options.rate ? { rate: options.rate } : {}),
+    });
     try {
       return await new ClusterRestore({ ...options, ...held }, client, pool).run();
     } finally {
@@ -146,20 +167,26 @@ class ClusterRestore {
   async run(): Promise<ClusterReport> {
     const started = performance.now();
     const options = this.#options;
-    const { plan } = await planRestore(options);
-    const looked = await lookAt(this.#client, options.archive, plan, options);
+    const { view, plan } = await planRestore(options);
+    const looked = await lookAt(this.#client, options.archive, view, plan, options);
     const state = RestoreState.open(options.stateDir(wantedOf(looked, options)), wantedOf(looked, options));
     this.#assertMayBegin(looked, state);
     const begun = this.#begin(state, looked.facts);
     const job = this.#jobOf(looked, begun.startedMs);
-    // before the first write; how many are inexact is in `merged` otherwise
+    // what is to be refused is known before the first write
     if (options.strict || options.onInexact) await sayInexact(options.archive, this.#pool, job, options);
     const refused = new RefusedFile(options.refusedFile ?? `${state.dir}/refused.jsonl`);
     try {
-      const { totals, faults } = await this.#ranges(job, state, begun, refused);
+      // a module may be used as soon as records are there; an index is made faster of all of them at once
+      const modules = await this.#define(looked, 'udf');
+      const { totals, faults } = await this.#ranges(looked, job, state, begun, refused);
       if (faults) throw failedVerification(faults);
+      const indexes = await this.#define(looked, 'sindex');
       const verification = checkSource(plan.state, plan.selection, totals);
-      state.record({ ...(state.progress as ClusterProgress), isFinished: true });
+      const deletions = totals.cluster?.deleted ?? 0;
+      // what was deleted may come back, and then this says since when
+      if (looked.mode === 'exact' && looked.facts.isCommunity && deletions > 0) state.finish();
+      else state.remove();
       return {
         plan,
         facts: looked.facts,
@@ -171,6 +198,7 @@ class ClusterRestore {
         digest: ContentDigest.from(totals.stateDigest).total(),
         verification: { ...verification, target: options.verify === false ? 'not checked' : 'equal' },
         hazards: looked.hazards,
+        definitions: [...modules, ...indexes],
         resumedRanges: begun.ranges,
         refusedFile: refused.isThere || refusedBefore(begun) ? refused.path : undefined,
         stateDir: state.dir,
@@ -191,11 +219,12 @@ class ClusterRestore {
         what: `there is no finished restore of this instant into ${place} to check again`,
         hint: 'give the instant, filters and --mode exact of that restore, and its --state when it had one',
       });
-    if (mode === undefined && occupied > 0 && !progress)
+    if (mode === undefined && occupied > 0 && (!progress || progress.isFinished))
       throw new PitrError('target-occupied', {
         what: `${occupied} in ${scopes.flatMap(({ namespace, sets }) => (sets ? sets.map((s) => `${namespace}/${s}`) : [namespace])).join(', ')}`,
       });
-    for (const hazard of hazards) onHazard?.(hazard);
+    // of keys of maps nothing is known before they are there
+    for (const hazard of hazards) if (hazard.kind !== 'map-keys') onHazard?.(hazard);
   }
 
   /** What is done already: of an interrupted restore, or nothing. */
@@ -208,11 +237,18 @@ class ClusterRestore {
     return { startedMs, partitions: 'none', ranges: 0, totals: noRange(1), isFinished: false };
   }
 
-  #jobOf({ plan, facts, scopes, mode, conflict }: ClusterPlan, startedMs: number): RestoreJob {
+  async #define({ definitions }: ClusterPlan, what: Definition['what']): Promise<DefinitionResult[]> {
+    const { recheck, replaceDefinitions = false } = this.#options;
+    if (recheck) return [];
+    const steps = definitions.filter(({ definition }) => definition.what === what);
+    return applyDefinitions(this.#client, steps, replaceDefinitions);
+  }
+
+  #jobOf({ plan, facts, scopes, mode, conflict, occupied }: ClusterPlan, startedMs: number): RestoreJob {
     const { client, rate, recheck = false, verify = true, workers = 1, archive } = this.#options;
     const isRekeyed = Object.keys(plan.selection.renameSets ?? {}).length > 0;
     const cluster: ClusterJob = {
-      client: { ...PATIENCE, ...client, rate: shareOf(rate, workers) },
+      client: { ...PATIENCE, ...client, rate: shareOf(rate, Math.max(1, workers)) },
       mode,
       // two sets that get one name may have the same key: the second must not take the place of the first unseen
       conflict: mode === undefined && isRekeyed ? 'keep-existing' : conflict,
@@ -220,6 +256,7 @@ class ClusterRestore {
       clockAheadMs: facts.nowS * 1000 - clockOf(this.#options, archive).nowMs(),
       startedMs,
       verify,
+      comparesFirst: mode === 'exact' && occupied > 0 && verify && !recheck,
       recheckOnly: recheck,
       batchRows: facts.batchRowsMax === 0 ? BATCH_ROWS : Math.min(BATCH_ROWS, facts.batchRowsMax),
       durableDeletes: !facts.isCommunity,
@@ -236,6 +273,7 @@ class ClusterRestore {
   }
 
   async #ranges(
+    { occupied }: ClusterPlan,
     job: RestoreJob,
     state: RestoreState,
     begun: ClusterProgress,
@@ -247,7 +285,8 @@ class ClusterRestore {
     let { ranges } = begun;
     let faults: ClusterTally | undefined;
     const wanted = PartitionSet.parse(job.selection.partitions ?? 'all').subtract(done);
-    const todo = rangesFor(archive, job.plan, wanted, workers);
+    const records = Math.max(occupied, job.plan.versions);
+    const todo = withFewer(rangesFor(archive, job.plan, wanted, workers), records);
     const all = ranges + todo.length;
     const note = (): void =>
       state.record({
@@ -258,7 +297,9 @@ class ClusterRestore {
         isFinished: false,
       });
     note();
-    await this.#pool.merge(job, todo, {
+    const here: typeof runRange = (from, wanted, range, emit) =>
+      runClusterRange(this.#client, from, wanted, range, emit);
+    const handlers: RangeHandlers = {
       onChunk: (lines) => refused.append(lines),
       onRange: (index, result) => {
         const tally = result.cluster ?? NO_TALLY;
@@ -277,10 +318,26 @@ class ClusterRestore {
           ranges: all,
         });
       },
-    });
+    };
+    await this.#pool.merge(job, todo, handlers, here);
     return { totals, faults };
   }
 }
+
+/** Records of a range, of the state and of the target, that are in memory at once. */
+const RANGE_RECORDS_MAX = 200_000;
+
+/** Ranges, cut until each has about so many of `records` at most; a single partition stays whole (C7). */
+export const withFewer = (ranges: readonly PartitionRange[], records: number): PartitionRange[] => {
+  const partitions = ranges.reduce((n, { start, end }) => n + end - start, 0);
+  const step = Math.max(1, Math.floor((RANGE_RECORDS_MAX * partitions) / Math.max(1, records)));
+  return ranges.flatMap(({ start, end }) =>
+    Array.from({ length: Math.ceil((end - start) / step) }, (_, i) => ({
+      start: start + i * step,
+      end: Math.min(end, start + (i + 1) * step),
+    })),
+  );
+};
 
 const shareOf = (rate: Rate | undefined, workers: number): Rate => ({
   ...(rate?.recordsPerSecond ? { recordsPerSecond: rate.recordsPerSecond / workers } : {}),

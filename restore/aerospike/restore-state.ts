@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PitrError } from '../../engine/errors.ts';
 import type { RangeResult } from '../range-job.ts';
@@ -59,6 +59,21 @@ export class RestoreState {
     if (found && JSON.stringify(found.wanted) !== JSON.stringify(wanted))
       throw new PitrError('target-begun', { dir, begun: inWords(found.wanted) });
     return new RestoreState(dir, wanted, found?.progress);
+  }
+
+  /** Keeps what is needed to delete again what comes back. @throws io */
+  finish(): void {
+    if (this.progress) this.record({ ...this.progress, isFinished: true });
+  }
+
+  /** The next restore begins anew; a file of refused records stays. */
+  remove(): void {
+    rmSync(join(this.dir, STATE_FILE), { force: true });
+    try {
+      rmdirSync(this.dir);
+    } catch {
+      // something of somebody else is in it
+    }
   }
 
   /** @throws io */

@@ -63,6 +63,33 @@ const opsOf = (m: MessageView): string[] => {
   return ops;
 };
 
+test('a reader that gives chunks back leaves bodies that were kept as they are', () => {
+  const reader = new FrameReader({ ownsChunks: true });
+  const kept: Buffer[] = [];
+  // two whole frames in a chunk, and one that goes on in the next
+  const chunk = (): Buffer => {
+    const stream = Buffer.concat(Array.from({ length: 20_000 / PUT.length + 2 }, () => PUT));
+    const own = Buffer.from(new ArrayBuffer(20_000));
+    stream.copy(own, 0, 0, 20_000);
+    return own;
+  };
+  reader.push(chunk());
+  let frames = 0;
+  while (reader.next()) if (frames++ < 2) kept.push(reader.keep());
+  reader.push(Buffer.from(PUT.subarray(20_000 % PUT.length)));
+  assert.ok(reader.next());
+  kept.push(reader.keep());
+  // one of which nothing is kept is gone at once
+  const gone = chunk();
+  reader.push(gone);
+  while (reader.next());
+  assert.equal(gone.length, 0);
+  assert.deepEqual(
+    kept.map((body) => hex(body)),
+    Array.from(kept, () => hex(bodyOf(PUT))),
+  );
+});
+
 describe('bytes from the reference are read as what they are', () => {
   test('a write', () => {
     const m = messageOf(PUT);

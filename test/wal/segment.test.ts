@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { IMAGE_BYTES_MAX } from '../../engine/image.ts';
@@ -100,6 +101,18 @@ describe('segment: writer and reader', () => {
       }),
       { numRuns: 30 },
     );
+  });
+
+  test('blocks that cannot be made smaller, more than are taken for such at once, and one after them that can', async () => {
+    const rows = manyRows(20, 10).map((row, n) => ({
+      ...row,
+      image: n === 19 ? '61*300000' : randomBytes(270_000).toString('hex'),
+    }));
+    const { bytes, ref } = encodeSegment(rows);
+    const reader = await openBytes(bytes, ref);
+    assert.deepEqual((await readAll(reader)).rows, [...rows].sort(compareRows));
+    assert.equal(reader.properties.blocks, 20);
+    assert.ok(bytes.length < 19 * 270_000 + 20_000);
   });
 
   test('properties and reference state counts, ranges and sizes of the rows', async () => {

@@ -34,6 +34,18 @@ export class Ahead {
     if (this.#changes.size > INSTANTS_MAX) this.#putTogether();
   }
 
+  /** Something happens at `ts` that changes no digest. */
+  note(ts: number): void {
+    this.#at(ts);
+  }
+
+  /** The last instant at which something happens; 0: none. */
+  get lastTs(): number {
+    let last = 0;
+    for (const ts of this.#changes.keys()) last = Math.max(last, ts);
+    return last;
+  }
+
   /** Moves everything at or before `ts` into `digest`. */
   settle(ts: number, digest: ContentDigest): void {
     for (const [at, { sums, records }] of this.#changes) {
@@ -56,7 +68,12 @@ export class Ahead {
     const out: Buffer[] = [floor];
     for (const [ts, { sums, records }] of this.#changes)
       for (let shard = 0; shard < this.#shards; shard++) {
-        if (records[shard] === 0 && sums.subarray(shard * 4, shard * 4 + 4).every((lane) => lane === 0))
+        // the first is written in any case: that there is an instant is known again
+        if (
+          shard > 0 &&
+          records[shard] === 0 &&
+          sums.subarray(shard * 4, shard * 4 + 4).every((lane) => lane === 0)
+        )
           continue;
         const entry = Buffer.alloc(ENTRY_BYTES);
         entry.writeUIntLE(ts, 0, 6);

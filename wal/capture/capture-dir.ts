@@ -29,13 +29,6 @@ export interface CaptureSource {
   readonly sets: readonly string[] | null;
 }
 
-/** Set in which Enterprise keeps the monitors of transactions (reference: aerospike-wire.md 10.6). */
-const MONITOR_SET = '<ERO~MRT';
-
-/** False: records of this set are counted and never logged. */
-export const isLoggedSet = ({ sets }: Pick<CaptureSource, 'sets'>, set: string): boolean =>
-  set !== MONITOR_SET && (sets === null || sets.includes(set));
-
 const shape = z.object({
   version: z.literal(SOURCE_VERSION),
   kind: z.enum(['aerospike', 'xdr']),

@@ -86,6 +86,8 @@ const isSameVersion = (known: Known, seen: Seen, isSameContent: boolean): boolea
 /** Versions that must have been between the last one in the log and this one. */
 const missedBefore = (known: Known | undefined, seen: Seen, isSameContent: boolean): number => {
   if (!known) return seen.generation - 1;
+  // what had expired was absent to whoever wrote it next: generations began anew
+  if (seen.generation > known.generation && hadExpired(known, seen)) return seen.generation - 1;
   if (seen.generation > known.generation) return seen.generation - known.generation - 1;
   // of a copy's row nobody knows since when it has been so
   if (seen.generation === known.generation && isSameContent && known.isBase) return 0;
@@ -94,3 +96,6 @@ const missedBefore = (known: Known | undefined, seen: Seen, isSameContent: boole
   // it fell, or came round to the same: deleted at least once, and written again that often
   return seen.generation;
 };
+
+const hadExpired = ({ voidTimeS }: Known, { lut }: Seen): boolean =>
+  voidTimeS !== 0 && (voidTimeS + 1) * 1000 <= (typeof lut === 'number' ? lut : lut.startMs);

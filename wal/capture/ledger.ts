@@ -33,6 +33,10 @@ export class Ledger {
   frontierTs: number;
   note: Readonly<Record<string, unknown>>;
   readonly #ahead: Ahead;
+  /** Ts of deletes above the frontier, by namespace and key: no row says it any more, and a version after it must not come before it (F2). */
+  readonly #goneTs = new Map<string, number>();
+  /** The same for deletes that were stored before this was opened: at most that. */
+  #goneTsMax: number;
   /** By namespace and key; without row: gone. */
   readonly #changed = new Map<string, RowChange>();
 
@@ -47,6 +51,7 @@ export class Ledger {
     this.frontierTs = meta?.frontierTs ?? 0;
     this.note = meta?.source ?? {};
     this.#ahead = Ahead.decode(this.digest.shards, meta?.ahead ?? new Uint8Array(0));
+    this.#goneTsMax = this.#ahead.lastTs;
   }
 
   /** Rows that {@link store} will change. */
@@ -83,7 +88,15 @@ export class Ledger {
   remove(namespace: number, key: Buffer, ts: number): void {
     const old = this.row(namespace, key);
     if (old) this.#count(old, 0, ts, -1);
-    this.#changed.set(idOf(namespace, key), { namespace, key, row: undefined });
+    else this.#ahead.note(ts);
+    const id = idOf(namespace, key);
+    this.#goneTs.set(id, ts);
+    this.#changed.set(id, { namespace, key, row: undefined });
+  }
+
+  /** No version of a record without row may have a lower ts than this: that of its delete; 0: there was none above the frontier. */
+  goneTs(namespace: number, key: Buffer): number {
+    return this.#goneTs.get(idOf(namespace, key)) ?? this.#goneTsMax;
   }
 
   /** Removes what a truncation hides (C5); returns how many rows. */
@@ -110,12 +123,16 @@ export class Ledger {
   settle(ts: number): void {
     this.#ahead.settle(ts, this.digest);
     this.frontierTs = ts;
+    for (const [id, goneTs] of this.#goneTs) if (goneTs <= ts) this.#goneTs.delete(id);
+    if (this.#goneTsMax <= ts) this.#goneTsMax = 0;
   }
 
   /** A base copy is what there is at `ts`. */
   reset(digest: ContentDigest, ts: number): void {
     this.#changed.clear();
     this.#ahead.clear();
+    this.#goneTs.clear();
+    this.#goneTsMax = 0;
     this.digest.copy(digest);
     this.frontierTs = ts;
   }

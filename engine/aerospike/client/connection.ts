@@ -30,12 +30,15 @@ export interface ConnectOptions {
   readonly signal: AbortSignal;
 }
 
+/** Pages of a scan come in frames of about that size: in one piece from the start. */
+const BODY_FIRST_BYTES = 1024 * 1024;
+
 /** A socket to a node. It is read whatever its handler does (N4); frames are the handler's, and a frame without one is a violation (N5). */
 export class Connection {
   readonly address: string;
   readonly #socket: Socket;
   readonly #timing: Timing;
-  readonly #reader = new FrameReader();
+  readonly #reader = new FrameReader({ ownsChunks: true, bodyFirstBytes: BODY_FIRST_BYTES });
   #handler: FrameHandler | undefined;
   #error: PitrError | undefined;
   /** When it last had something to say, or became idle. */

@@ -161,6 +161,25 @@ export class RowBatch {
     this.#starts[++this.rows] = this.used;
   }
 
+  /** A row without ops: a read of everything, or a deletion. `filter`: its condition, an expression. */
+  bare(
+    place: RowPlace,
+    tag: number,
+    [w0, w1, w2, w3, w4]: readonly [number, number, number, number, number],
+    recordTtl: number,
+    filter?: Uint8Array,
+  ): void {
+    const filterBytes = filter ? FIELD_HEAD_BYTES + filter.length : 0;
+    this.begin(place, tag, w0, w1, w2, w3, w4, 0, recordTtl, filterBytes);
+    if (filter) {
+      putU32(this.bytes, this.used, filter.length + 1);
+      this.bytes[this.used + 4] = FieldId.filter;
+      this.bytes.set(filter, this.used + FIELD_HEAD_BYTES);
+      this.used += filterBytes;
+    }
+    this.end(place.fieldCount + (filter ? 1 : 0), 0);
+  }
+
   /** As if the row that has begun had not. */
   drop(): void {
     this.used = this.#starts[this.rows];

@@ -14,6 +14,8 @@ export class Faults {
   /** As many of the next commands are refused with {@link burstCode}. */
   burst = 0;
   burstCode: number = ResultCode.deviceOverload;
+  /** Partitions that each node says it has to send. */
+  migrating = 0;
   /** The server's clock is ahead by this, ms; negative: behind. */
   clockStepMs = 0;
   /** Bytes of an answer after which a connection breaks; 0: never. */

@@ -75,7 +75,7 @@ const namespaceStatistics = async (context: InfoContext, namespace: Namespace): 
     migrate_rx_partitions_active: 0,
     migrate_tx_partitions_active: 0,
     migrate_rx_partitions_remaining: 0,
-    migrate_tx_partitions_remaining: 0,
+    migrate_tx_partitions_remaining: database.faults?.migrating ?? 0,
     migrate_signals_remaining: 0,
     'replication-factor': 1,
     'default-ttl': namespace.settings.defaultTtlS,
@@ -96,7 +96,20 @@ const objectsOf = async (context: InfoContext, namespace: Namespace): Promise<nu
     0,
   );
 
-const recordsByPartition = async ({ database }: InfoContext, { name }: Namespace): Promise<Uint32Array> => {
+/** The last count of each namespace: good until a record comes or goes, whichever node is asked. */
+const counts = new WeakMap<Namespace, { readonly changes: number; readonly records: Promise<Uint32Array> }>();
+
+const recordsByPartition = (context: InfoContext, namespace: Namespace): Promise<Uint32Array> => {
+  const { changes } = namespace;
+  const known = counts.get(namespace);
+  if (known?.changes === changes) return known.records;
+  const records = countRecords(context, namespace);
+  counts.set(namespace, { changes, records });
+  records.catch(() => counts.delete(namespace));
+  return records;
+};
+
+const countRecords = async ({ database }: InfoContext, { name }: Namespace): Promise<Uint32Array> => {
   const records = new Uint32Array(PARTITIONS);
   const { engine } = database;
   await engine.settled();
@@ -218,7 +231,10 @@ export const CONTENT_COMMANDS: InfoTable = {
     const now = database.nowMs();
     let objects = 0;
     for (const namespace of database.namespaces.values()) objects += await objectsOf(context, namespace);
+    const { user, system } = process.cpuUsage();
     return pairs({
+      // since it began; a server says it of the last moments
+      process_cpu_pct: Math.round((user + system) / 10_000 / process.uptime()),
       cluster_size: cluster.nodes.length,
       cluster_key: cluster.clusterKey,
       cluster_generation: cluster.generation,
@@ -232,7 +248,7 @@ export const CONTENT_COMMANDS: InfoTable = {
       tombstones: 0,
       client_connections: connections,
       queries_active: database.jobs.active,
-      migrate_partitions_remaining: 0,
+      migrate_partitions_remaining: database.faults?.migrating ?? 0,
       failed_best_practices: false,
     });
   },

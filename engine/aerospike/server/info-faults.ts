@@ -20,6 +20,9 @@ const KNOBS: Readonly<Record<string, Knob>> = {
   'failed-records': number((f, n) => {
     f.failedRecords = n;
   }),
+  migrating: number((f, n) => {
+    f.migrating = n;
+  }),
   burst: number((f, n) => {
     f.burst = n;
   }),

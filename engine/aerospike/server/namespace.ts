@@ -63,6 +63,11 @@ export class Namespace {
     this.counters.set(counter, (this.counters.get(counter) ?? 0) + 1);
   }
 
+  /** Other than before whenever records came or went. */
+  get changes(): number {
+    return this.#changes;
+  }
+
   /** A record came into being, or went. */
   countRecord(set: string, change: 1 | -1): void {
     this.#changes++;

@@ -49,7 +49,7 @@ export const takeCensus = async (scope: Scope, partitions: PartitionSet, set?: s
     await scope.gate.breathe();
     await compare(scope, portion, set);
     if (set !== undefined) continue;
-    for (const { start, end } of portion.ranges) scope.state.verifiedMs.fill(scope.time.ms, start, end);
+    for (const { start, end } of portion.ranges) scope.state.verifiedMs.fill(scope.time.ms - 1, start, end);
     scope.findings.sweptPartitions += portion.size;
   }
 };

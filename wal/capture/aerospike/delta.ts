@@ -2,6 +2,7 @@ import { nameAt } from '../../../engine/aerospike/client/name.ts';
 import type { RecordBlock } from '../../../engine/aerospike/client/record-block.ts';
 import type { ScanOptions, ScanTotals } from '../../../engine/aerospike/client/scan.ts';
 import { ge, lastUpdate, nanoseconds } from '../../../engine/aerospike/expression/build.ts';
+import { PitrError } from '../../../engine/errors.ts';
 import { DIGEST_BYTES, type PartitionSet } from '../../../engine/partition.ts';
 import type { Rows } from '../index-row.ts';
 import type { Scope } from './scope.ts';
@@ -28,6 +29,9 @@ export interface Delta {
   /** Void times of the rows, and of what cannot be logged, whose records came back. */
   readonly returnedVoidTimes: readonly number[];
 }
+
+/** They are kept in memory. */
+const UNREPRESENTABLE_MAX = 100_000;
 
 export const NO_BYTES = Buffer.alloc(0);
 
@@ -81,8 +85,14 @@ export const changeAt = (
   const set = nameAt(block.bytes, block.setStart(i), block.setEnd(i));
   const digest = Buffer.from(block.bytes.subarray(at, at + DIGEST_BYTES));
   if (typeof set !== 'string') {
+    const { unrepresentable } = scope.state;
+    if (unrepresentable.size === UNREPRESENTABLE_MAX)
+      throw new PitrError('bad-record', {
+        what: `more than ${UNREPRESENTABLE_MAX} records of ${scope.namespace} are in sets whose names are not UTF-8`,
+        hint: 'capture the sets that can be named',
+      });
     const entry = { partition: block.partition(i), voidTimeS: block.voidTimeS(i) };
-    scope.state.unrepresentable.set(digest.toString('latin1'), entry);
+    unrepresentable.set(digest.toString('latin1'), entry);
     return undefined;
   }
   return {

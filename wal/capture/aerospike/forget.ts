@@ -19,8 +19,8 @@ export const forgetExpired = async (scope: Scope): Promise<number> => {
           const digest = rows.digest(i);
           // written again meanwhile
           if (!isExpired(journal.row(scope.namespace, digest)?.voidTimeS(0) ?? 0, before)) continue;
-          const when = Math.max(time.latestMs(), journal.frontierTs + 1);
-          scope.gone({ digest, set: journal.setName(rows.set(i)), when });
+          // as early as can be: what was written since must come after it
+          scope.gone({ digest, set: journal.setName(rows.set(i)), when: journal.frontierTs + 1 });
           forgotten++;
         }
         await scope.gate.breathe();

@@ -1,7 +1,15 @@
 import { WireTtl } from '../../../engine/aerospike/bits.ts';
 import { type RecordCommand, readCommand } from '../../../engine/aerospike/client/command.ts';
 import type { CommandResults } from '../../../engine/aerospike/client/command-results.ts';
-import { eq, ge, lastUpdate, nanoseconds } from '../../../engine/aerospike/expression/build.ts';
+import {
+  and,
+  eq,
+  ge,
+  keyExists,
+  lastUpdate,
+  nanoseconds,
+  not,
+} from '../../../engine/aerospike/expression/build.ts';
 import { ResultCode } from '../../../engine/aerospike/result-code.ts';
 import { PitrError } from '../../../engine/errors.ts';
 import { PartitionSet, partitionOf } from '../../../engine/partition.ts';
@@ -61,12 +69,13 @@ const readImages = async (scope: Scope, changes: readonly Change[]): Promise<Cha
     let bytes = 0;
     for (const [i, change] of logged.entries()) {
       const code = codeOf(results, i);
-      if (code === ResultCode.filteredOut) again.push(change);
+      // two versions in one ms share their LUT, and may differ in the stored key, which only the scan says
+      const isOther = code === ResultCode.ok && results.generation(i) !== change.generation;
+      if (code === ResultCode.filteredOut || isOther) again.push(change);
       else if (code === ResultCode.notFound) tellVanished(scope, change);
       else {
         const image = results.image(i, change.key);
         bytes += image.length;
-        // the LUT is that of the version that was read: two in one ms share it
         scope.found({
           digest: change.digest,
           set: change.set,
@@ -91,8 +100,12 @@ const readImages = async (scope: Scope, changes: readonly Change[]): Promise<Cha
 /** Reads of a capture must not count as uses of a record (P9). */
 const quiet = (command: RecordCommand): RecordCommand => ({ ...command, recordTtl: WireTtl.never });
 
-const imageCommand = ({ namespace }: Scope, { set, digest, lutMs = 0 }: Change): RecordCommand =>
-  quiet(readCommand({ namespace, set, digest }, { filter: eq(lastUpdate(), nanoseconds(lutMs)).bytes }));
+/** On the condition that it is the version that was seen, also in what a read does not say: whether its key is stored. */
+const imageCommand = ({ namespace }: Scope, { set, digest, lutMs = 0, key }: Change): RecordCommand => {
+  const hasKey = key.length > 0 ? keyExists() : not(keyExists());
+  const filter = and(eq(lastUpdate(), nanoseconds(lutMs)), hasKey).bytes;
+  return quiet(readCommand({ namespace, set, digest }, { filter }));
+};
 
 const lutCommand = ({ namespace }: Scope, { set, digest }: Change): RecordCommand =>
   quiet(readCommand({ namespace, set, digest }, { bins: 'none', withLut: true }));
@@ -118,8 +131,8 @@ const tellVanished = (scope: Scope, { digest, set, generation, lutMs }: Change):
   const row = scope.journal.row(scope.namespace, digest);
   const known = row?.generation(0) ?? 0;
   const missed = generation > known ? generation - known : generation;
-  // the scan saw it after S
-  const when = windowOf(scope, Math.max(scope.time.ms, lutMs ?? 0));
+  // the scan saw it after S, perhaps in the same ms
+  const when = windowOf(scope, Math.max(scope.time.ms - 1, lutMs ?? 0));
   if (scope.gone({ digest, set, when, missed, lutMs, wasSeen: true })) scope.findings.deleted++;
 };
 

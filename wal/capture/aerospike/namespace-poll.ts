@@ -16,8 +16,8 @@ export interface NamespaceTask {
   readonly mode: 'changes' | 'counts' | 'everything';
   /** Whose digests are due to be compared. */
   readonly due: PartitionSet;
-  /** Looks whether records were truncated since the poll began; true: they were, and the journal knows. */
-  readonly lookAgain: () => Promise<boolean>;
+  /** Ends the poll when records were truncated since it began. */
+  readonly lookAgain: () => Promise<void>;
 }
 
 /** Cuts partitions into `groups` parts, some of them empty when there are few. */
@@ -55,16 +55,12 @@ const pollGroup = async (scope: Scope, task: NamespaceTask, group: number): Prom
   const { settings, state, sinceMs } = scope;
   const partitions = state.groups[group];
   const changesMax = Math.ceil(settings.changesMax / state.groups.length);
-  const read = async (): Promise<{ delta: Delta; verdict: Verdict }> => {
-    const delta = await readDelta(scope, partitions, sinceMs, changesMax);
-    const expected = expectedOf(scope, delta, partitions, calendarCount(scope, group, partitions));
-    return { delta, verdict: judge(delta, expected) };
-  };
-  let { delta, verdict } = await read();
+  const delta = await readDelta(scope, partitions, sinceMs, changesMax);
+  const verdict = judge(delta, expectedOf(scope, delta, partitions, calendarCount(scope, group, partitions)));
   let suspects = PartitionSet.none;
   if (task.mode === 'everything') suspects = partitions;
   else if (task.mode === 'counts') {
-    if (verdict.isOff && delta.isWhole && (await task.lookAgain())) ({ delta, verdict } = await read());
+    if (verdict.isOff) await task.lookAgain();
     if (!delta.isWhole) suspects = partitions;
     else if (verdict.isOff) {
       scope.findings.countsOff++;
@@ -77,7 +73,10 @@ const pollGroup = async (scope: Scope, task: NamespaceTask, group: number): Prom
     for (const portion of portionsOf(scope, partitions, WHOLE_ROWS))
       await readWhole(scope, portion, sinceMs, new Map());
   const swept = suspects.union(partitions.subtract(partitions.subtract(task.due)));
-  if (swept.size > 0) await takeCensus(scope, swept);
+  if (swept.size === 0) return;
+  // one event, not a delete for each record that is missing
+  if (suspects.size > 0) await task.lookAgain();
+  await takeCensus(scope, swept);
 };
 
 /** How many live records should not have been changed: at least and at most, the difference being those that expire just now. */
@@ -171,5 +170,5 @@ const narrow = async (scope: Scope, partitions: PartitionSet, by: number): Promi
 };
 
 const verify = ({ state, time }: Scope, partitions: PartitionSet): void => {
-  for (const { start, end } of partitions.ranges) state.verifiedMs.fill(time.ms, start, end);
+  for (const { start, end } of partitions.ranges) state.verifiedMs.fill(time.ms - 1, start, end);
 };

@@ -1,27 +1,20 @@
 import type { AerospikeClient } from '../../../engine/aerospike/client/client.ts';
-import { type ClusterNode, isBuildAtLeast } from '../../../engine/aerospike/client/cluster-node.ts';
-import type { WireKey } from '../../../engine/aerospike/client/command.ts';
+import { isBuildAtLeast } from '../../../engine/aerospike/client/cluster-node.ts';
 import { systemTiming, type Timing } from '../../../engine/aerospike/client/timing.ts';
 import { PitrError } from '../../../engine/errors.ts';
 import { PartitionSet } from '../../../engine/partition.ts';
-import type { FoundDefinition, Journal } from '../journal.ts';
-import { takeCensus } from './census.ts';
-import {
-  type Cutoffs,
-  fingerprintOf,
-  keyOf,
-  parseIndexes,
-  parseModule,
-  parseModules,
-} from './definitions.ts';
-import { isExpired } from './delta.ts';
+import type { Journal } from '../journal.ts';
+import { Clocks } from './clocks.ts';
+import type { Cutoffs } from './definitions.ts';
 import { clockDoubts, doubtsOf, type Seen, seenOf, waitsOf } from './doubt.ts';
 import { forgetExpired } from './forget.ts';
-import { answerTo, askCutoffs, type Look, lookAt } from './look.ts';
+import { askCutoffs, type Look, lookAt } from './look.ts';
+import { compareTruncated, newCutoffs, readDefinitions, tellCutoffs, tellDefinitions } from './metadata.ts';
 import { groupsOf, pollNamespace } from './namespace-poll.ts';
 import { noCost, noFindings, type PollFindings, type PollReport } from './poll-report.ts';
 import { Gate, NamespaceState, type PollSettings, Scope } from './scope.ts';
-import { isMasterOf, type NodeTime, readNodeTime, ServerTime } from './server-time.ts';
+import type { ServerTime } from './server-time.ts';
+import { SweepTurn } from './sweep-turn.ts';
 
 export interface PollerOptions extends Partial<PollSettings> {
   /** Of the client. */
@@ -39,14 +32,33 @@ const DEFAULTS: PollSettings = {
 
 /** The first build whose scans can say LUTs. */
 const LUT_BUILD = [8, 1, 2, 0];
+/** What a clock of whole seconds may be behind itself, ms. */
+const COARSE_MS = 1000;
 /** Under which name the journal keeps what a poller wants to find again. */
 const NOTE = 'aerospike';
+
+/** How often a poll begins anew because of truncations. */
+const ATTEMPTS_MAX = 5;
+
+/**
+ * A truncation came while a poll was under way. The journal must hear of it before anything that was seen after it, and after all that was seen
+ * before: so the poll begins anew.
+ */
+class TruncatedMeanwhile extends PitrError {
+  constructor() {
+    super('interrupted', { what: 'the poll, by a truncation' });
+  }
+}
 
 /** What survives a restart of the capture. */
 interface Note {
   /** False: a base copy was begun at {@link cursorMs} and no poll is complete yet. */
   readonly isRunning: boolean;
+  /** No node's clock was after this when the copy had been read: the first frontier is not before. Absent: 0. */
+  readonly copiedByMs?: number;
   readonly cursorMs: number;
+  /** Not later than the last look of a complete poll, by the server's clock. */
+  readonly lookedMs: number;
   readonly seen: Seen;
   readonly hasWaited: boolean;
   readonly cutoffs: Readonly<Record<string, number>>;
@@ -61,6 +73,8 @@ interface Beginning {
   readonly look: Look;
   readonly time: ServerTime;
   readonly seen: Seen;
+  readonly lookedMs: number;
+  readonly clusterKey: string | undefined;
 }
 
 /**
@@ -79,7 +93,8 @@ export class Poller {
   readonly #settings: PollSettings;
   readonly #namespaces: readonly string[];
   readonly #partitions: readonly number[];
-  readonly #anchors = new Map<string, WireKey>();
+  readonly #clocks: Clocks;
+  readonly #turn: SweepTurn;
   #states: readonly NamespaceState[] = [];
   #note: Note | undefined;
   /** Of the last complete poll of this process. */
@@ -87,9 +102,6 @@ export class Poller {
   /** For definitions: the counters with which they were read last. */
   #counters: Look['counters'];
   #marks: string[] = [];
-  #sweepNext = 0;
-  #sweepDebt = 0;
-  #sweptAtMs: number | undefined;
   /** A poll has told something and has not come to its end. */
   #isOpen = false;
   #isBusy = false;
@@ -105,6 +117,8 @@ export class Poller {
     this.#partitions = journal.partitions.ranges.flatMap(({ start, end }) =>
       Array.from({ length: end - start }, (_, i) => start + i),
     );
+    this.#clocks = new Clocks(client, journal, timing, this.#partitions);
+    this.#turn = new SweepTurn(this.#partitions, this.#settings.sweepMs);
     this.#note = journal.note[NOTE] as Note | undefined;
   }
 
@@ -115,11 +129,12 @@ export class Poller {
 
   /** Looks at the cluster before a base copy: what is written from `clockMs` on is found by the first poll after it. @throws aerospike-… */
   async prepare(): Promise<{ readonly clockMs: number }> {
-    const { look, time, seen } = await this.#begin();
+    const { look, time, seen, lookedMs } = await this.#begin();
     const cursorMs = time.ms - 1;
     this.#note = {
       isRunning: false,
       cursorMs,
+      lookedMs,
       seen,
       hasWaited: false,
       cutoffs: Object.fromEntries(look.cutoffs),
@@ -148,9 +163,15 @@ export class Poller {
     try {
       if (this.#isOpen) await this.#gate.flush();
       this.#isOpen = true;
-      const report = await this.#poll(signal);
-      this.#isOpen = false;
-      return report;
+      for (let attempt = 1; ; attempt++)
+        try {
+          const report = await this.#poll(signal);
+          this.#isOpen = false;
+          return report;
+        } catch (error) {
+          if (!(error instanceof TruncatedMeanwhile) || attempt === ATTEMPTS_MAX) throw error;
+          await this.#gate.flush();
+        }
     } finally {
       this.#isBusy = false;
     }
@@ -160,16 +181,21 @@ export class Poller {
     const startedMs = this.#timing.nowMs();
     const marks = this.#marks.length;
     const begun = await this.#begin();
-    const { look, time, seen } = begun;
+    const { look, time, seen, lookedMs } = begun;
     const findings = noFindings();
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
     const cameFromMs = this.#journal.lookFrom();
-    if (cameFromMs !== undefined)
+    if (cameFromMs !== undefined) {
       this.#note = { ...this.#note, cursorMs: Math.min(this.#note.cursorMs, cameFromMs) };
+      // stored together with that it was asked for
+      this.#journal.keep({ [NOTE]: this.#note });
+    }
     const note = this.#note;
     this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
+    // nobody watched them from the release on
+    if (cameFromMs !== undefined) doubts.push('partitions have come from another capture');
     const waitsFor = waitsOf(look, this.#client.clusterKey);
     const tally = { ...this.#journal.tally };
     const report = (isStated: boolean, copyAgain?: string): PollReport => ({
@@ -191,97 +217,72 @@ export class Poller {
     });
     if (!note.isRunning) {
       const truncated = newCutoffs(note.cutoffs, look.cutoffs).map(([key]) => `${key} was truncated`);
-      const why = [...truncated, ...doubts].join('; ');
+      const why = [...truncated, ...doubtsOf(note.seen, seen)].join('; ');
       if (why !== '') return report(false, why);
     }
+    const copiedByMs = note.isRunning ? (note.copiedByMs ?? 0) : time.latestMs(startedMs);
     const isHeld = waitsFor.length > 0;
     await this.#journal.room();
     // in doubt a version may be back, or have come from another half of the cluster, that was replaced unseen before the last poll
     const isSure = !isHeld && doubts.length === 0;
     const scopes = this.#scopes(note, begun, isSure, findings, cost, signal);
-    await this.#truncate(scopes, look.cutoffs, findings);
+    await this.#truncate(note, scopes, look.cutoffs);
     const mode = isHeld ? 'changes' : doubts.length > 0 ? 'everything' : 'counts';
-    const due = mode === 'counts' ? this.#due() : PartitionSet.none;
+    const due = mode === 'counts' ? this.#turn.take(startedMs) : PartitionSet.none;
     for (const scope of scopes) {
-      await pollNamespace(scope, { mode, due, lookAgain: () => this.#lookAgain(scopes, findings) });
+      await pollNamespace(scope, { mode, due, lookAgain: () => this.#lookAgain() });
       if (!isHeld) findings.forgotten += await forgetExpired(scope);
     }
-    await this.#define(look, findings);
+    findings.definitions = await this.#define(note, look);
     findings.unrepresentable = scopes.reduce((n, { state }) => n + state.unrepresentable.size, 0);
     findings.evicted = evictedBetween(this.#before?.look, look);
-    if (!isHeld && this.#hasChanged(look)) waitsFor.push('the cluster changed during the poll');
+    if (!isHeld && this.#hasChanged(begun)) waitsFor.push('the cluster changed during the poll');
     const hasWaited = waitsFor.length > 0;
     const ts = time.ms - 1;
-    if (!hasWaited && ts <= this.#journal.frontierTs)
-      waitsFor.push(`the clock is ${this.#journal.frontierTs - ts} ms behind the frontier`);
-    this.#keep(hasWaited ? {} : { isRunning: true, cursorMs: time.ms, seen }, hasWaited);
+    const behindMs = Math.max(this.#journal.frontierTs + 1, copiedByMs) - 1 - ts;
+    // a clock that says whole seconds is often at or behind what it said in ms: the next poll is ahead
+    const isBehind = !hasWaited && behindMs >= 0;
+    if (isBehind && (time.isExact || behindMs > COARSE_MS))
+      waitsFor.push(`the clock is ${behindMs} ms behind the frontier`);
+    this.#keep(
+      hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen },
+      hasWaited,
+    );
     await this.#gate.flush();
-    const isStated = waitsFor.length === 0 && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
+    const isStated =
+      waitsFor.length === 0 && !isBehind && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
     if (isStated) this.#marks.splice(0, marks);
-    else if (waitsFor.length === 0)
+    else if (waitsFor.length === 0 && !isBehind)
       waitsFor.push('more instants are open above the frontier than can be kept apart');
     if (!hasWaited) this.#before = begun;
     return report(isStated);
   }
 
-  /** Whether other nodes were asked than those whose clocks were read. */
-  #hasChanged(look: Look): boolean {
+  /** Whether other nodes may have been asked than those whose clocks were read. */
+  #hasChanged({ look, clusterKey }: Beginning): boolean {
     const ids = this.#client.nodes.map(({ id }) => id);
-    return ids.length !== look.nodes.size || ids.some((id) => !look.nodes.has(id));
+    const isSame = ids.length === look.nodes.size && ids.every((id) => look.nodes.has(id));
+    return !isSame || clusterKey !== this.#client.clusterKey;
   }
 
   /** Look and clock, in this order: the clock's whole seconds are in the look. */
   async #begin(): Promise<Beginning> {
     const look = await lookAt(this.#client, this.#timing, this.#namespaces, this.#before?.look);
-    const nodes = new Map<string, NodeTime>();
-    await Promise.all(
-      this.#client.nodes.map(async (node) => {
-        const said = look.nodes.get(node.id);
-        // one that came meanwhile: the next look has it
-        if (!said) return;
-        const floor = { ms: said.floorMs, askedAtMs: said.askedAtMs };
-        const time = await readNodeTime(this.#client, this.#timing, this.#anchorOf(node), floor);
-        if (time.uncertainMs > 1) this.#anchors.delete(node.id);
-        nodes.set(node.id, time);
-      }),
-    );
-    if (nodes.size === 0)
-      throw new PitrError('aerospike-unreachable', { hosts: 'the cluster', why: 'no node is left' });
-    const time = new ServerTime(nodes, this.#timing);
-    return { look, time, seen: seenOf(look, time) };
-  }
-
-  /** A record that a node is master of and that will live for a while. */
-  #anchorOf(node: ClusterNode): WireKey | undefined {
-    const known = this.#anchors.get(node.id);
-    if (known) return known;
-    const { index } = this.#journal;
-    const begin = Math.floor(this.#timing.nowMs()) % this.#partitions.length;
-    for (const namespace of this.#namespaces) {
-      const id = this.#journal.namespaceId(namespace);
-      for (let i = 0; i < this.#partitions.length; i++) {
-        const partition = this.#partitions[(begin + i) % this.#partitions.length];
-        if (index.count(id, partition) === 0 || !isMasterOf(this.#client, node, namespace, partition))
-          continue;
-        const rows = index.partition(id, partition);
-        for (let row = 0; row < rows.length; row++) {
-          if (isExpired(rows.voidTimeS(row), Number.POSITIVE_INFINITY)) continue;
-          const anchor = { namespace, set: this.#journal.setName(rows.set(row)), digest: rows.digest(row) };
-          this.#anchors.set(node.id, anchor);
-          return anchor;
-        }
-      }
-    }
-    return undefined;
+    const { clusterKey } = this.#client;
+    const time = await this.#clocks.read(look);
+    const lookedAtMs = Math.min(...[...look.nodes.values()].map(({ askedAtMs }) => askedAtMs));
+    const lookedMs = time.ms - Math.ceil(this.#timing.nowMs() - lookedAtMs) - 1;
+    return { look, time, seen: seenOf(look, time), lookedMs, clusterKey };
   }
 
   /** Of a journal that was loaded without {@link prepare}: what is there now is what there was. */
-  #firstNote({ look, seen }: Beginning): Note {
+  #firstNote({ look, seen, lookedMs }: Beginning): Note {
     if (this.#journal.frontierTs === 0)
       throw new PitrError('usage', { what: 'no base copy is loaded', hint: 'prepare, copy, then poll' });
     return {
       isRunning: true,
       cursorMs: this.#journal.frontierTs,
+      lookedMs,
       seen,
       hasWaited: false,
       cutoffs: Object.fromEntries(look.cutoffs),
@@ -346,105 +347,35 @@ export class Poller {
     return limits;
   }
 
-  /** Logs cutoffs that are new (P7), then compares what they are about. True: there were some. */
-  async #truncate(scopes: readonly Scope[], cutoffs: Cutoffs, findings: PollFindings): Promise<boolean> {
-    const known = this.#note?.cutoffs ?? {};
-    const found = newCutoffs(known, cutoffs);
-    for (const [key, cutoffLut] of found) {
-      const [namespace, ...rest] = key.split('|');
-      const scope = scopes.find((s) => s.namespace === namespace);
-      if (!scope) continue;
-      const set = rest.length > 0 ? rest.join('|') : null;
-      const endMs = scope.time.latestMs();
-      const lookedMs = this.#before?.time.ms ?? this.#note?.cursorMs ?? 0;
-      const startMs = Math.min(Math.max(lookedMs, cutoffLut - 1), endMs);
-      this.#journal.truncated({ namespace, set, cutoffLut, when: { startMs, endMs } });
-      findings.truncations++;
-    }
-    if (found.length === 0 && Object.keys(known).length === cutoffs.size) return false;
+  /** Logs cutoffs that are new (P7), then compares what they are about. */
+  async #truncate(note: Note, scopes: readonly Scope[], cutoffs: Cutoffs): Promise<void> {
+    const found = newCutoffs(note.cutoffs, cutoffs);
+    tellCutoffs(scopes, found, note.lookedMs);
+    if (found.length === 0 && Object.keys(note.cutoffs).length === cutoffs.size) return;
     this.#keep({ cutoffs: Object.fromEntries(cutoffs) });
-    if (found.length === 0) return false;
+    if (found.length === 0) return;
     await this.#gate.flush();
-    for (const { state, time } of scopes) {
-      const second = Math.floor(time.ms / 1000);
-      state.calendar.rebuild(this.#journal.index, state.id, state.groups, second);
-    }
-    for (const [key] of found) {
-      const [namespace, ...rest] = key.split('|');
-      const scope = scopes.find((s) => s.namespace === namespace);
-      if (!scope) continue;
-      await takeCensus(scope, this.#journal.partitions, rest.length > 0 ? rest.join('|') : undefined);
-    }
-    return true;
+    await compareTruncated(scopes, found);
+    // counts go by what is stored
+    await this.#gate.flush();
   }
 
-  /** At most one question at a time, whoever finds a count off. */
-  #again: Promise<boolean> | undefined;
-
-  #lookAgain(scopes: readonly Scope[], findings: PollFindings): Promise<boolean> {
-    this.#again ??= (async () => {
-      const cutoffs = await askCutoffs(this.#client, this.#namespaces);
-      return newCutoffs(this.#note?.cutoffs ?? {}, cutoffs).length > 0
-        ? this.#truncate(scopes, cutoffs, findings)
-        : false;
-    })().finally(() => {
-      this.#again = undefined;
-    });
-    return this.#again;
+  /** @throws TruncatedMeanwhile */
+  async #lookAgain(): Promise<void> {
+    const cutoffs = await askCutoffs(this.#client, this.#namespaces);
+    if (newCutoffs(this.#note?.cutoffs ?? {}, cutoffs).length > 0) throw new TruncatedMeanwhile();
   }
 
-  /** Logs definitions that are new, others than they were, or gone. */
-  async #define(look: Look, findings: PollFindings): Promise<void> {
-    const isSame =
-      look.counters !== undefined &&
-      this.#counters !== undefined &&
-      ['sindex', 'UDF'].every((module) => look.counters?.get(module) === this.#counters?.get(module));
-    if (isSame) return;
-    const known = this.#note?.definitions ?? {};
-    const now: Record<string, string> = {};
-    const ts = this.#journal.frontierTs + 1;
-    for (const definition of await this.#readDefinitions()) {
-      const key = keyOf(definition);
-      now[key] = fingerprintOf(definition);
-      if (known[key] === now[key]) continue;
-      this.#journal.defined(definition, ts);
-      findings.definitions++;
-    }
-    for (const key of Object.keys(known)) {
-      if (now[key] !== undefined) continue;
-      const [what, namespace, name] = JSON.parse(key) as ['sindex' | 'udf', string | null, string];
-      this.#journal.defined({ what, namespace, name, body: null }, ts);
-      findings.definitions++;
-    }
-    this.#counters = look.counters;
+  /** Logs definitions that have changed; returns how many. */
+  async #define(note: Note, { counters }: Look): Promise<number> {
+    const known = this.#counters;
+    const isSame = ['sindex', 'UDF'].every((module) => counters?.get(module) === known?.get(module));
+    if (counters && known && isSame) return 0;
+    const definitions = await readDefinitions(this.#client, this.#namespaces);
+    const { now, told } = tellDefinitions(this.#journal, note.definitions, definitions);
+    this.#counters = counters;
     this.#keep({ definitions: now });
-  }
-
-  /** From one node: metadata are the same on all, or will be, and the counters of all are watched. @throws aerospike-… */
-  async #readDefinitions(): Promise<FoundDefinition[]> {
-    const [node] = this.#client.nodes;
-    const lists = this.#namespaces.map((namespace) => `sindex-list:namespace=${namespace};b64=true`);
-    const said = await this.#client.info(node, [...lists, 'udf-list']);
-    const found = lists.flatMap((command) => parseIndexes(answerTo(said, command, node.id)));
-    for (const { name } of parseModules(answerTo(said, 'udf-list', node.id))) {
-      const command = `udf-get:filename=${name}`;
-      const body = parseModule((await this.#client.info(node, [command])).get(command) ?? '');
-      if (body) found.push({ what: 'udf', namespace: null, name, body });
-    }
-    return found;
-  }
-
-  /** Partitions whose turn it is to be compared. */
-  #due(): PartitionSet {
-    const now = this.#timing.nowMs();
-    const size = this.#partitions.length;
-    this.#sweepDebt += (size * (now - (this.#sweptAtMs ?? now))) / this.#settings.sweepMs;
-    this.#sweptAtMs = now;
-    const n = Math.min(size, Math.floor(this.#sweepDebt));
-    this.#sweepDebt = Math.min(this.#sweepDebt - n, size);
-    const due = Array.from({ length: n }, (_, i) => this.#partitions[(this.#sweepNext + i) % size]);
-    this.#sweepNext = (this.#sweepNext + n) % size;
-    return PartitionSet.of(due.map((start) => ({ start, end: start + 1 })));
+    return told;
   }
 
   #keep(changes: Partial<Note>, hasWaited?: boolean): void {
@@ -463,10 +394,6 @@ export class Poller {
     this.#journal.keep({ [NOTE]: this.#note });
   }
 }
-
-/** Cutoffs that were not there, or are later than they were. */
-const newCutoffs = (known: Readonly<Record<string, number>>, now: Cutoffs): [string, number][] =>
-  [...now].filter(([key, ms]) => (Object.hasOwn(known, key) ? known[key] : 0) < ms);
 
 const cpuOf = (look: Look): ReadonlyMap<string, number> =>
   new Map(

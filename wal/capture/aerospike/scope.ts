@@ -28,7 +28,7 @@ export class NamespaceState {
   readonly id: number;
   readonly groups: readonly PartitionSet[];
   readonly calendar = new Calendar();
-  /** By partition: S of the last poll that knows what was there, ms (P6). */
+  /** By partition: S - 1 of the last poll that knows what was there, ms (P6). */
   readonly verifiedMs = new Float64Array(PARTITIONS);
   /** Records that cannot be logged, by digest (P10), and their void times. */
   readonly unrepresentable = new Map<string, { readonly partition: number; readonly voidTimeS: number }>();

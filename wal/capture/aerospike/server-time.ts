@@ -1,6 +1,5 @@
 import { WireTtl } from '../../../engine/aerospike/bits.ts';
 import type { AerospikeClient } from '../../../engine/aerospike/client/client.ts';
-import type { ClusterNode } from '../../../engine/aerospike/client/cluster-node.ts';
 import { operateCommand, type WireKey } from '../../../engine/aerospike/client/command.ts';
 import { lutMsAt, type WireOp } from '../../../engine/aerospike/client/record.ts';
 import type { Timing } from '../../../engine/aerospike/client/timing.ts';
@@ -25,28 +24,26 @@ const SECOND_MS = 1000;
 /** The nodes' clocks as they were read before a poll (P1), and what they can be now. */
 export class ServerTime {
   readonly nodes: ReadonlyMap<string, NodeTime>;
+  /** S: the clock of no node that is asked for records was before this when it was read. */
+  readonly ms: number;
+  /** S is in ms. */
+  readonly isExact: boolean;
   readonly #timing: Timing;
 
-  constructor(nodes: ReadonlyMap<string, NodeTime>, timing: Timing) {
+  /** `asked`: those that have what the capture is about; others hold nothing up. */
+  constructor(nodes: ReadonlyMap<string, NodeTime>, asked: ReadonlySet<string>, timing: Timing) {
     this.nodes = nodes;
     this.#timing = timing;
+    const times = [...nodes].filter(([id]) => asked.size === 0 || asked.has(id)).map(([, time]) => time);
+    this.ms = Math.min(...times.map(({ ms }) => ms));
+    this.isExact = times.every(({ uncertainMs }) => uncertainMs <= 1);
   }
 
-  /** S: no node's clock was before this when it was read. */
-  get ms(): number {
-    return Math.min(...[...this.nodes.values()].map(({ ms }) => ms));
-  }
-
-  get isExact(): boolean {
-    return [...this.nodes.values()].every(({ uncertainMs }) => uncertainMs <= 1);
-  }
-
-  /** No node's clock is after this now. */
-  latestMs(): number {
-    const now = this.#timing.nowMs();
+  /** No node's clock was after this at `atMs` of ours; default now. */
+  latestMs(atMs = this.#timing.nowMs()): number {
     let latest = 0;
     for (const { ms, uncertainMs, askedAtMs } of this.nodes.values())
-      latest = Math.max(latest, ms + uncertainMs + Math.ceil(now - askedAtMs));
+      latest = Math.max(latest, ms + uncertainMs + Math.ceil(atMs - askedAtMs));
     return latest;
   }
 }
@@ -80,11 +77,3 @@ export const readNodeTime = async (
   const latest = floor.ms + SECOND_MS + Math.ceil(timing.nowMs() - floor.askedAtMs);
   return sinceMs > 0 && ms >= floor.ms && ms <= latest ? { ms, uncertainMs: 1, askedAtMs } : coarse;
 };
-
-/** Whether a node is master of a partition. */
-export const isMasterOf = (
-  client: AerospikeClient,
-  node: ClusterNode,
-  namespace: string,
-  partition: number,
-): boolean => client.ownerOf(namespace, partition)?.id === node.id;

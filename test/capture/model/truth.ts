@@ -1,0 +1,161 @@
+/**
+ * What records were, as the one who wrote them knows it: a plain map of changes, and the state at an instant by the definitions of S1
+ * alone. Instants are ms of the server's clock, void times s, both since 1970.
+ */
+
+/** A record as a read showed it. */
+export interface Content {
+  readonly generation: number;
+  readonly lutMs: number;
+  /** 0: never. */
+  readonly voidTimeS: number;
+  /** Stored user key. */
+  readonly key: number | undefined;
+  /** Each as `name type:hex`, sorted. */
+  readonly bins: readonly string[];
+}
+
+/** It became so within [fromMs, toMs]; of a write that is its LUT. No content: it was removed. */
+export interface Change {
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly content?: Content;
+}
+
+export interface Truncation {
+  readonly namespace: string;
+  /** Null: all sets. */
+  readonly set: string | null;
+  readonly cutoffMs: number;
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+export class RecordTruth {
+  readonly namespace: string;
+  readonly set: string;
+  readonly digest: Buffer;
+  /** In the order in which they happened. */
+  readonly changes: Change[] = [];
+
+  constructor(namespace: string, set: string, digest: Buffer) {
+    this.namespace = namespace;
+    this.set = set;
+    this.digest = digest;
+  }
+
+  get last(): Content | undefined {
+    return this.changes.at(-1)?.content;
+  }
+}
+
+/** What could be the state of a record; undefined: absent. */
+export type Possible = readonly (Content | undefined)[];
+
+export const idOf = (namespace: string, digest: string): string => `${namespace} ${digest}`;
+
+/** The part of a life in which a content was there, [from, to); both as early and as late as they can be. */
+export interface Life {
+  readonly bornMs: number;
+  readonly goneMs: number;
+}
+
+export class Truth {
+  readonly records = new Map<string, RecordTruth>();
+  readonly truncations: Truncation[] = [];
+  /** By what and name: bodies, null for none. */
+  readonly definitions = new Map<string, { fromMs: number; toMs: number; body: string | null }[]>();
+
+  record(namespace: string, set: string, digest: Buffer): RecordTruth {
+    const id = idOf(namespace, digest.toString('hex'));
+    let record = this.records.get(id);
+    if (!record) {
+      record = new RecordTruth(namespace, set, digest);
+      this.records.set(id, record);
+    }
+    return record;
+  }
+
+  define(key: string, body: string | null, fromMs: number, toMs: number): void {
+    const changes = this.definitions.get(key) ?? [];
+    changes.push({ fromMs, toMs, body });
+    this.definitions.set(key, changes);
+  }
+
+  /** S1, as far as the writer knows when things happened. */
+  possibleAt(record: RecordTruth, ts: number): Possible {
+    let states: Set<Content | undefined> = new Set([undefined]);
+    for (const { fromMs, toMs, content } of record.changes) {
+      if (fromMs > ts) continue;
+      if (toMs <= ts) states = new Set();
+      states.add(content);
+    }
+    const possible = new Set<Content | undefined>();
+    for (const content of states) for (const state of this.#kept(record, content, ts)) possible.add(state);
+    return [...possible];
+  }
+
+  /** The content itself, nothing, or either: what expired, and what a truncation hides. */
+  #kept(record: RecordTruth, content: Content | undefined, ts: number): Possible {
+    if (!content || isExpiredAt(content, ts)) return [undefined];
+    let isCertain = true;
+    for (const t of this.#over(record, content)) {
+      if (t.toMs <= ts) return [undefined];
+      if (t.fromMs <= ts) isCertain = false;
+    }
+    return isCertain ? [content] : [content, undefined];
+  }
+
+  #over(record: RecordTruth, content: Content): Truncation[] {
+    return this.truncations.filter(
+      (t) =>
+        t.namespace === record.namespace &&
+        (t.set === null || t.set === record.set) &&
+        content.lutMs < t.cutoffMs,
+    );
+  }
+
+  /** When things happened to a record: changes, truncations that took a content, expiries. */
+  instants(record: RecordTruth): { readonly fromMs: number; readonly toMs: number }[] {
+    const all: { fromMs: number; toMs: number }[] = [...record.changes];
+    for (const { content } of record.changes) {
+      if (!content) continue;
+      all.push(...this.#over(record, content));
+      if (content.voidTimeS !== 0) {
+        const expiredMs = (content.voidTimeS + 1) * 1000;
+        all.push({ fromMs: expiredMs, toMs: expiredMs });
+      }
+    }
+    return all;
+  }
+
+  /** The life in which a content was: from the first write after an absence to its end. */
+  lifeOf(record: RecordTruth, content: Content): Life {
+    const at = record.changes.findIndex((c) => c.content === content);
+    const endOf = (i: number): number => {
+      const it = record.changes[i].content;
+      if (!it) return record.changes[i].fromMs;
+      const next = record.changes[i + 1];
+      return Math.min(
+        next ? next.toMs : Number.POSITIVE_INFINITY,
+        it.voidTimeS === 0 ? Number.POSITIVE_INFINITY : (it.voidTimeS + 1) * 1000,
+        ...this.#over(record, it).map((t) => t.toMs),
+      );
+    };
+    const isAbsentBefore = (i: number): boolean => {
+      const before = record.changes[i - 1]?.content;
+      return (
+        !before || endOf(i - 1) < record.changes[i].fromMs || record.changes[i].content?.generation === 1
+      );
+    };
+    let first = at;
+    while (first > 0 && !isAbsentBefore(first)) first--;
+    let last = at;
+    while (last + 1 < record.changes.length && record.changes[last + 1].content && !isAbsentBefore(last + 1))
+      last++;
+    return { bornMs: record.changes[first].fromMs, goneMs: endOf(last) };
+  }
+}
+
+export const isExpiredAt = ({ voidTimeS }: Content, ts: number): boolean =>
+  voidTimeS !== 0 && voidTimeS < Math.floor(ts / 1000);
