@@ -43,6 +43,7 @@ test('P12, S7: what a poll finds to be missed makes nothing before the last comp
     const poller = new Poller(client, journal, { timing, groups: 2, sweepMs: 1e12 });
     const { clockMs } = await poller.prepare();
     await journal.loaded(new ContentDigest(SHARDS), clockMs);
+    poller.copied();
     const put = async (n: number): Promise<void> => {
       clock.step(10);
       await client.put(keyOf(n), [{ name: 'n', type: 1, bytes: Buffer.alloc(8) }]);
