@@ -113,7 +113,7 @@ const unfounded = (
   truth: Truth,
   record: RecordTruth,
   got: Content | undefined,
-  { by, window, missed, atMs }: Reason,
+  { by, window, missed, missedAfterMs, atMs }: Reason,
   ts: number,
 ): string | undefined => {
   if (window) {
@@ -128,7 +128,7 @@ const unfounded = (
   }
   if (missed === 0) return undefined;
   // what happened after the version that was restored, up to the one that says so
-  const sinceMs = got ? Math.min(got.lutMs, ts) : 0;
+  const sinceMs = Math.max(missedAfterMs, got ? Math.min(got.lutMs, ts) : 0);
   const isIn = (at: Span): boolean => at.toMs >= sinceMs && at.fromMs <= atMs + ROUNDING_MS;
   const between = truth.instants(record).filter(isIn);
   // after an end generations begin anew, and how many there were is anybody's guess
