@@ -25,7 +25,7 @@ const RANGE_BYTES = 4 * 1024 * 1024;
 export interface CopySourceOptions {
   /** How the source is reached; its `rate` is that of the whole copy. */
   readonly client: CopyClientOptions;
-  /** C0: the source's clock before this call, ms. Above the journal's frontier. */
+  /** C0: the source's clock before this call, ms. Not before the journal's frontier. */
   readonly clockMs: number;
   /** Default those of the journal's source. */
   readonly namespaces?: readonly string[];
@@ -82,6 +82,45 @@ export const copySource = (
   options: CopySourceOptions,
 ): Promise<SourceCopy> => withLease(archive, 'base copy', () => copyHeld(archive, journal, options));
 
+/**
+ * A copy without records, at the instant from which on everything is logged: what a source that ships every change begins with.
+ * {@link publishCopy} makes it the beginning of the history.
+ */
+export const emptyCopy = (archive: Archive, journal: Journal, ts: number): Promise<SourceCopy> =>
+  withLease(archive, 'base copy', async () => {
+    const { timeline, stream } = journal.identity;
+    const all = await archive.updateTimelines((t) => withEngine(t, journal.identity, archive.clock.nowMs()));
+    const isWhole = ownedPartitions(timelineOf(all, timeline)).subtract(journal.partitions).size === 0;
+    const plan = randomBytes(16).toString('hex');
+    const wanted = { kind: 'base', timeline, label: null, endTs: ts, plan, ranges: [], stream } as const;
+    const begun = await beginSnapshot(archive, wanted);
+    return {
+      begun,
+      snapshot: {
+        archive: archive.id,
+        id: begun.id,
+        label: null,
+        timeline,
+        kind: 'base',
+        coordinated: false,
+        ...(isWhole ? {} : { partitions: journal.partitions.toString() }),
+        startTs: ts,
+        logAfterTs: ts,
+        digests: null,
+        positions: { [stream]: 0 },
+        parent: null,
+        segments: [],
+        log: [],
+        events: [],
+        records: 0,
+      },
+      records: 0,
+      read: { records: 0, bytes: 0 },
+      repeated: 0,
+      leftOut: { records: 0, samples: [] },
+    };
+  });
+
 const copyHeld = async (
   archive: Archive,
   journal: Journal,
@@ -89,9 +128,10 @@ const copyHeld = async (
 ): Promise<SourceCopy> => {
   const { clockMs, namespaces = journal.source.namespaces } = options;
   const { timeline, stream } = journal.identity;
-  if (clockMs <= journal.frontierTs)
+  // what a frontier has stated stays (F1); when the source's clock was set back it gets there again
+  if (clockMs < journal.frontierTs)
     throw new PitrError('usage', {
-      what: `a base copy at ${new Date(clockMs).toISOString()}, up to where the history is known already`,
+      what: `a base copy at ${new Date(clockMs).toISOString()}, before ${new Date(journal.frontierTs).toISOString()}, up to where the history is known`,
     });
   const all = await archive.updateTimelines((t) => withEngine(t, journal.identity, archive.clock.nowMs()));
   const owned = ownedPartitions(timelineOf(all, timeline));

@@ -114,6 +114,7 @@ export class ClusterRun implements CaptureRun {
       else if (await this.#needsCopy()) {
         await this.#makeCopy(this.#poller);
         this.#poller = new Poller(client, this.journal, { groups });
+        this.#poller.copied();
       }
       const turn = this.#turn.begin();
       this.#poller.mark(turn.marks);

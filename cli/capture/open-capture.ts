@@ -9,12 +9,14 @@ import { PartitionSet } from '../../engine/partition.ts';
 import type { Archiver } from '../../wal/archiver.ts';
 import { type CaptureSource, initCapture, readSource } from '../../wal/capture/capture-dir.ts';
 import { Journal } from '../../wal/capture/journal.ts';
+import type { XdrCaptureOptions } from '../../wal/capture/xdr/xdr-capture.ts';
 import { archiveUrl } from '../places.ts';
 import type { Session } from '../session.ts';
 import { captureDoor } from './capture-door.ts';
 import type { CaptureEvents, CaptureRun } from './capture-run.ts';
 import { ClusterRun } from './cluster-run.ts';
 import { kindOf, type SourceFlags } from './source-options.ts';
+import { XdrRun } from './xdr-run.ts';
 
 /** A capture directory that is open: what runs it, and how it ends. */
 export interface OpenCapture {
@@ -71,30 +73,57 @@ const clientOf = (session: Session, url: string): Omit<ClientOptions, 'timing' |
   };
 };
 
+/** `xdr://host:port` and how the source's info is reached. @throws usage */
+const listenerOf = (
+  session: Session,
+  url: string,
+  { sourceInfo, xdrDc }: SourceFlags,
+): Omit<XdrCaptureOptions, 'journal'> => {
+  const [, host = '', port = ''] = /^xdr:\/\/(.+):(\d{1,5})$/.exec(url) ?? [];
+  if (host === '')
+    throw new PitrError('usage', {
+      what: `a source "${url}"`,
+      hint: 'write xdr://HOST:PORT, an address of this machine',
+    });
+  if ((sourceInfo === undefined) !== (xdrDc === undefined))
+    throw new PitrError('usage', {
+      what: '--source-info without --xdr-dc, or the other way round',
+      hint: 'the name of the DC says which of its destinations this is',
+    });
+  return {
+    host: host.replace(/^\[|\]$/g, ''),
+    port: Number(port),
+    ...(sourceInfo === undefined || xdrDc === undefined
+      ? {}
+      : { source: { client: clientOf(session, sourceInfo), dc: xdrDc } }),
+  };
+};
+
 /**
- * Opens a capture directory whose archiver is open already. `url`: as it was named now, which may say more than the directory keeps (user, TLS).
+ * Opens a capture directory whose archiver is open already. `flags`: what was said now, which may be more than the directory keeps (user, TLS, where
+ * the info of a source is that ships).
  * @throws engine-busy, log-…, store-corrupt, usage
  */
 export const openCapture = async (
   session: Session,
   archiver: Archiver,
-  url: string | undefined,
+  flags: SourceFlags,
   events: CaptureEvents,
 ): Promise<OpenCapture> => {
   const journal = await Journal.open(archiver.dir, { clock: session.clock });
   try {
     const { source } = journal;
-    if (source.kind !== 'aerospike')
-      throw new PitrError('usage', { what: `a source of kind ${source.kind}`, hint: 'not yet' });
-    const { poll, groups } = session.config.capture;
-    const run = new ClusterRun({
-      journal,
-      archiver,
-      client: clientOf(session, url ?? source.url),
-      pollMs: poll,
-      groups,
-      events,
-    });
+    const run =
+      source.kind === 'xdr'
+        ? new XdrRun({ archiver, xdr: { journal, ...listenerOf(session, source.url, flags) }, events })
+        : new ClusterRun({
+            journal,
+            archiver,
+            client: clientOf(session, flags.source ?? source.url),
+            pollMs: session.config.capture.poll,
+            groups: session.config.capture.groups,
+            events,
+          });
     const door = await DoorServer.open(archiver.dir, captureDoor(run));
     return {
       run,

@@ -108,7 +108,7 @@ const runAgent = async (
       if (!(await readSource(dir))) continue;
       const { stream, timeline } = archiver.identity;
       const events = captureEvents(session, stream, timeline, served?.metrics, () => failures++);
-      const capture = await openCapture(session, archiver, options.source, events);
+      const capture = await openCapture(session, archiver, options, events);
       captures.push(capture);
       captured.set(archiver, capture);
     }

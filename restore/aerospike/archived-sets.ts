@@ -1,3 +1,4 @@
+import type { ArchiveView } from '../../snapshot/view.ts';
 import type { Archive } from '../../wal/archive.ts';
 import type { RestorePlan } from '../plan.ts';
 import type { Selection } from '../selection.ts';
@@ -32,19 +33,44 @@ export const archivedSets = async (
   return [...sets.values()].sort((a, b) => order(a.namespace, b.namespace) || order(a.set, b.set));
 };
 
+/**
+ * Every set that the history has ever had a version of, also after the instant, as `namespace/set` under the names that they get: what it does
+ * not name was never archived.
+ */
+export const knownSets = async (
+  archive: Archive,
+  { heads }: ArchiveView,
+  { state, selection }: RestorePlan,
+): Promise<Set<string>> => {
+  const runs = [...heads.values()].flatMap((streams) => [...streams.values()].flatMap((head) => head.runs));
+  const refs = [...runs, ...state.runs].flatMap((run) => run.segments);
+  const known = new Set<string>();
+  for (const { properties } of await Promise.all(refs.map((ref) => archive.reader(ref))))
+    for (const { namespace, set } of properties.counts)
+      known.add(`${selection.renameNamespaces?.[namespace] ?? namespace}/${set}`);
+  return known;
+};
+
 const order = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 const isWanted = ({ namespaces, sets }: Selection, namespace: string, set: string): boolean =>
   (namespaces?.includes(namespace) ?? true) && (sets?.includes(set) ?? true);
 
-/** What of the target is in question: the namespaces that are named, else those of the archive; their sets that are named, else all. */
-export const scopesOf = (
-  { namespaces, sets, renameNamespaces, renameSets }: Selection,
+/**
+ * What of the target is in question: the namespaces that are named, else those that the archive has; their sets that are named, else all.
+ * A namespace that nobody named, that has nothing to restore and that the target lacks, is none.
+ */
+export const scopesOf = async (
+  archive: Archive,
+  { state, selection }: RestorePlan,
   archived: readonly ArchivedSet[],
-): Scope[] => {
-  const names = namespaces
-    ? namespaces.map((n) => renameNamespaces?.[n] ?? n)
-    : archived.map((s) => s.namespace);
+  targetHas: (namespace: string) => boolean,
+): Promise<Scope[]> => {
+  const { namespaces, sets, renameNamespaces, renameSets } = selection;
+  const readers = await Promise.all(state.runs.flatMap((r) => r.segments.map((ref) => archive.reader(ref))));
+  const all = namespaces ?? [...new Set(readers.flatMap((r) => r.properties.namespaces))].sort();
   const wanted = sets?.map((s) => renameSets?.[s] ?? s);
-  return [...new Set(names)].map((namespace) => ({ namespace, sets: wanted }));
+  return [...new Set(all.map((n) => renameNamespaces?.[n] ?? n))]
+    .filter((n) => namespaces || targetHas(n) || archived.some((s) => s.namespace === n))
+    .map((namespace) => ({ namespace, sets: wanted }));
 };

@@ -7,7 +7,9 @@ import { isPitrError, PitrError } from '../../engine/errors.ts';
 export interface NamespaceFacts {
   readonly name: string;
   readonly objects: number;
-  /** Records of each set; only sets that a node remembers. */
+  /** Records without a set, about; replicas count. */
+  readonly withoutSet: number;
+  /** Records of each set, replicas count; only sets that a node remembers. */
   readonly sets: ReadonlyMap<string, number>;
   /** 0: nothing is removed when its time is over, and times to live are refused unless the next one says otherwise. */
   readonly nsupPeriodS: number;
@@ -19,7 +21,6 @@ export interface NamespaceFacts {
   readonly replicationFactor: number;
   readonly migrations: number;
   readonly missingPartitions: number;
-  /** Records that nobody could read are lost with a restart: memory without a device. */
   readonly nowS: number;
 }
 
@@ -105,6 +106,8 @@ const namespaceFacts = (
   return {
     name,
     objects: sum('master_objects'),
+    // like the counts of sets, those of replicas too
+    withoutSet: Math.max(0, sum('objects') - [...objects.values()].reduce((n, count) => n + count, 0)),
     sets: objects,
     nsupPeriodS: Math.min(...nodes.map((s) => Number(s.get('nsup-period') ?? 0))),
     allowsTtlWithoutNsup: all('allow-ttl-without-nsup'),

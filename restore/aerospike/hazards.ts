@@ -19,6 +19,13 @@ export type Hazard =
       readonly count: number;
     }
   | {
+      readonly kind: 'never-archived';
+      readonly stops: true;
+      readonly namespace: string;
+      readonly set: string;
+      readonly count: number;
+    }
+  | {
       readonly kind: 'set-name';
       readonly stops: false;
       readonly namespace: string;
@@ -53,15 +60,18 @@ export interface HazardInput {
   readonly scopes: readonly Scope[];
   /** What the archive has, under the names that it gets. */
   readonly sets: readonly ArchivedSet[];
+  /** Of an exact restore: what the archive has ever had, as `namespace/set`. */
+  readonly known: ReadonlySet<string> | undefined;
   readonly ttl: TtlMode;
   readonly mode: ClusterMode | undefined;
 }
 
-export const hazardsOf = ({ facts, scopes, sets, ttl, mode }: HazardInput): Hazard[] => {
+export const hazardsOf = ({ facts, scopes, sets, known, ttl, mode }: HazardInput): Hazard[] => {
   const hazards: Hazard[] = [];
-  for (const { namespace } of scopes) {
+  for (const { namespace, sets: chosen } of scopes) {
     const found = facts.namespaces.get(namespace);
     const mine = sets.filter((s) => s.namespace === namespace);
+    if (found && known) hazards.push(...neverArchived(found, chosen, known));
     if (found) hazards.push(...namespaceHazards(found, mine, ttl));
     else hazards.push({ kind: 'namespace-missing', stops: true, namespace });
   }
@@ -70,6 +80,16 @@ export const hazardsOf = ({ facts, scopes, sets, ttl, mode }: HazardInput): Haza
     hazards.push({ kind: 'map-keys', stops: false });
   return hazards;
 };
+
+/** What an exact restore would delete, and nothing could bring back (S8): sets that were left out of the capture, for one. */
+const neverArchived = (
+  { name, sets, withoutSet }: NamespaceFacts,
+  chosen: readonly string[] | undefined,
+  known: ReadonlySet<string>,
+): Hazard[] =>
+  [...sets, ['', withoutSet] as const]
+    .filter(([set, count]) => count > 0 && (chosen?.includes(set) ?? true) && !known.has(`${name}/${set}`))
+    .map(([set, count]) => ({ kind: 'never-archived', stops: true, namespace: name, set, count }));
 
 const namespaceHazards = (f: NamespaceFacts, sets: readonly ArchivedSet[], ttl: TtlMode): Hazard[] => {
   const namespace = f.name;
@@ -115,6 +135,13 @@ export const explainHazard = (h: Hazard): { readonly what: string; readonly hint
       return {
         what: `${h.count} partitions of namespace ${h.namespace} are unavailable or dead`,
         hint: 'bring all nodes back, or revive the partitions',
+      };
+    case 'never-archived':
+      return {
+        what:
+          `the archive has never had ${h.set === '' ? 'records without a set' : `set "${h.set}"`} of namespace ${h.namespace}: ` +
+          `${h.count} records would be deleted for good`,
+        hint: 'name the sets that are meant with --set, or delete them yourself if nobody needs them',
       };
     case 'set-name':
       return {

@@ -2,7 +2,8 @@ import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
 import type { Rate } from '../../engine/aerospike/client/rate-limit.ts';
 import { ContentDigest } from '../../engine/content-digest.ts';
 import { PitrError } from '../../engine/errors.ts';
-import { PartitionSet } from '../../engine/partition.ts';
+import { type PartitionRange, PartitionSet } from '../../engine/partition.ts';
+import type { ArchiveView } from '../../snapshot/view.ts';
 import type { Archive } from '../../wal/archive.ts';
 import { sayInexact } from '../inexact.ts';
 import { clockOf, planRestore, type RestoreOptions, type RestorePlan, shardsOf } from '../plan.ts';
@@ -10,7 +11,7 @@ import type { RangeResult, RestoreJob, runRange } from '../range-job.ts';
 import { type RangeHandlers, type RangePool, rangesFor } from '../range-pool.ts';
 import { addRanges, noRange } from '../range-totals.ts';
 import { checkSource, type Held, leased } from '../restore.ts';
-import { type ArchivedSet, archivedSets, scopesOf } from './archived-sets.ts';
+import { type ArchivedSet, archivedSets, knownSets, scopesOf } from './archived-sets.ts';
 import { type ClusterFacts, type NamespaceFacts, readFacts } from './cluster-facts.ts';
 import {
   addTallies,
@@ -79,8 +80,8 @@ const PATIENCE = { attemptsMax: 16, backoff: { firstMs: 20, maxMs: 2000 } };
 export const planClusterRestore = async (options: ClusterRestoreOptions): Promise<ClusterPlan> => {
   const client = await AerospikeClient.connect({ ...PATIENCE, ...options.client });
   try {
-    const { archive, plan } = await planRestore(options);
-    return await lookAt(client, archive, plan, options);
+    const { archive, view, plan } = await planRestore(options);
+    return await lookAt(client, archive, view, plan, options);
   } finally {
     await client.close();
   }
@@ -89,13 +90,15 @@ export const planClusterRestore = async (options: ClusterRestoreOptions): Promis
 const lookAt = async (
   client: AerospikeClient,
   archive: Archive,
+  view: ArchiveView,
   plan: RestorePlan,
   { mode, conflict = 'overwrite' }: ClusterRestoreOptions,
 ): Promise<ClusterPlan> => {
   assertFits(plan, mode, conflict);
   const [facts, archived] = await Promise.all([readFacts(client), archivedSets(archive, plan)]);
-  const scopes = scopesOf(plan.selection, archived);
-  const hazards = hazardsOf({ facts, scopes, sets: archived, ttl: plan.ttl, mode });
+  const scopes = await scopesOf(archive, plan, archived, (name) => facts.namespaces.has(name));
+  const known = mode === 'exact' ? await knownSets(archive, view, plan) : undefined;
+  const hazards = hazardsOf({ facts, scopes, sets: archived, known, ttl: plan.ttl, mode });
   const occupied = scopes.reduce(
     (n, scope) => n + recordsIn(facts.namespaces.get(scope.namespace), scope),
     0,
@@ -164,8 +167,8 @@ class ClusterRestore {
   async run(): Promise<ClusterReport> {
     const started = performance.now();
     const options = this.#options;
-    const { plan } = await planRestore(options);
-    const looked = await lookAt(this.#client, options.archive, plan, options);
+    const { view, plan } = await planRestore(options);
+    const looked = await lookAt(this.#client, options.archive, view, plan, options);
     const state = RestoreState.open(options.stateDir(wantedOf(looked, options)), wantedOf(looked, options));
     this.#assertMayBegin(looked, state);
     const begun = this.#begin(state, looked.facts);
@@ -176,7 +179,7 @@ class ClusterRestore {
     try {
       // a module may be used as soon as records are there; an index is made faster of all of them at once
       const modules = await this.#define(looked, 'udf');
-      const { totals, faults } = await this.#ranges(job, state, begun, refused);
+      const { totals, faults } = await this.#ranges(looked, job, state, begun, refused);
       if (faults) throw failedVerification(faults);
       const indexes = await this.#define(looked, 'sindex');
       const verification = checkSource(plan.state, plan.selection, totals);
@@ -270,6 +273,7 @@ class ClusterRestore {
   }
 
   async #ranges(
+    { occupied }: ClusterPlan,
     job: RestoreJob,
     state: RestoreState,
     begun: ClusterProgress,
@@ -281,7 +285,8 @@ class ClusterRestore {
     let { ranges } = begun;
     let faults: ClusterTally | undefined;
     const wanted = PartitionSet.parse(job.selection.partitions ?? 'all').subtract(done);
-    const todo = rangesFor(archive, job.plan, wanted, workers);
+    const records = Math.max(occupied, job.plan.versions);
+    const todo = withFewer(rangesFor(archive, job.plan, wanted, workers), records);
     const all = ranges + todo.length;
     const note = (): void =>
       state.record({
@@ -318,6 +323,21 @@ class ClusterRestore {
     return { totals, faults };
   }
 }
+
+/** Records of a range, of the state and of the target, that are in memory at once. */
+const RANGE_RECORDS_MAX = 200_000;
+
+/** Ranges, cut until each has about so many of `records` at most; a single partition stays whole (C7). */
+export const withFewer = (ranges: readonly PartitionRange[], records: number): PartitionRange[] => {
+  const partitions = ranges.reduce((n, { start, end }) => n + end - start, 0);
+  const step = Math.max(1, Math.floor((RANGE_RECORDS_MAX * partitions) / Math.max(1, records)));
+  return ranges.flatMap(({ start, end }) =>
+    Array.from({ length: Math.ceil((end - start) / step) }, (_, i) => ({
+      start: start + i * step,
+      end: Math.min(end, start + (i + 1) * step),
+    })),
+  );
+};
 
 const shareOf = (rate: Rate | undefined, workers: number): Rate => ({
   ...(rate?.recordsPerSecond ? { recordsPerSecond: rate.recordsPerSecond / workers } : {}),

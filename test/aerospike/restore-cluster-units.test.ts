@@ -1,5 +1,8 @@
 /** Parts of a restore into a cluster: rows and filters byte for byte, URLs, hazards, definitions. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Info2, Info3 } from '../../engine/aerospike/bits.ts';
 import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
@@ -17,7 +20,10 @@ import {
 } from '../../restore/aerospike/definitions.ts';
 import { explainHazard, hazardsOf } from '../../restore/aerospike/hazards.ts';
 import { lastUpdateBefore, setRefusal } from '../../restore/aerospike/range-load.ts';
+import { withFewer } from '../../restore/aerospike/restore-cluster.ts';
+import { RestoreState } from '../../restore/aerospike/restore-state.ts';
 import { setsFilter } from '../../restore/aerospike/sets-filter.ts';
+import { noRange } from '../../restore/range-totals.ts';
 import type { DefinitionEvent } from '../../wal/event.ts';
 import { freshSet, isError } from './client-support.ts';
 import { Target } from './restore-support.ts';
@@ -150,6 +156,7 @@ describe('hazards', () => {
   const healthy: NamespaceFacts = {
     name: 'test',
     objects: 0,
+    withoutSet: 0,
     sets: new Map(),
     nsupPeriodS: 120,
     allowsTtlWithoutNsup: false,
@@ -179,6 +186,7 @@ describe('hazards', () => {
       facts,
       scopes: [{ namespace, sets: undefined }],
       sets: sets.map((set) => ({ namespace, set, versions: 1, bytes: 1 })),
+      known: new Set(['test/a', ...Array.from({ length: 4095 }, (_, i) => `test/s${i}`)]),
       ttl: 'remaining',
       mode: 'exact',
     });
@@ -194,6 +202,19 @@ describe('hazards', () => {
       ['no nsup', { nsupPeriodS: 0 }, [], ['ttl-refused']],
       ['no nsup, and allowed', { nsupPeriodS: 0, allowsTtlWithoutNsup: true }, [], []],
       ['small records', { recordBytesMax: 1000 }, [], ['large-records']],
+      [
+        'a set that was never archived',
+        {
+          sets: new Map([
+            ['a', 1],
+            ['z', 2],
+            ['empty', 0],
+          ]),
+        },
+        [],
+        ['never-archived!'],
+      ],
+      ['records without a set, never archived', { withoutSet: 1 }, [], ['never-archived!']],
       ['migrations', { migrations: 4 }, [], ['migrations']],
       ['bad set names', {}, ['a:b', 'x'.repeat(64), 'c;d'], ['set-name', 'set-name', 'set-name']],
       [
@@ -214,6 +235,55 @@ describe('hazards', () => {
       'set-name-invalid',
     ]);
   });
+});
+
+test('ranges are cut until they have few records, each partition once (C7)', () => {
+  const whole = [{ start: 0, end: 4096 }];
+  assert.deepEqual(withFewer(whole, 1000), whole);
+  const cut = withFewer(
+    [
+      { start: 0, end: 10 },
+      { start: 20, end: 25 },
+    ],
+    1_000_000,
+  );
+  assert.deepEqual(
+    cut.map(({ start, end }) => [start, end]),
+    [
+      [0, 3],
+      [3, 6],
+      [6, 9],
+      [9, 10],
+      [20, 23],
+      [23, 25],
+    ],
+  );
+  assert.equal(withFewer(whole, 1e10).length, 4096);
+});
+
+test('a state is gone on with by the restore that it is of, and by no other', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'pitr-restore-state-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const wanted = {
+    archive: 'a',
+    timeline: 't',
+    ts: 1,
+    selection: {},
+    ttl: 'never',
+    mode: 'none',
+    conflict: 'overwrite',
+    target: 'aerospike://a:3000',
+  };
+  const progress = { startedMs: 5, partitions: '0-9', ranges: 1, totals: noRange(1), isFinished: false };
+  RestoreState.open(dir, wanted).record(progress);
+  assert.deepEqual(RestoreState.open(dir, wanted).progress, progress);
+  for (const other of [
+    { ts: 2 },
+    { mode: 'exact' },
+    { target: 'aerospike://b:3000' },
+    { selection: { sets: ['s'] } },
+  ])
+    assert.throws(() => RestoreState.open(dir, { ...wanted, ...other }), isError('target-begun'));
 });
 
 describe('definitions', () => {

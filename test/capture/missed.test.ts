@@ -102,7 +102,10 @@ class Watched {
       this.#journal.found({ ...common, generation, voidTimeS: 0, lut, foundMs: this.now, image });
       this.#rows.set(i, generation);
     } else {
-      this.#journal.gone({ ...common, when: { startMs: this.#cursorMs - 1, endMs: this.now } });
+      // it was seen once more before it went
+      const seen = this.truth[i].at(-2)?.generation ?? 0;
+      const missed = this.#rows.has(i) && seen > known ? seen - known : 0;
+      this.#journal.gone({ ...common, missed, when: { startMs: this.#cursorMs - 1, endMs: this.now } });
       this.#rows.delete(i);
     }
   }

@@ -505,6 +505,7 @@ describe('a base copy', () => {
       const { clockMs } = await world.poller.prepare();
       assert(clockMs < world.clock.nowMs());
       await world.journal.loaded(new ContentDigest(world.journal.identity.shards), clockMs);
+      world.poller.copied();
       world.clock.step(1500);
     };
     assert(world.poller.needsCopy);

@@ -368,6 +368,35 @@ describe('S7: exact or said', () => {
     });
   });
 
+  test('X4: the time before what was missed is exact, and a restore to it reads nothing of what came later', async () => {
+    await small(async (history) => {
+      const { archive } = history;
+      for (const [lutMs, missedAfterMs] of [
+        [T0 + 20, T0 + 14],
+        [T0 + 30, T0 + 24],
+      ]) {
+        const seen = { lutMs, windowStartMs: lutMs, windowEndMs: lutMs, missed: 3, missedAfterMs };
+        history.find({ key: 'a0', set: 's', value: lutMs - T0, voidTime: 0, seen });
+        history.find({ key: 'a1', set: 's', value: lutMs - T0, voidTime: 0, seen });
+        await history.seal(lutMs + 1);
+        await history.ship();
+      }
+      const refs = history.archiver.head.runs.flatMap((r) => r.segments);
+      assert.deepEqual(
+        refs.map((r) => r.inexact),
+        [
+          { count: 2, fromTs: 0 },
+          { count: 2, fromTs: T0 + 15 },
+          { count: 2, fromTs: T0 + 25 },
+        ],
+      );
+      for (let ts = T0; ts <= history.archivedTs; ts++) await compare(history, ts);
+      const runsOf = async (ts: number): Promise<number> =>
+        (await planRestore({ archive, target: String(ts) })).plan.state.runs.length;
+      assert.deepEqual(await Promise.all([14, 15, 24, 25, 30].map((ms) => runsOf(T0 + ms))), [1, 2, 2, 3, 3]);
+    });
+  });
+
   test('S7: a synthetic snapshot keeps what is absent at its end and not certain to be so later', async () => {
     await small(async (history) => {
       const exact = (lutMs: number) => ({

@@ -471,7 +471,6 @@ describe('the copy of a live cluster', () => {
         ),
       );
       assert.deepEqual(await listBegun(archive), [], 'nothing of it is left');
-      await refuses('usage', copySource(archive, journal, optionsFor({ clockMs: 0 })));
       const copy = await copySource(archive, journal, optionsFor());
       const endTs = Date.now();
       await journal.state(endTs);
@@ -486,8 +485,9 @@ describe('the copy of a live cluster', () => {
         'usage',
         publishCopy(archive, journal, copy, endTs + 1, async () => undefined),
       );
+      await refuses('usage', copySource(archive, journal, optionsFor({ clockMs: endTs - 1 })));
       // also one that another copy has overtaken
-      await copySource(archive, journal, optionsFor({ clockMs: endTs + 1 })).then(async (newer) => {
+      await copySource(archive, journal, optionsFor({ clockMs: endTs })).then(async (newer) => {
         await publish({ ...c, journal }, newer);
       });
       await refuses(

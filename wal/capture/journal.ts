@@ -79,6 +79,8 @@ export class Journal {
   #versions: LogVersion[] = [];
   /** Above the frontier: versions older than their cutoff that come after them need a later ts. */
   #truncations: Cutoff[] = [];
+  #waiting: Promise<void> | undefined;
+  #sealedLsn: number;
   /** Of the versions so far. */
   #newestTs = 0;
   #aimTs = 0;
@@ -107,6 +109,7 @@ export class Journal {
     this.#ledger = parts.ledger;
     this.#spool = parts.spool;
     this.#lsn = parts.log.lastLsn;
+    this.#sealedLsn = parts.log.sealedFiles.at(-1)?.lsnLast ?? 0;
     this.#newestTs = parts.newestTs;
   }
 
@@ -222,6 +225,19 @@ export class Journal {
   /** What is known of a record, with what was told since the last flush: one row. */
   row(namespace: string, digest: Uint8Array): Rows | undefined {
     return this.#ledger.row(this.namespaceId(namespace), sortKeyOf(digest));
+  }
+
+  /** Whether there is room for more log now. When there is none, the archive is looked at until there is: ask again later. */
+  get hasRoom(): boolean {
+    if (this.#waiting) return false;
+    const wait = this.#spool.room();
+    if (!wait) return true;
+    // who asks here does not wait, and asks anew after the spool's own time is over
+    const over = (): void => {
+      this.#waiting = undefined;
+    };
+    this.#waiting = wait.then(over, over);
+    return false;
   }
 
   /** Waits while there is no room for more log. @throws log-quota */
@@ -357,6 +373,12 @@ export class Journal {
     });
   }
 
+  /** Makes everything that was told durable in the log; the index follows with the next {@link flush}. */
+  async sync(): Promise<void> {
+    this.#takeVersions();
+    await this.#log.sync();
+  }
+
   /** Makes everything that was told durable, in log and index. */
   async flush(): Promise<void> {
     // what is told meanwhile must be synced as well: the index takes all there is
@@ -382,26 +404,44 @@ export class Journal {
     const released = this.#giveUp(ts);
     this.#ledger.settle(ts);
     this.#truncations = this.#truncations.filter((t) => t.ts > ts);
-    await this.#log.seal({
-      ts,
-      lsn: this.#lsn,
-      epoch: this.#ledger.epoch,
-      digests: this.#ledger.digest.toShards(),
-    });
-    this.#ledger.store(this.#lsn);
+    await this.#seal();
     released?.();
     await this.#takeOver();
     await this.trim();
     return true;
   }
 
+  /** False: something is in the log that the archiver does not see yet. */
+  get isSealed(): boolean {
+    return this.#sealedLsn === this.#lsn;
+  }
+
+  /** Makes what is in the log visible to the archiver, and states the last frontier again. A {@link flush}, too. */
+  async seal(): Promise<void> {
+    await this.#seal();
+    await this.trim();
+  }
+
+  async #seal(): Promise<void> {
+    this.#takeVersions();
+    await this.#log.seal({
+      ts: this.frontierTs,
+      lsn: this.#lsn,
+      epoch: this.#ledger.epoch,
+      digests: this.#ledger.digest.toShards(),
+    });
+    this.#sealedLsn = this.#lsn;
+    this.#ledger.store(this.#lsn);
+  }
+
   /**
    * Gives up partitions at the next frontier that is stated: their rows leave the index. Asked again it returns what was.
-   * @throws partition-not-owned, interrupted
+   * @throws partition-not-owned, interrupted, usage where a cluster ships
    */
   release(partitions: PartitionSet, peer: string): Promise<Release> {
     const earlier = transferOf(this.#ledger.transfers, 'release', partitions, peer);
     if (earlier) return Promise.resolve(positionOf(earlier));
+    this.#assertLooks();
     const missing = partitions.subtract(this.partitions);
     if (missing.size > 0)
       throw new PitrError('partition-not-owned', {
@@ -419,11 +459,12 @@ export class Journal {
   /**
    * Takes partitions over once the frontier is at or above the release: `load` is what the index has of them from then on. What happened
    * after the release is to be looked for: {@link lookFrom}. Asked again it changes nothing.
-   * @throws ownership-conflict, verification-failed, interrupted
+   * @throws ownership-conflict, verification-failed, interrupted, usage where a cluster ships
    */
   acquire(options: AcquireOptions): Promise<{ lsn: number; ts: number; records: number }> {
     const earlier = transferOf(this.#ledger.transfers, 'acquire', options.partitions, options.peer);
     if (earlier) return Promise.resolve({ lsn: earlier.lsn, ts: earlier.ts, records: 0 });
+    this.#assertLooks();
     const mine = options.partitions.intersect(this.partitions);
     if (mine.size > 0)
       throw new PitrError('ownership-conflict', {
@@ -435,6 +476,15 @@ export class Journal {
     done.promise.catch(() => undefined);
     this.#coming = { options, done };
     return done.promise;
+  }
+
+  /** What is shipped once is not shipped to the next owner: only who looks for itself can take over. @throws usage */
+  #assertLooks(): void {
+    if (this.source.kind === 'xdr')
+      throw new PitrError('usage', {
+        what: `partitions of ${this.dir}, to which a cluster ships, cannot be handed over`,
+        hint: 'begin a history of their own: let the cluster ship to the new owner with rewind=all',
+      });
   }
 
   /** Since when changes of partitions that were taken over are to be looked for, ms; forgotten by asking. */

@@ -4,6 +4,7 @@ import type { PartitionSet } from '../../../engine/partition.ts';
 import { initCapture } from '../../../wal/capture/capture-dir.ts';
 import { Child } from '../../kill/child.ts';
 import type { AgentOptions, Said } from './agent.ts';
+import type { Span } from './truth.ts';
 
 export interface CaptureOptions extends AgentOptions {
   readonly archive: string;
@@ -20,6 +21,8 @@ export class Capture {
   readonly statedMs: number[] = [];
   /** Clocks with which copies began. */
   readonly copiedMs: number[] = [];
+  /** Copies, and polls that stated their frontier: each saw everything that was there all the time from its clock to its end. */
+  readonly looks: Span[] = [];
   readonly counts = {
     kills: 0,
     polls: 0,
@@ -36,15 +39,23 @@ export class Capture {
   readonly #onLine: (line: string) => void;
   #child: Child | undefined;
 
-  private constructor(options: CaptureOptions, onLine: (line: string) => void) {
+  /** The server's clock, or later. */
+  readonly #nowMs: () => number;
+
+  private constructor(options: CaptureOptions, onLine: (line: string) => void, nowMs: () => number) {
     this.options = options;
     this.#onLine = onLine;
+    this.#nowMs = nowMs;
   }
 
-  static async init(options: CaptureOptions, onLine: (line: string) => void): Promise<Capture> {
+  static async init(
+    options: CaptureOptions,
+    onLine: (line: string) => void,
+    nowMs: () => number,
+  ): Promise<Capture> {
     const { dir, archive, stream, partitions, namespaces, sets, url } = options;
     await initCapture(dir, { kind: 'aerospike', url, namespaces, sets }, { archive, stream, partitions });
-    return new Capture(options, onLine);
+    return new Capture(options, onLine, nowMs);
   }
 
   /** Waits until it copies: there is nothing yet to go on with. */
@@ -83,11 +94,15 @@ export class Capture {
         counts.late += said.late;
         counts.missed += said.missed;
         if (said.why !== '') counts.waits++;
-        if (said.isStated) this.statedMs.push(said.serverMs);
+        if (!said.isStated) return;
+        this.statedMs.push(said.serverMs);
+        this.looks.push({ fromMs: said.serverMs, toMs: this.#nowMs() });
         return;
       case 'copying':
         counts.copies++;
         this.copiedMs.push(said.clockMs);
+        // its end is not told: the poll after it is
+        this.looks.push({ fromMs: said.clockMs, toMs: Number.POSITIVE_INFINITY });
         return;
       case 'copyAgain':
         counts.copiesAgain++;

@@ -3,7 +3,7 @@
  * inside the window that it gives, as often as it says.
  */
 import type { Reason, Restored } from './restored.ts';
-import { type Content, idOf, type Possible, type RecordTruth, type Truth } from './truth.ts';
+import { type Content, idOf, isExpiredAt, type RecordTruth, type Span, type Truth } from './truth.ts';
 
 export interface Verdict {
   readonly wrong: readonly string[];
@@ -13,9 +13,10 @@ export interface Verdict {
   readonly inexactAndWrong: number;
   /** More than one state could be the true one. */
   readonly uncertain: number;
-  /** Came and went between two polls: nothing can know of them. */
-  readonly unseen: number;
-  /** Removed and written again between two polls, up to a generation above the one that was known: that looks like updates. */
+  /**
+   * Nothing can know of it: a life that began and ended between two polls, or one that ended and whose successor had passed its generation
+   * by the next poll, which looks like updates.
+   */
   readonly hidden: number;
 }
 
@@ -23,20 +24,20 @@ export interface JudgeOptions {
   readonly truth: Truth;
   /** Records of these sets only; null: all. */
   readonly sets: readonly string[] | null;
-  /** Whether a poll began after `fromMs` that ended before `toMs`, of who owns the partition. */
   /** Clocks of base copies, ms: of what they have the LUT is only a bound. */
   readonly copiedMs: ReadonlySet<number>;
-  readonly hasPolled: (record: RecordTruth, fromMs: number, toMs: number) => boolean;
+  /** From a poll that was complete to the next one that was, by the clocks with which they began. */
+  readonly gapsAt: (ts: number) => readonly Span[];
 }
 
 /** Clocks are read to the ms. */
 const ROUNDING_MS = 1;
 
 export const judge = (restored: Restored, ts: number, options: JudgeOptions): Verdict => {
-  const { truth, sets, copiedMs, hasPolled } = options;
+  const { truth, sets, copiedMs, gapsAt } = options;
+  const gaps = gapsAt(ts);
   const wrong: string[] = [];
   let uncertain = 0;
-  let unseen = 0;
   let hidden = 0;
   let inexactAndWrong = 0;
   const say = (record: RecordTruth, what: string): void => {
@@ -63,8 +64,7 @@ export const judge = (restored: Restored, ts: number, options: JudgeOptions): Ve
         say(record, 'a last update before the true one');
       continue;
     }
-    if (!got && isUnseen(truth, record, possible, hasPolled)) unseen++;
-    else if (got && isHidden(truth, record, got, hasPolled)) hidden++;
+    if (gaps.some((gap) => isHidden(truth, record, got, ts, gap))) hidden++;
     else say(record, 'differs and is not named');
   }
   for (const id of restored.records.keys()) if (!truth.records.has(id)) wrong.push(`${id} was never written`);
@@ -76,7 +76,6 @@ export const judge = (restored: Restored, ts: number, options: JudgeOptions): Ve
     inexact: restored.inexact.size,
     inexactAndWrong,
     uncertain,
-    unseen,
     hidden,
   };
 };
@@ -90,33 +89,23 @@ const isSame = (a: Content | undefined, b: Content | undefined): boolean =>
       a.bins.length === b.bins.length &&
       a.bins.every((bin, i) => bin === b.bins[i]);
 
-/** All that could be there was born and gone without a poll in between. */
-const isUnseen = (
-  truth: Truth,
-  record: RecordTruth,
-  possible: Possible,
-  hasPolled: JudgeOptions['hasPolled'],
-): boolean =>
-  possible.every((content) => {
-    if (!content) return true;
-    const { bornMs, goneMs } = truth.lifeOf(record, content);
-    return !hasPolled(record, bornMs, goneMs);
-  });
-
-/** What was restored had ended, and no poll came before the next life had passed its generation. */
+/** What was restored is what was there at the poll before, or between the polls; after that a life ended, and the next poll came later. */
 const isHidden = (
   truth: Truth,
   record: RecordTruth,
-  got: Content,
-  hasPolled: JudgeOptions['hasPolled'],
+  got: Content | undefined,
+  ts: number,
+  { fromMs, toMs }: Span,
 ): boolean => {
-  const at = record.changes.findLastIndex((c) => isSame(c.content, got));
-  if (at < 0) return false;
-  const { goneMs } = truth.lifeOf(record, record.changes[at].content as Content);
-  const passed = record.changes.find(
-    (c, i) => i > at && c.fromMs >= goneMs && (c.content?.generation ?? 0) > got.generation,
+  const starts = [
+    fromMs - 1,
+    ...record.changes.map((c) => c.fromMs).filter((ms) => ms >= fromMs && ms <= ts),
+  ];
+  return starts.some(
+    (ms) =>
+      truth.possibleAt(record, ms).some((c) => isSame(c && isExpiredAt(c, ts) ? undefined : c, got)) &&
+      truth.ends(record).some((end) => end.toMs >= ms && end.fromMs <= toMs),
   );
-  return passed !== undefined && !hasPolled(record, goneMs, passed.fromMs);
 };
 
 /** Why the reason is not one; undefined: it is. */
@@ -124,13 +113,12 @@ const unfounded = (
   truth: Truth,
   record: RecordTruth,
   got: Content | undefined,
-  { by, window, missed, atMs }: Reason,
+  { by, window, missed, missedAfterMs, atMs }: Reason,
   ts: number,
 ): string | undefined => {
   if (window) {
     const { fromMs, toMs } = window;
-    const isIn = (at: { fromMs: number; toMs: number }): boolean =>
-      at.fromMs <= toMs + ROUNDING_MS && at.toMs >= fromMs - ROUNDING_MS;
+    const isIn = (at: Span): boolean => at.fromMs <= toMs + ROUNDING_MS && at.toMs >= fromMs - ROUNDING_MS;
     if (by !== 'next' && (ts <= fromMs || ts > toMs)) return 'the instant is not in the window';
     if (by === 'chosen' && got) {
       // the version that was restored, or one that came back as it was
@@ -140,11 +128,12 @@ const unfounded = (
   }
   if (missed === 0) return undefined;
   // what happened after the version that was restored, up to the one that says so
-  const sinceMs = got ? Math.min(got.lutMs, ts) : 0;
-  const between = truth
-    .instants(record)
-    .filter((at) => at.toMs >= sinceMs && at.fromMs <= atMs + ROUNDING_MS);
-  return between.length > (missed ?? 1) ? undefined : `only ${between.length} things happened`;
+  const sinceMs = Math.max(missedAfterMs, got ? Math.min(got.lutMs, ts) : 0);
+  const isIn = (at: Span): boolean => at.toMs >= sinceMs && at.fromMs <= atMs + ROUNDING_MS;
+  const between = truth.instants(record).filter(isIn);
+  // after an end generations begin anew, and how many there were is anybody's guess
+  const least = truth.ends(record).some(isIn) ? 1 : (missed ?? 1);
+  return between.length > least ? undefined : `only ${between.length} things happened`;
 };
 
 const describe = (truth: Truth, restored: Restored, record: RecordTruth, ts: number): string => {

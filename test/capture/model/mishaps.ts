@@ -184,7 +184,7 @@ const handOver: Mishap = async (world) => {
 
 /** By name, with weights; those of a real server, too, are the first. */
 const REAL: Readonly<Record<string, readonly [number, Mishap]>> = {
-  kill: [8, kill],
+  kill: [5, kill],
   truncateSet: [3, truncate(false)],
   index: [3, indexes],
   module: [3, modules],
@@ -208,7 +208,7 @@ const OURS: Readonly<Record<string, readonly [number, Mishap]>> = {
   clockAhead: [1, stepClock((w) => w.rng.int(100, 4000))],
   clockBack: [2, stepClock((w) => -w.rng.int(50, 1200))],
   move: [3, movePartitions],
-  handOver: [5, handOver],
+  handOver: [9, handOver],
 };
 
 /** One thing that goes wrong, or is done. */

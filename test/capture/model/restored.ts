@@ -10,6 +10,8 @@ export interface Reason {
   readonly atMs: number;
   /** 0: none that is known; null: at least one. */
   readonly missed: number | null;
+  /** They came later than that. */
+  readonly missedAfterMs: number;
   readonly window: { readonly fromMs: number; readonly toMs: number } | undefined;
 }
 
@@ -82,10 +84,12 @@ const namedOf = (line: string): [string, Reason[]] => {
         by: Reason['by'];
         at: string;
         missed?: number | null;
+        missedAfter?: string;
         window?: { after: string; until: string };
       }) => ({
         by: r.by,
         atMs: ms(r.at),
+        missedAfterMs: r.missedAfter === undefined ? 0 : ms(r.missedAfter),
         missed: r.missed === undefined ? 0 : r.missed,
         window: r.window && { fromMs: ms(r.window.after), toMs: ms(r.window.until) },
       }),

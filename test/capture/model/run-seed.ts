@@ -140,13 +140,11 @@ const instant = async (world: World, isNewest = false): Promise<number | undefin
 /** Restores and compares. @throws with what is wrong */
 const check = async (world: World, ts: number | undefined): Promise<Tally> => {
   if (ts === undefined) return { noInstant: 1 };
-  const { truth, sets, hasPolled } = world;
+  const { truth, sets, gapsAt } = world;
   const copiedMs = new Set(world.captures.flatMap((c) => c.copiedMs));
   const restored = await restoreAt(world.archive, `${ts}`);
   // nobody is in the middle of something: what was done by now is known
-  const verdict = await world.gate.alone(async () =>
-    judge(restored, ts, { truth, sets, hasPolled, copiedMs }),
-  );
+  const verdict = await world.gate.alone(async () => judge(restored, ts, { truth, sets, gapsAt, copiedMs }));
   const { wrong } = verdict;
   const before = world.captures.map(({ statedMs }) => statedMs.filter((s) => s <= ts).at(-2) ?? 0);
   const after = world.captures.map(
@@ -163,7 +161,6 @@ const check = async (world: World, ts: number | undefined): Promise<Tally> => {
     inexact: verdict.inexact,
     inexactAndWrong: verdict.inexactAndWrong,
     uncertain: verdict.uncertain,
-    unseen: verdict.unseen,
     hidden: verdict.hidden,
   };
 };

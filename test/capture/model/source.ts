@@ -27,6 +27,7 @@ export class Source {
   stepMs = 0;
   readonly #connections: WireConnection[] = [];
   #clock: WireConnection | undefined;
+  #asked: Promise<unknown> = Promise.resolve();
 
   private constructor(host: string, port: number, endpoint: Endpoint | undefined) {
     this.host = host;
@@ -66,6 +67,13 @@ export class Source {
   /** The server's clock; another machine's is asked. */
   async nowMs(): Promise<number> {
     if (this.endpoint) return Date.now() + this.stepMs;
+    const asked = this.#asked.then(() => this.#ask());
+    this.#asked = asked.catch(() => undefined);
+    return asked;
+  }
+
+  /** One at a time: it is one connection. */
+  async #ask(): Promise<number> {
     this.#clock ??= await this.connect();
     const set = 'pitr-clock';
     const fields = [field(0, utf8('test')), field(1, utf8(set)), field(4, digestOf(set, 1, u64(1)))];

@@ -15,20 +15,22 @@ export interface Content {
   readonly bins: readonly string[];
 }
 
-/** It became so within [fromMs, toMs]; of a write that is its LUT. No content: it was removed. */
-export interface Change {
+/** Something happened within [fromMs, toMs]. */
+export interface Span {
   readonly fromMs: number;
   readonly toMs: number;
+}
+
+/** It became so; of a write the instant is its LUT. No content: it was removed. */
+export interface Change extends Span {
   readonly content?: Content;
 }
 
-export interface Truncation {
+export interface Truncation extends Span {
   readonly namespace: string;
   /** Null: all sets. */
   readonly set: string | null;
   readonly cutoffMs: number;
-  readonly fromMs: number;
-  readonly toMs: number;
 }
 
 export class RecordTruth {
@@ -53,12 +55,6 @@ export class RecordTruth {
 export type Possible = readonly (Content | undefined)[];
 
 export const idOf = (namespace: string, digest: string): string => `${namespace} ${digest}`;
-
-/** The part of a life in which a content was there, [from, to); both as early and as late as they can be. */
-export interface Life {
-  readonly bornMs: number;
-  readonly goneMs: number;
-}
 
 export class Truth {
   readonly records = new Map<string, RecordTruth>();
@@ -115,45 +111,26 @@ export class Truth {
     );
   }
 
-  /** When things happened to a record: changes, truncations that took a content, expiries. */
-  instants(record: RecordTruth): { readonly fromMs: number; readonly toMs: number }[] {
-    const all: { fromMs: number; toMs: number }[] = [...record.changes];
-    for (const { content } of record.changes) {
-      if (!content) continue;
-      all.push(...this.#over(record, content));
-      if (content.voidTimeS !== 0) {
-        const expiredMs = (content.voidTimeS + 1) * 1000;
-        all.push({ fromMs: expiredMs, toMs: expiredMs });
+  /** When it can have been that a record was no more: removed, truncated, or expired, unless it was written before that. */
+  ends(record: RecordTruth): Span[] {
+    const ends: Span[] = [];
+    for (const change of record.changes) {
+      const { content } = change;
+      if (!content) {
+        ends.push(change);
+        continue;
       }
+      ends.push(...this.#over(record, content));
+      if (content.voidTimeS === 0) continue;
+      const expiredMs = (content.voidTimeS + 1) * 1000;
+      ends.push({ fromMs: expiredMs, toMs: expiredMs });
     }
-    return all;
+    return ends;
   }
 
-  /** The life in which a content was: from the first write after an absence to its end. */
-  lifeOf(record: RecordTruth, content: Content): Life {
-    const at = record.changes.findIndex((c) => c.content === content);
-    const endOf = (i: number): number => {
-      const it = record.changes[i].content;
-      if (!it) return record.changes[i].fromMs;
-      const next = record.changes[i + 1];
-      return Math.min(
-        next ? next.toMs : Number.POSITIVE_INFINITY,
-        it.voidTimeS === 0 ? Number.POSITIVE_INFINITY : (it.voidTimeS + 1) * 1000,
-        ...this.#over(record, it).map((t) => t.toMs),
-      );
-    };
-    const isAbsentBefore = (i: number): boolean => {
-      const before = record.changes[i - 1]?.content;
-      return (
-        !before || endOf(i - 1) < record.changes[i].fromMs || record.changes[i].content?.generation === 1
-      );
-    };
-    let first = at;
-    while (first > 0 && !isAbsentBefore(first)) first--;
-    let last = at;
-    while (last + 1 < record.changes.length && record.changes[last + 1].content && !isAbsentBefore(last + 1))
-      last++;
-    return { bornMs: record.changes[first].fromMs, goneMs: endOf(last) };
+  /** When things happened to a record. */
+  instants(record: RecordTruth): Span[] {
+    return [...record.changes, ...this.ends(record)];
   }
 }
 

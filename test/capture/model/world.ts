@@ -10,13 +10,15 @@ import { Capture } from './capture.ts';
 import { Gate } from './gate.ts';
 import { NAMESPACES, Source } from './source.ts';
 import { Trace } from './trace.ts';
-import { type RecordTruth, Truth } from './truth.ts';
+import { type Span, Truth } from './truth.ts';
 import { type OwnKey, ownKeys, Writer } from './writer.ts';
 
 /** Records that are there before the capture begins, and those of one writer. */
 const FIRST_RECORDS = 300;
 const WRITER_RECORDS = 40;
 const WRITERS = 3;
+/** How long before and after a hand-over nobody may have looked at what was handed over, ms. */
+const MOVE_MS = 5000;
 /** Cluster metadata of a real server outlive a run: names that no other has. */
 const RUN = `${process.pid.toString(36)}${Date.now().toString(36).slice(-5)}`;
 
@@ -107,6 +109,7 @@ export class World {
     const parts = shape.agents === 1 ? ['0-4095'] : ['0-2047', '2048-4095'];
     const captures: Capture[] = [];
     const trace = new Trace();
+    trace.say(dir);
     for (const [i, text] of parts.entries())
       captures.push(
         await Capture.init(
@@ -124,6 +127,7 @@ export class World {
             fanout: shape.fanout,
           },
           (line) => trace.say(line),
+          () => Date.now() + source.stepMs + 2,
         ),
       );
     const archive = await Archive.open(url);
@@ -162,19 +166,25 @@ export class World {
     this.faults.set(fault, (this.faults.get(fault) ?? 0) + 1);
   }
 
-  /** Whether a poll of each capture saw everything that was there from `fromMs` to `toMs`. */
-  hasPolled = (_: RecordTruth, fromMs: number, toMs: number): boolean =>
-    !this.moves.some((m) => m.fromMs <= toMs && m.toMs >= fromMs) &&
-    this.captures.every(({ statedMs }) => {
-      const at = statedMs.findIndex((s) => s >= fromMs);
-      return at >= 0 && at + 1 < statedMs.length && statedMs[at + 1] <= toMs;
-    });
+  /** From one look at everything to the end of the next one, where an instant lies in between. Partitions may have changed hands. */
+  gapsAt = (ts: number): Span[] => {
+    const gaps = this.captures.map(({ looks }) =>
+      looks
+        .map(({ fromMs }, i) => ({ fromMs, toMs: looks[i + 1]?.toMs ?? Number.POSITIVE_INFINITY }))
+        .filter(({ fromMs, toMs }) => fromMs <= ts && ts <= toMs),
+    );
+    if (!this.moves.some((m) => m.fromMs - MOVE_MS <= ts && ts <= m.toMs + MOVE_MS)) return gaps.flat();
+    return gaps.flatMap((a) =>
+      gaps.flatMap((b) => a.flatMap(({ fromMs }) => b.map(({ toMs }) => ({ fromMs, toMs })))),
+    );
+  };
 
   async close(): Promise<void> {
     this.#isOver = true;
     await Promise.all(this.captures.map((c) => c.kill()));
     await this.#working.catch(() => undefined);
     await this.source.close();
-    await rm(this.dir, { recursive: true, force: true });
+    // PITR_CAPTURE_KEEP=1: for whoever looks at what is in it
+    if (process.env.PITR_CAPTURE_KEEP !== '1') await rm(this.dir, { recursive: true, force: true });
   }
 }

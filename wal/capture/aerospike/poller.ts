@@ -102,6 +102,8 @@ export class Poller {
   /** For definitions: the counters with which they were read last. */
   #counters: Look['counters'];
   #marks: string[] = [];
+  /** Of {@link copied}, our clock. */
+  #copiedAtMs: number | undefined;
   /** A poll has told something and has not come to its end. */
   #isOpen = false;
   #isBusy = false;
@@ -146,6 +148,11 @@ export class Poller {
     this.#journal.keep({ [NOTE]: this.#note });
     await this.#journal.flush();
     return { clockMs: cursorMs };
+  }
+
+  /** The base copy has been read to its end, now: no record of it is newer. Left out, it is taken to have ended when the first poll began. */
+  copied(): void {
+    this.#copiedAtMs = this.#timing.nowMs();
   }
 
   /** Marks that the next poll states, at its frontier. */
@@ -220,7 +227,7 @@ export class Poller {
       const why = [...truncated, ...doubtsOf(note.seen, seen)].join('; ');
       if (why !== '') return report(false, why);
     }
-    const copiedByMs = note.isRunning ? (note.copiedByMs ?? 0) : time.latestMs(startedMs);
+    const copiedByMs = note.isRunning ? (note.copiedByMs ?? 0) : time.latestMs(this.#copiedAtMs ?? startedMs);
     const isHeld = waitsFor.length > 0;
     await this.#journal.room();
     // in doubt a version may be back, or have come from another half of the cluster, that was replaced unseen before the last poll
