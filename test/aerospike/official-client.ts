@@ -21,7 +21,10 @@ export async function loadOfficialClient(): Promise<{
   }
 }
 
-export const connectOfficialClient = (aerospike: Package, subject: Subject): Promise<Client> =>
+export const connectOfficialClient = (
+  aerospike: Package,
+  subject: Pick<Subject, 'host' | 'port'>,
+): Promise<Client> =>
   aerospike.connect({
     hosts: [{ addr: subject.host, port: subject.port }],
     log: { level: aerospike.log.OFF },

@@ -1,6 +1,7 @@
 /** Random work on a cluster is captured, restored at many instants and compared with a plain map. */
 import { strict as assert } from 'node:assert';
 import { after, test } from 'node:test';
+import { loadOfficialClient } from '../aerospike/official-client.ts';
 import { Child } from '../kill/child.ts';
 import { runSeed, type Tally } from './model/run-seed.ts';
 
@@ -11,12 +12,14 @@ const seeds =
     ? [...Array(Number(PITR_CAPTURE_SEEDS ?? SEEDS)).keys()]
     : [Number(PITR_CAPTURE_SEED)];
 
+const { aerospike } = await loadOfficialClient();
+
 after(() => Child.killAll());
 
 const total: Tally = {};
 for (const seed of seeds)
   test(`S1 S7 F1 F2 P1–P8: what a capture says of the past is so, or said not to be certain, seed ${seed}`, async (t) => {
-    const tally = await runSeed(seed, { workMs: Number(PITR_CAPTURE_MS ?? 3500), lastChecks: 12 });
+    const tally = await runSeed(seed, { workMs: Number(PITR_CAPTURE_MS ?? 3500), lastChecks: 12, aerospike });
     t.diagnostic(JSON.stringify(tally));
     for (const [name, n] of Object.entries(tally)) total[name] = (total[name] ?? 0) + n;
   });

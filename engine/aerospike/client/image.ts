@@ -1,11 +1,10 @@
 import { varintBytes, writeVarint } from '../../image.ts';
 import { ParticleType } from '../../particle.ts';
 import type { MessageView } from '../message.ts';
-import { isLutAnswer } from './record.ts';
 
 /**
  * Stored key and bins of a record's message as pitr keeps them (engine/image.ts), straight from the wire: names and particles stay bytes.
- * `[keyStart, keyEnd)` of `keyBytes` is the key as a field has it, type and key; empty: none is stored.
+ * The message has all bins. `[keyStart, keyEnd)` of `keyBytes` is the key as a field has it, type and key; empty: none is stored.
  */
 export const imageOf = (m: MessageView, keyBytes: Uint8Array, keyStart: number, keyEnd: number): Buffer => {
   let bins = 0;
@@ -34,4 +33,5 @@ export const imageOf = (m: MessageView, keyBytes: Uint8Array, keyStart: number, 
   return out;
 };
 
-const isBin = (m: MessageView): boolean => m.opType !== ParticleType.null && !isLutAnswer(m);
+/** A server answers all bins or last update, not both: a bin without name is one. */
+const isBin = (m: MessageView): boolean => m.opType !== ParticleType.null;

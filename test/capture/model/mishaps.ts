@@ -68,7 +68,7 @@ const restart: Mishap = (world) =>
     const [said] = await world.source.info(world.wire, 'pitr-restart');
     await world.source.fault(world.wire, 'resurrect=1');
     world.counts.risen += Number(said);
-    for (const writer of world.writers) await writer.lookAtAll(fromMs);
+    for (const writer of [...world.writers, ...world.idle]) await writer.lookAtAll(fromMs);
   });
 
 const stepClock =

@@ -1,9 +1,11 @@
 /** One seed: a world, what happens to it, and what is restored of it, at many instants. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ArchiveView } from '../../../snapshot/view.ts';
+import { connectOfficialClient, type Package } from '../../aerospike/official-client.ts';
 import { Rng } from '../../model/rng.ts';
 import { judge, judgeDefinitions } from './judge.ts';
 import { heal, mishap } from './mishaps.ts';
+import { officialStep } from './official-writer.ts';
 import { definitionsAt, restoreAt } from './restored.ts';
 import { type Shape, World } from './world.ts';
 
@@ -12,8 +14,8 @@ export interface SeedOptions {
   readonly workMs: number;
   /** Instants that are looked at when all is over. */
   readonly lastChecks: number;
-  /** Work of others, beside the writers'. */
-  readonly more?: (world: World) => Promise<readonly (() => Promise<void>)[]>;
+  /** The official client's package: one more writes with it. */
+  readonly aerospike?: Package | undefined;
 }
 
 export type Tally = Record<string, number>;
@@ -38,8 +40,7 @@ export const runSeed = async (seed: number, options: SeedOptions): Promise<Tally
     if (world.source.endpoint) await world.source.fault(world.wire, 'resurrect=1');
     await world.fill();
     for (const capture of world.captures) capture.start();
-    const more = (await options.more?.(world)) ?? [];
-    world.work(more);
+    world.work(options.aerospike ? [await officialWork(world, options.aerospike)] : []);
     await begin(world);
     const endMs = Date.now() + options.workMs;
     let turn = 0;
@@ -67,6 +68,18 @@ export const runSeed = async (seed: number, options: SeedOptions): Promise<Tally
   for (const { counts } of world.captures) add(counts);
   add(Object.fromEntries([...world.faults].map(([name, n]) => [`fault.${name}`, n])));
   return tally;
+};
+
+const officialWork = async (world: World, aerospike: Package): Promise<() => Promise<void>> => {
+  const { source } = world;
+  const client = await connectOfficialClient(aerospike, source);
+  world.onClose(() => client.close());
+  const writer = await world.addWriter();
+  const rng = new Rng(world.rng.int(0, 2 ** 31));
+  const onDone = (): void => {
+    world.counts.official++;
+  };
+  return () => officialStep(aerospike, client, writer, rng, onDone);
 };
 
 /** Until there is something to restore; now and then the agent is killed before. */

@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { PartitionSet } from '../../../engine/partition.ts';
 import { Archive } from '../../../wal/archive.ts';
 import type { WireConnection } from '../../aerospike/wire-connection.ts';
-import type { Rng } from '../../model/rng.ts';
+import { Rng } from '../../model/rng.ts';
 import { Capture } from './capture.ts';
 import { Gate } from './gate.ts';
 import { NAMESPACES, Source } from './source.ts';
 import { Trace } from './trace.ts';
 import { type Span, Truth } from './truth.ts';
-import { type OwnKey, ownKeys, Writer } from './writer.ts';
+import { ownKeys, Writer } from './writer.ts';
 
 /** Records that are there before the capture begins, and those of one writer. */
 const FIRST_RECORDS = 300;
@@ -40,12 +40,14 @@ export class World {
   readonly archive: Archive;
   readonly captures: readonly Capture[];
   readonly writers: readonly Writer[];
+  /** Of those that others make work. */
+  readonly idle: Writer[] = [];
   readonly setNames: readonly string[];
   /** Of the captures; null: all. */
   readonly sets: readonly string[] | null;
   /** For commands of the test itself. */
   readonly wire: WireConnection;
-  readonly counts = { writes: 0, deletes: 0, handovers: 0, marks: 0, snapshots: 0, risen: 0 };
+  readonly counts = { writes: 0, deletes: 0, official: 0, handovers: 0, marks: 0, snapshots: 0, risen: 0 };
   readonly faults = new Map<string, number>();
   /** Instants that the server's clock has shown twice. */
   readonly folds: { readonly fromMs: number; readonly toMs: number }[] = [];
@@ -53,6 +55,7 @@ export class World {
   readonly moves: { readonly fromMs: number; toMs: number }[] = [];
   readonly marks = new Map<string, number>();
   readonly trace: Trace;
+  readonly #closing: (() => unknown)[] = [];
   #isOver = false;
   #working: Promise<unknown> = Promise.resolve();
 
@@ -78,23 +81,31 @@ export class World {
     this.sets = parts.sets;
     this.trace = parts.trace;
     this.wire = parts.wires[0];
-    const places = NAMESPACES.flatMap((n) => parts.setNames.map((s) => [n, s] as const));
-    const keysOf = (i: number): OwnKey[] =>
-      i === 0
-        ? ownKeys(this.truth, places, 0, FIRST_RECORDS, undefined)
-        : ownKeys(this.truth, places, 10_000 * i, WRITER_RECORDS, undefined);
-    this.writers = Array.from({ length: WRITERS + 1 }, (_, i) => {
-      const seed = this.rng.int(0, 2 ** 31);
-      return new Writer({
-        source: this.source,
-        wire: parts.wires[i + 1],
-        rng: new (this.rng.constructor as typeof Rng)(seed),
-        keys: keysOf(i),
-        count: (what) => {
-          this.counts[what]++;
-        },
-      });
+    this.writers = parts.wires.slice(1).map((wire, i) => this.#writerOf(i, wire));
+  }
+
+  #writerOf(i: number, wire: WireConnection): Writer {
+    const places = NAMESPACES.flatMap((n) => this.setNames.map((s) => [n, s] as const));
+    return new Writer({
+      source: this.source,
+      wire,
+      rng: new Rng(this.rng.int(0, 2 ** 31)),
+      keys: ownKeys(this.truth, places, 10_000 * i, i === 0 ? FIRST_RECORDS : WRITER_RECORDS),
+      count: (what) => {
+        this.counts[what]++;
+      },
     });
+  }
+
+  /** One with records of its own, which does nothing by itself. */
+  async addWriter(): Promise<Writer> {
+    const writer = this.#writerOf(this.writers.length, await this.source.connect());
+    this.idle.push(writer);
+    return writer;
+  }
+
+  onClose(work: () => unknown): void {
+    this.#closing.push(work);
   }
 
   static async open(rng: Rng, shape: Shape): Promise<World> {
@@ -183,6 +194,7 @@ export class World {
     this.#isOver = true;
     await Promise.all(this.captures.map((c) => c.kill()));
     await this.#working.catch(() => undefined);
+    for (const work of this.#closing) await work();
     await this.source.close();
     // PITR_CAPTURE_KEEP=1: for whoever looks at what is in it
     if (process.env.PITR_CAPTURE_KEEP !== '1') await rm(this.dir, { recursive: true, force: true });

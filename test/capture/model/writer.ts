@@ -194,11 +194,10 @@ export const ownKeys = (
   places: readonly (readonly [namespace: string, set: string])[],
   first: number,
   count: number,
-  isSent: boolean | undefined,
 ): OwnKey[] =>
   Array.from({ length: count }, (_, i) => {
     const key = first + i;
     const [namespace, set] = places[i % places.length];
     const record = truth.record(namespace, set, digestOf(set, 1, u64(key)));
-    return { truth: record, key, sendsKey: isSent ?? key % 3 === 0 };
+    return { truth: record, key, sendsKey: key % 3 === 0 };
   });
