@@ -16,6 +16,8 @@ import { Turn } from './turn.ts';
 /** First wait after a failure, and the longest, ms. */
 const BACKOFF_MS = 500;
 const BACKOFF_MS_MAX = 15_000;
+/** How long a single look waits for what the frontier waits for. */
+const ONCE_MS = 60_000;
 
 /** What a journal says of its base copy when it needs none. */
 const NO_COPY = { state: 'published', snapshot: '' } as const;
@@ -102,6 +104,7 @@ export class ClusterRun implements CaptureRun {
   async #capture(client: AerospikeClient, isOnce: boolean): Promise<void> {
     const { pollMs, groups } = this.#options;
     const { signal } = this.#stop;
+    const begunMs = performance.now();
     let partitions = '';
     this.#poller = undefined;
     while (!signal.aborted) {
@@ -131,7 +134,12 @@ export class ClusterRun implements CaptureRun {
       if (report.isStated) this.#turn.end(turn);
       else this.#turn.putBack(turn);
       if (this.#copy && report.isStated) await this.#publish(this.#copy);
-      if (isOnce && (report.isStated || this.#copy === undefined)) return;
+      if (isOnce && report.isStated) return;
+      if (isOnce && performance.now() - begunMs > ONCE_MS)
+        throw new PitrError('wait-timeout', {
+          seconds: ONCE_MS / 1000,
+          what: `the cluster: ${[...report.waitsFor, ...report.doubts].join('; ') || 'its clock does not go on'}`,
+        });
       // what is asked for does not wait for the next poll's time
       const waitMs = pollMs - (performance.now() - startedMs);
       if (waitMs > 0) await this.#turn.wait(waitMs, signal);

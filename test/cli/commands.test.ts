@@ -324,6 +324,7 @@ test('status is green with an archive that keeps up, and says what can be restor
     rolledBack: null,
     waitingLsn: null,
     writer: null,
+    source: null,
   });
   assert.equal(status.archive.isReachable, true);
 });
