@@ -32,6 +32,8 @@ export interface JudgeOptions {
 
 /** Clocks are read to the ms. */
 const ROUNDING_MS = 1;
+/** A generation that rises by more was set by a fault. */
+const FAR = 30_000;
 
 export const judge = (restored: Restored, ts: number, options: JudgeOptions): Verdict => {
   const { truth, sets, copiedMs, gapsAt } = options;
@@ -131,8 +133,10 @@ const unfounded = (
   const sinceMs = Math.max(missedAfterMs, got ? Math.min(got.lutMs, ts) : 0);
   const isIn = (at: Span): boolean => at.toMs >= sinceMs && at.fromMs <= atMs + ROUNDING_MS;
   const between = truth.instants(record).filter(isIn);
-  // after an end generations begin anew, and how many there were is anybody's guess
-  const least = truth.ends(record).some(isIn) ? 1 : (missed ?? 1);
+  // once a life has ended generations begin anew, and how many there were is anybody's guess
+  const bornMs = got?.lutMs ?? 0;
+  const hasEnded = truth.ends(record).some((end) => end.toMs >= bornMs && end.fromMs <= atMs + ROUNDING_MS);
+  const least = hasEnded ? 0 : (missed ?? 1) > FAR ? 1 : (missed ?? 1);
   return between.length > least ? undefined : `only ${between.length} things happened`;
 };
 
