@@ -40,6 +40,8 @@ export class ClusterRun implements CaptureRun {
   readonly #turn = new Turn();
   readonly #stop = new AbortController();
   #copy: SourceCopy | undefined;
+  /** No node's clock was after this when the copy had been read. */
+  #copiedByMs: number | undefined;
   #poller: Poller | undefined;
   #failures = 0;
   /** The last one is nothing to go on with. */
@@ -129,8 +131,12 @@ export class ClusterRun implements CaptureRun {
       }
       if (report.isStated) this.#turn.end(turn);
       else this.#turn.putBack(turn);
-      if (this.#copy && report.isStated) await this.#publish(this.#copy);
-      if (isOnce && (report.isStated || this.#copy === undefined)) return;
+      if (this.#copy) {
+        // what it has is as new as it was read: its end is not before
+        this.#copiedByMs ??= report.latestMs;
+        if (report.isStated && report.frontierMs >= this.#copiedByMs) await this.#publish(this.#copy);
+      }
+      if (isOnce && this.#copy === undefined) return;
       // what is asked for does not wait for the next poll's time
       const waitMs = pollMs - (performance.now() - startedMs);
       if (waitMs > 0) await this.#turn.wait(waitMs, signal);
@@ -168,6 +174,7 @@ export class ClusterRun implements CaptureRun {
     this.#status.copying();
     const { clockMs } = await poller.prepare();
     events.copying(clockMs);
+    this.#copiedByMs = undefined;
     this.#copy = await copySource(archiver.archive, this.journal, {
       client,
       clockMs,

@@ -49,7 +49,7 @@ export class World {
   readonly wire: WireConnection;
   readonly counts = { writes: 0, deletes: 0, official: 0, handovers: 0, marks: 0, snapshots: 0, risen: 0 };
   readonly faults = new Map<string, number>();
-  /** Instants that the server's clock has shown twice. */
+  /** Instants that the server's clock has shown twice, or not at all. */
   readonly folds: { readonly fromMs: number; readonly toMs: number }[] = [];
   /** When partitions were on their way from one capture to the other. */
   readonly moves: { readonly fromMs: number; toMs: number }[] = [];
