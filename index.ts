@@ -22,6 +22,7 @@
  * @packageDocumentation
  */
 
+export { AerospikeClient } from './engine/aerospike/client/client.ts';
 export { AerospikeServer, type AerospikeServerOptions } from './engine/aerospike/server/aerospike-server.ts';
 export { Faults } from './engine/aerospike/server/faults.ts';
 export { type Clock, ManualClock, systemClock } from './engine/clock.ts';
@@ -60,7 +61,7 @@ export {
   planClusterRestore,
   restoreCluster,
 } from './restore/aerospike/restore-cluster.ts';
-export { type Handover, handover, handoverDirs } from './restore/handover.ts';
+export { type Handover, handover, handoverDirs, takeOverLost } from './restore/handover.ts';
 export type { InexactData } from './restore/inexact-line.ts';
 export type { InexactTotals } from './restore/range-job.ts';
 export { readAt, readWithDoubts } from './restore/read-at.ts';
@@ -97,6 +98,12 @@ export {
   listSnapshots,
   readSnapshot,
 } from './snapshot/snapshots.ts';
+export {
+  type CopySourceOptions,
+  copySource,
+  publishCopy,
+  type SourceCopy,
+} from './snapshot/source-copy.ts';
 export { Sweeper, type SweepReport } from './snapshot/sweep.ts';
 export { ArchiveView } from './snapshot/view.ts';
 export {
@@ -107,5 +114,9 @@ export {
 } from './wal/acknowledgements.ts';
 export { Archive } from './wal/archive.ts';
 export { Archiver, type ArchiverEvent, type ArchiverOptions } from './wal/archiver.ts';
+export type { PollReport } from './wal/capture/aerospike/poll-report.ts';
+export { Poller, type PollerOptions } from './wal/capture/aerospike/poller.ts';
+export { type CaptureSource, type InitCaptureOptions, initCapture } from './wal/capture/capture-dir.ts';
+export { Journal, type JournalOptions } from './wal/capture/journal.ts';
 export { Engine, type EngineOptions, type InitOptions } from './wal/engine.ts';
 export { readVerifyResults, type VerifyResult, type VerifyResults } from './wal/verify-results.ts';

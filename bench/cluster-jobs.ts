@@ -99,6 +99,7 @@ export const copy = ({ place, dir }: { readonly place: Place; readonly dir: stri
     );
     const rest = await timed(async () => {
       const after = new Poller(client, journal);
+      after.copied();
       while (!(await after.poll()).isStated) await sleep(10);
       await archiver.archivePending();
       await publishCopy(archiver.archive, journal, value, journal.frontierTs, async () => undefined);

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { clientOptionsOf, clusterPlace, parseClusterUrl } from '../engine/aerospike/client/cluster-url.ts';
 import type { Rate } from '../engine/aerospike/client/rate-limit.ts';
-import { ERRORS, PitrError } from '../engine/errors.ts';
+import { PitrError } from '../engine/errors.ts';
 import {
   type ClusterMode,
   CONFLICT_RULES,
@@ -120,7 +120,7 @@ export const restoreIntoCluster = async (
   assertAvsFlags({ profile, avsMeta, avsIndex, avsVectors, avs, avsIsDown }, restore.selection ?? {});
   if (profile === 'avs') {
     const all = await restoreProfile(session, flags, options);
-    return Math.max(0, ...(all?.steps.flatMap((s) => s.reports).map(exitCodeOf) ?? []));
+    return endOf(session, all?.steps.flatMap((s) => s.reports) ?? []);
   }
   if (flags.dryRun) {
     const looked = await planClusterRestore(options);
@@ -137,13 +137,29 @@ export const restoreIntoCluster = async (
     await followed.stop();
   }
   session.emit(clusterReportData(report), () => renderClusterReport(report, session.clock.nowMs()), stdout);
-  return exitCodeOf(report);
+  return endOf(session, [report]);
 };
 
 /** Any loss makes it non-zero. */
-const exitCodeOf = (report: ClusterReport): number => {
-  if (refusedCount(report.tally) > 0) return ERRORS['records-refused'].exit;
-  return definitionFaults(report).length > 0 ? ERRORS['definitions-refused'].exit : 0;
+const endOf = (session: Session, reports: readonly ClusterReport[]): number => {
+  const losses = reports.map(lossOf).filter((loss) => loss !== undefined);
+  for (const { hint } of losses) session.note(renderFields([['hint', hint]]));
+  return losses[0]?.exitCode ?? 0;
+};
+
+/** What the report has lost, as the error that it would be: its exit code and what to do next. */
+const lossOf = (report: ClusterReport): PitrError | undefined => {
+  const count = refusedCount(report.tally);
+  const { refused } = report.tally;
+  if (count > 0)
+    return new PitrError('records-refused', {
+      count,
+      causes: Object.keys(refused).join(', '),
+      file: report.refusedFile,
+    });
+  const faults = definitionFaults(report);
+  if (faults.length === 0) return undefined;
+  return new PitrError('definitions-refused', { what: faults.map((f) => `${f.what} ${f.name}`).join(', ') });
 };
 
 const rateOf = ({ recordsPerSecond, bytesPerSecond }: ClusterFlags): Rate => {

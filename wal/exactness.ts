@@ -80,7 +80,9 @@ export class InexactCount {
     const { startMs, endMs, missed, missedAfterMs } = found;
     if (missed === 0 && startMs >= endMs && lut >= block.ts(i)) return;
     this.#count++;
-    const missedFrom = missed > 0 ? missedAfterMs : Number.POSITIVE_INFINITY;
+    // at the instant itself nothing was missed: that is often a frontier, and so a mark
+    const missedSince = missedAfterMs === 0 ? 0 : missedAfterMs + 1;
+    const missedFrom = missed > 0 ? missedSince : Number.POSITIVE_INFINITY;
     this.#fromTs = Math.min(this.#fromTs, missedFrom, startMs, lut);
   }
 

@@ -40,8 +40,6 @@ export class ClusterRun implements CaptureRun {
   readonly #turn = new Turn();
   readonly #stop = new AbortController();
   #copy: SourceCopy | undefined;
-  /** No node's clock was after this when the copy had been read. */
-  #copiedByMs: number | undefined;
   #poller: Poller | undefined;
   #failures = 0;
   /** The last one is nothing to go on with. */
@@ -116,6 +114,7 @@ export class ClusterRun implements CaptureRun {
       else if (await this.#needsCopy()) {
         await this.#makeCopy(this.#poller);
         this.#poller = new Poller(client, this.journal, { groups });
+        this.#poller.copied();
       }
       const turn = this.#turn.begin();
       this.#poller.mark(turn.marks);
@@ -131,12 +130,8 @@ export class ClusterRun implements CaptureRun {
       }
       if (report.isStated) this.#turn.end(turn);
       else this.#turn.putBack(turn);
-      if (this.#copy) {
-        // what it has is as new as it was read: its end is not before
-        this.#copiedByMs ??= report.latestMs;
-        if (report.isStated && report.frontierMs >= this.#copiedByMs) await this.#publish(this.#copy);
-      }
-      if (isOnce && this.#copy === undefined) return;
+      if (this.#copy && report.isStated) await this.#publish(this.#copy);
+      if (isOnce && (report.isStated || this.#copy === undefined)) return;
       // what is asked for does not wait for the next poll's time
       const waitMs = pollMs - (performance.now() - startedMs);
       if (waitMs > 0) await this.#turn.wait(waitMs, signal);
@@ -174,7 +169,6 @@ export class ClusterRun implements CaptureRun {
     this.#status.copying();
     const { clockMs } = await poller.prepare();
     events.copying(clockMs);
-    this.#copiedByMs = undefined;
     this.#copy = await copySource(archiver.archive, this.journal, {
       client,
       clockMs,

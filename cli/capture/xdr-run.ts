@@ -146,7 +146,7 @@ export class XdrRun implements CaptureRun {
       why: retryWhy ?? (proof.kind === 'proven' ? null : proof.why),
       frontierTs: frontierTs || null,
       pollMs: null,
-      totals: { ...NO_TOTALS, versions: counts.versions, deletes: counts.deletes, truncations: 0 },
+      totals: { ...NO_TOTALS, versions: counts.versions + counts.deletes, deletes: counts.deletes },
       cost: NO_COST,
       limits: [
         ...inexact,

@@ -56,11 +56,19 @@ export const lastUpdateBefore = (ms: number): Buffer => {
 };
 
 const SET_NAME_BYTES_MAX = 63;
+/** No server takes a larger record, whatever its configuration; it is not even sent. */
+const RECORD_BYTES_MAX = 8 * 1024 * 1024;
 
 /** Why a server would not take a set of this name; undefined: it does. */
 export const setRefusal = (set: string): string | undefined => {
   if (Buffer.byteLength(set, 'utf8') > SET_NAME_BYTES_MAX) return 'set-name-too-long';
   return /[:;\0]/.test(set) ? 'set-name-invalid' : undefined;
+};
+
+/** Why no server would take a record of these sizes; undefined: it may. */
+const refusalOf = (imageBytes: number, ttlS: number): string | undefined => {
+  if (imageBytes > RECORD_BYTES_MAX) return resultCodeName(ResultCode.recordTooBig);
+  return ttlS > TTL_SECONDS_MAX ? 'ttl-too-long' : undefined;
 };
 
 export interface LoadContext {
@@ -219,7 +227,7 @@ export class RangeLoad implements RowSink {
       table.see(entry);
       return false;
     }
-    const refusal = place.refusal ?? (voidTimeS !== 0 && ttl > TTL_SECONDS_MAX ? 'ttl-too-long' : undefined);
+    const refusal = place.refusal ?? refusalOf(end - start, voidTimeS === 0 ? 0 : ttl);
     if (refusal !== undefined) return this.#refuse(entry, refusal, undefined, image, start, end);
     const batch = this.#sender.batchFor(place, w0 >>> 20);
     this.touched[w0 >>> 20] = 1;

@@ -36,7 +36,8 @@ const remove = async (wire: WireConnection, set: string, n: number) => {
 describe('restored into a cluster', () => {
   let source: Source;
   let target: Target;
-  const [MAIN, EXPIRING, NEWER, CORPUS, MODEL] = ['a', 'b', 'c', 'd', 'e'].map(() => freshSet()) as [
+  const [MAIN, EXPIRING, NEWER, CORPUS, MODEL, LARGE] = Array.from({ length: 6 }, freshSet) as [
+    string,
     string,
     string,
     string,
@@ -61,6 +62,11 @@ describe('restored into a cluster', () => {
     for (let n = 0; n < RECORDS; n++) await write(wire, MAIN, n, `then ${n}`);
     for (const [n, ttl] of [0xffffffff, 1000, 5000].entries()) await write(wire, EXPIRING, n, 'x', ttl);
     for (let n = 0; n < 4; n++) await write(wire, NEWER, n, 'archived');
+    for (const [key, mebibytes] of [9, 2].entries())
+      await source.engine.put(
+        { namespace: 'test', set: LARGE, key },
+        { b: Buffer.alloc(mebibytes * 2 ** 20, 1) },
+      );
     full = await source.instant();
     for (let n = 0; n < RECORDS; n += 2) await remove(wire, MAIN, n);
     await write(wire, MAIN, 1, 'later');
@@ -316,6 +322,11 @@ describe('restored into a cluster', () => {
       ]);
       await target.wire.call(removeOf({ ...other, fields: other.fields.filter((_, i) => i !== 1) }));
       await target.wire.call(removeOf(at(MAIN, 13)));
+    });
+
+    test('is too large for this one, or for every one', async () => {
+      const { tally } = await restore(LARGE, { mode: 'add' });
+      assert.deepEqual([tally.written, tally.refused], [0, { recordTooBig: 2 }]);
     });
 
     test('ends the run when it is not about a record: a namespace that is not there (C8)', async () => {

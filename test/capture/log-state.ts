@@ -83,12 +83,13 @@ export const recordAt = (
   );
   const isHidden = cuts.some((e) => e.ts <= ts);
   const isExpired = chosen !== undefined && chosen.voidTime !== 0 && chosen.voidTime < Math.floor(ts / 1000);
-  const isIn = (start: number, end: number): boolean => start < end && ts >= start && ts <= end;
-  const isInexact =
-    (after?.seen !== undefined &&
-      (after.seen.missed > 0 || isIn(after.seen.windowStartMs, after.seen.windowEndMs))) ||
-    (chosen?.seen !== undefined && isIn(chosen.seen.windowStartMs, chosen.seen.windowEndMs)) ||
-    cuts.some((e) => isIn(e.windowStartMs ?? e.ts, e.windowEndMs ?? e.ts));
+  const isIn = (start: number, end: number): boolean => start < ts && ts <= end;
+  const isOpen = (v: LogVersion | undefined): boolean =>
+    v?.seen !== undefined && isIn(v.seen.windowStartMs, v.seen.windowEndMs);
+  const isLate = after?.seen !== undefined && after.seen.lutMs <= ts;
+  const isMissed = after?.seen !== undefined && after.seen.missed > 0 && after.seen.missedAfterMs < ts;
+  const isCut = cuts.some((e) => isIn(e.windowStartMs ?? e.ts, e.windowEndMs ?? e.ts));
+  const isInexact = isOpen(chosen) || isOpen(after) || isLate || isMissed || isCut;
   const record =
     chosen?.image && !isHidden && !isExpired
       ? {

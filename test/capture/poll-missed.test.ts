@@ -43,6 +43,7 @@ test('P12, S7: what a poll finds to be missed makes nothing before the last comp
     const poller = new Poller(client, journal, { timing, groups: 2, sweepMs: 1e12 });
     const { clockMs } = await poller.prepare();
     await journal.loaded(new ContentDigest(SHARDS), clockMs);
+    poller.copied();
     const put = async (n: number): Promise<void> => {
       clock.step(10);
       await client.put(keyOf(n), [{ name: 'n', type: 1, bytes: Buffer.alloc(8) }]);
@@ -50,13 +51,14 @@ test('P12, S7: what a poll finds to be missed makes nothing before the last comp
     const poll = async (): Promise<number> => {
       clock.step(2000);
       const report = await poller.poll();
-      assert.deepEqual([report.isStated, report.doubts], [true, []]);
+      assert.deepEqual([report.isStated, report.waitsFor, report.doubts], [true, [], []]);
       return report.serverMs;
     };
     // by record 0 the clock is read
     await put(0);
     await put(1);
-    await poll();
+    clock.step(2000);
+    await poller.poll();
     const lastMs = await poll();
     // 1 has a row and then two more versions, 2 has none and then three
     const beganMs = clock.nowMs() + 10;

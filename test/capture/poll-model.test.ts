@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { WireKey } from '../../engine/aerospike/client/command.ts';
 import { LUT_OP, lutMsAt, writeOp } from '../../engine/aerospike/client/record.ts';
@@ -65,6 +66,9 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
 );
 
+/** Connections break this long after the command, ms. */
+const RESTART_MS = 60;
+
 /** What a record was from an instant on; without text: absent. */
 interface Truth {
   readonly ms: number;
@@ -80,6 +84,8 @@ class Judged {
   /** From when to when each poll looked. */
   readonly polls: { readonly begunMs: number; readonly endedMs: number }[] = [];
   readonly #keys = new Map<string, { readonly set: string }>();
+  /** What a cold restart brings back: the last that was removed of each record. */
+  readonly #removed = new Map<string, Truth>();
   #value = 0;
 
   constructor(world: World) {
@@ -104,6 +110,8 @@ class Judged {
       case 'truncate': {
         const set = SETS[o.set];
         const cutoff = clock.nowMs() - o.backMs;
+        // the fault keeps what the server's disk would have, by the command's own time
+        const isKept = ({ lutMs }: Truth): boolean => lutMs < cutoff;
         const lut = o.backMs === 0 ? '' : `;lut=${BigInt(cutoff) * 1_000_000n}`;
         const [node] = client.nodes;
         const command =
@@ -117,8 +125,10 @@ class Judged {
         for (const [id, list] of this.truth) {
           const last = list[list.length - 1];
           const isIn = set === '' || this.#keys.get(id)?.set === set;
-          if (isIn && last?.text !== undefined && last.lutMs < real)
+          if (isIn && last?.text !== undefined && last.lutMs < real) {
+            if (isKept(last)) this.#removed.set(id, last);
             list.push({ ms: Math.max(clock.nowMs(), last.lutMs), lutMs: 0, text: undefined, voidTimeS: 0 });
+          }
         }
         clock.step(1);
         return;
@@ -129,6 +139,23 @@ class Judged {
       default:
         o satisfies never;
     }
+  }
+
+  /** A cold restart: connections break, and what was removed is there again as it was. */
+  async restart(): Promise<void> {
+    const { client, clock } = this.world;
+    clock.step(1);
+    await client.info(client.nodes[0], ['pitr-restart']);
+    for (const [id, was] of this.#removed) {
+      const list = this.truth.get(id) ?? [];
+      if (list.at(-1)?.text !== undefined || expired(was, clock.nowMs())) continue;
+      list.push({ ...was, ms: clock.nowMs() });
+    }
+    this.#removed.clear();
+    await sleep(RESTART_MS);
+    // until nothing is left of the sockets that broke
+    for (let n = 0; n < KEYS; n++) await client.exists(this.#keyOf(n, false)).catch(() => client.tend());
+    clock.step(4000);
   }
 
   async #cutoff(set: string): Promise<number> {
@@ -166,7 +193,9 @@ class Judged {
     const wire = this.#keyOf(n, false);
     const list = this.#list(wire);
     const ms = this.world.clock.nowMs();
+    const last = list.at(-1);
     if (!(await this.world.client.delete(wire))) return;
+    if (last?.text !== undefined) this.#removed.set(idOf(wire), last);
     list.push({ ms: Math.max(ms, list.at(-1)?.lutMs ?? 0), lutMs: 0, text: undefined, voidTimeS: 0 });
   }
 
@@ -178,7 +207,7 @@ class Judged {
   }
 
   #list(wire: WireKey): Truth[] {
-    const id = `${NAMESPACE} ${Buffer.from(wire.digest).toString('hex')}`;
+    const id = idOf(wire);
     this.#keys.set(id, { set: wire.set as string });
     let list = this.truth.get(id);
     if (!list) {
@@ -193,6 +222,8 @@ class Judged {
     return last && !expired(last, this.world.clock.nowMs()) ? last : undefined;
   }
 }
+
+const idOf = ({ digest }: WireKey): string => `${NAMESPACE} ${Buffer.from(digest).toString('hex')}`;
 
 const expired = ({ voidTimeS }: Truth, ms: number): boolean =>
   voidTimeS !== 0 && voidTimeS < Math.floor(ms / 1000);
@@ -371,6 +402,7 @@ const run = async (nodes: number, steps: readonly Step[]): Promise<{ exact: numb
           await world.reopen();
           break;
         case 'restart':
+          await judged.restart();
           break;
         default:
           s satisfies never;

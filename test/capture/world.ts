@@ -129,6 +129,7 @@ export class World {
   async begin(): Promise<void> {
     const { clockMs } = await this.poller.prepare();
     await this.journal.loaded(new ContentDigest(this.journal.identity.shards), clockMs);
+    this.poller.copied();
     this.clock.step(10);
   }
 

@@ -386,14 +386,14 @@ describe('S7: exact or said', () => {
         refs.map((r) => r.inexact),
         [
           { count: 2, fromTs: 0 },
-          { count: 2, fromTs: T0 + 14 },
-          { count: 2, fromTs: T0 + 24 },
+          { count: 2, fromTs: T0 + 15 },
+          { count: 2, fromTs: T0 + 25 },
         ],
       );
       for (let ts = T0; ts <= history.archivedTs; ts++) await compare(history, ts);
       const runsOf = async (ts: number): Promise<number> =>
         (await planRestore({ archive, target: String(ts) })).plan.state.runs.length;
-      assert.deepEqual(await Promise.all([12, 16, 22, 26, 30].map((ms) => runsOf(T0 + ms))), [1, 2, 2, 3, 3]);
+      assert.deepEqual(await Promise.all([14, 15, 24, 25, 30].map((ms) => runsOf(T0 + ms))), [1, 2, 2, 3, 3]);
     });
   });
 

@@ -7,7 +7,7 @@ import { sortKeyOf } from '../../engine/partition.ts';
 import { Block, decodeStored, encodeStored } from '../../wal/block.ts';
 import { decodeEnvelope, encodeEnvelope, unpackBytes } from '../../wal/envelope.ts';
 import type { ArchiveEvent } from '../../wal/event.ts';
-import { FOOTER_BYTES, type SegmentRef } from '../../wal/segment.ts';
+import { FOOTER_BYTES, SEGMENT_VERSION, type SegmentRef } from '../../wal/segment.ts';
 import { SegmentReader } from '../../wal/segment-reader.ts';
 import { MemoryStore } from './memory-store.ts';
 import {
@@ -150,11 +150,11 @@ describe('segment: the wrong object', () => {
   test('a future format version is refused by name', async () => {
     const { bytes, ref } = encodeSegment(ROWS);
     const at = bytes.length - FOOTER_BYTES;
-    bytes.writeUInt16LE(3, at + 24);
+    bytes.writeUInt16LE(SEGMENT_VERSION + 1, at + 24);
     bytes.writeUInt32LE(crc32(bytes.subarray(at, at + 28)), at + 28);
     const error = await refusedWith(bytes, ref);
     assert.equal(error?.id, 'format-version');
-    assert.deepEqual([error?.facts.version, error?.facts.supported], [3, 2]);
+    assert.deepEqual([error?.facts.version, error?.facts.supported], [SEGMENT_VERSION + 1, SEGMENT_VERSION]);
   });
 });
 

@@ -13,8 +13,6 @@ const ROW_HAS_ALL = 0x0e;
 /** Index, digest, what it has, infos, generation, ttl, numbers of fields and ops. */
 const ROW_HEAD_BYTES = 4 + DIGEST_BYTES + 1 + 3 + 2 + 4 + 4;
 const FIELD_HEAD_BYTES = 5;
-/** A batch's request is a frame; a server takes 128 MiB. */
-const FRAME_BYTES_MAX = 128 * 1024 * 1024 - 1024;
 
 /** What the rows of one batch have in common. */
 export interface RowKind {
@@ -93,11 +91,6 @@ export class RowBatch {
     this.failure = undefined;
     this.namespaces.length = 0;
     if (this.bytes.length > 2 * this.#bytesMax) this.bytes = Buffer.allocUnsafeSlow(this.#bytesMax);
-  }
-
-  /** Whether a row of so many bytes fits into a request at all. */
-  static takes(bytes: number): boolean {
-    return HEAD_BYTES + bytes <= FRAME_BYTES_MAX;
   }
 
   /** Makes room for so many bytes from {@link used} on. */

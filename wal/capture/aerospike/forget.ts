@@ -19,8 +19,9 @@ export const forgetExpired = async (scope: Scope): Promise<number> => {
           const digest = rows.digest(i);
           // written again meanwhile
           if (!isExpired(journal.row(scope.namespace, digest)?.voidTimeS(0) ?? 0, before)) continue;
-          // as early as can be: what was written since must come after it
-          scope.gone({ digest, set: journal.setName(rows.set(i)), when: journal.frontierTs + 1 });
+          // not before it expired, and no later than must be: what was written since has to come after it
+          const when = Math.max(journal.frontierTs + 1, rows.ts(i), (rows.voidTimeS(i) + 1) * 1000);
+          scope.gone({ digest, set: journal.setName(rows.set(i)), when });
           forgotten++;
         }
         await scope.gate.breathe();

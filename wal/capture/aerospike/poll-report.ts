@@ -44,8 +44,6 @@ export interface PollReport extends Readonly<PollFindings> {
   readonly serverMs: number;
   /** Whether every node said its clock in ms. */
   readonly isClockExact: boolean;
-  /** No node's clock was after this when the poll began, ms. */
-  readonly latestMs: number;
   /** Last stated, ms. */
   readonly frontierMs: number;
   readonly isStated: boolean;

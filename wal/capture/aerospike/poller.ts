@@ -54,6 +54,8 @@ class TruncatedMeanwhile extends PitrError {
 interface Note {
   /** False: a base copy was begun at {@link cursorMs} and no poll is complete yet. */
   readonly isRunning: boolean;
+  /** No node's clock was after this when the copy had been read: the first frontier is not before. Absent: 0. */
+  readonly copiedByMs?: number;
   readonly cursorMs: number;
   /** Not later than the last look of a complete poll, by the server's clock. */
   readonly lookedMs: number;
@@ -100,6 +102,8 @@ export class Poller {
   /** For definitions: the counters with which they were read last. */
   #counters: Look['counters'];
   #marks: string[] = [];
+  /** Of {@link copied}, our clock. */
+  #copiedAtMs: number | undefined;
   /** A poll has told something and has not come to its end. */
   #isOpen = false;
   #isBusy = false;
@@ -144,6 +148,11 @@ export class Poller {
     this.#journal.keep({ [NOTE]: this.#note });
     await this.#journal.flush();
     return { clockMs: cursorMs };
+  }
+
+  /** The base copy has been read to its end, now: no record of it is newer. Left out, it is taken to have ended when the first poll began. */
+  copied(): void {
+    this.#copiedAtMs = this.#timing.nowMs();
   }
 
   /** Marks that the next poll states, at its frontier. */
@@ -200,7 +209,6 @@ export class Poller {
       missed: this.#journal.tally.missed - tally.missed,
       serverMs: time.ms,
       isClockExact: time.isExact,
-      latestMs: time.latestMs(startedMs),
       frontierMs: this.#journal.frontierTs,
       isStated,
       waitsFor,
@@ -216,6 +224,7 @@ export class Poller {
       const why = [...truncated, ...doubtsOf(note.seen, seen)].join('; ');
       if (why !== '') return report(false, why);
     }
+    const copiedByMs = note.isRunning ? (note.copiedByMs ?? 0) : time.latestMs(this.#copiedAtMs ?? startedMs);
     const isHeld = waitsFor.length > 0;
     await this.#journal.room();
     // in doubt a version may be back, or have come from another half of the cluster, that was replaced unseen before the last poll
@@ -234,12 +243,15 @@ export class Poller {
     if (!isHeld && this.#hasChanged(begun)) waitsFor.push('the cluster changed during the poll');
     const hasWaited = waitsFor.length > 0;
     const ts = time.ms - 1;
-    const behindMs = this.#journal.frontierTs - ts;
+    const behindMs = Math.max(this.#journal.frontierTs + 1, copiedByMs) - 1 - ts;
     // a clock that says whole seconds is often at or behind what it said in ms: the next poll is ahead
     const isBehind = !hasWaited && behindMs >= 0;
     if (isBehind && (time.isExact || behindMs > COARSE_MS))
       waitsFor.push(`the clock is ${behindMs} ms behind the frontier`);
-    this.#keep(hasWaited ? {} : { isRunning: true, cursorMs: time.ms, lookedMs, seen }, hasWaited);
+    this.#keep(
+      hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen },
+      hasWaited,
+    );
     await this.#gate.flush();
     const isStated =
       waitsFor.length === 0 && !isBehind && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
