@@ -12,6 +12,7 @@ import type { Journal } from '../../wal/capture/journal.ts';
 const LIMITS = [
   'versions between two polls (generations tell how many)',
   'the instant of a delete (it lies between two polls)',
+  'a record that came and went between two polls, or was removed and written again to a higher generation',
 ];
 
 /** What the agent says of a polled cluster in `capture.json`: written after each poll, lost without harm. */

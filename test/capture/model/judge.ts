@@ -26,15 +26,19 @@ export interface JudgeOptions {
   readonly sets: readonly string[] | null;
   /** Clocks of base copies, ms: of what they have the LUT is only a bound. */
   readonly copiedMs: ReadonlySet<number>;
+  /** Instants that the server's clock has shown twice, or not at all. */
+  readonly folds: readonly Span[];
   /** From a poll that was complete to the next one that was, by the clocks with which they began. */
   readonly gapsAt: (ts: number) => readonly Span[];
 }
 
 /** Clocks are read to the ms. */
 const ROUNDING_MS = 1;
+/** A generation that rises by more was set by a fault. */
+const FAR = 30_000;
 
 export const judge = (restored: Restored, ts: number, options: JudgeOptions): Verdict => {
-  const { truth, sets, copiedMs, gapsAt } = options;
+  const { truth, sets, copiedMs, gapsAt, folds } = options;
   const gaps = gapsAt(ts);
   const wrong: string[] = [];
   let uncertain = 0;
@@ -53,7 +57,7 @@ export const judge = (restored: Restored, ts: number, options: JudgeOptions): Ve
     if (reasons) {
       if (!isRight) inexactAndWrong++;
       for (const reason of reasons) {
-        const why = unfounded(truth, record, got, reason, ts);
+        const why = unfounded(truth, record, got, reason, ts, folds);
         if (why !== undefined) say(record, `${why} for ${reason.by} ${JSON.stringify(reason)}`);
       }
       continue;
@@ -108,6 +112,15 @@ const isHidden = (
   );
 };
 
+/** When it can have been, also where the clock says no instant. */
+const unfolded = ({ fromMs, toMs }: Span, folds: readonly Span[]): Span => {
+  const over = folds.filter((f) => f.fromMs <= toMs && f.toMs >= fromMs);
+  return {
+    fromMs: Math.min(fromMs, ...over.map((f) => f.fromMs)),
+    toMs: Math.max(toMs, ...over.map((f) => f.toMs)),
+  };
+};
+
 /** Why the reason is not one; undefined: it is. */
 const unfounded = (
   truth: Truth,
@@ -115,24 +128,28 @@ const unfounded = (
   got: Content | undefined,
   { by, window, missed, missedAfterMs, atMs }: Reason,
   ts: number,
+  folds: readonly Span[],
 ): string | undefined => {
+  const instants = truth.instants(record).map((at) => unfolded(at, folds));
   if (window) {
     const { fromMs, toMs } = window;
     const isIn = (at: Span): boolean => at.fromMs <= toMs + ROUNDING_MS && at.toMs >= fromMs - ROUNDING_MS;
     if (by !== 'next' && (ts <= fromMs || ts > toMs)) return 'the instant is not in the window';
     if (by === 'chosen' && got) {
       // the version that was restored, or one that came back as it was
-      if (!record.changes.some((c) => isSame(c.content, got) && isIn(c)))
+      if (!record.changes.some((c) => isSame(c.content, got) && isIn(unfolded(c, folds))))
         return 'that version did not come in the window';
-    } else if (!truth.instants(record).some(isIn)) return 'nothing happened in the window';
+    } else if (!instants.some(isIn)) return 'nothing happened in the window';
   }
   if (missed === 0) return undefined;
   // what happened after the version that was restored, up to the one that says so
   const sinceMs = Math.max(missedAfterMs, got ? Math.min(got.lutMs, ts) : 0);
   const isIn = (at: Span): boolean => at.toMs >= sinceMs && at.fromMs <= atMs + ROUNDING_MS;
-  const between = truth.instants(record).filter(isIn);
-  // after an end generations begin anew, and how many there were is anybody's guess
-  const least = truth.ends(record).some(isIn) ? 1 : (missed ?? 1);
+  const between = instants.filter(isIn);
+  // once a life has ended generations begin anew, and how many there were is anybody's guess
+  const bornMs = got?.lutMs ?? 0;
+  const hasEnded = truth.ends(record).some((end) => end.toMs >= bornMs && end.fromMs <= atMs + ROUNDING_MS);
+  const least = hasEnded ? 0 : (missed ?? 1) > FAR ? 1 : (missed ?? 1);
   return between.length > least ? undefined : `only ${between.length} things happened`;
 };
 

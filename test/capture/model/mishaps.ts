@@ -6,6 +6,9 @@ import { createSnapshot } from '../../../snapshot/create.ts';
 import { NAMESPACES } from './source.ts';
 import type { World } from './world.ts';
 
+/** What a poll may take here, ms. */
+const POLL_MS = 3000;
+
 type Mishap = (world: World) => Promise<void>;
 
 const now = (world: World): Promise<number> => world.source.nowMs();
@@ -80,6 +83,8 @@ const stepClock =
       await world.source.fault(world.wire, `clock-step-ms=${world.source.stepMs + by}`);
       world.source.stepMs += by;
       if (by < 0) world.folds.push({ fromMs: before + by - 5, toMs: (await now(world)) - by + 5 });
+      // what a poll finds that began before, it dates by the clock that it has read
+      else world.folds.push({ fromMs: before - 5, toMs: (await now(world)) + POLL_MS });
     });
 
 const movePartitions: Mishap = async (world) => {

@@ -153,11 +153,13 @@ const instant = async (world: World, isNewest = false): Promise<number | undefin
 /** Restores and compares. @throws with what is wrong */
 const check = async (world: World, ts: number | undefined): Promise<Tally> => {
   if (ts === undefined) return { noInstant: 1 };
-  const { truth, sets, gapsAt } = world;
+  const { truth, sets, gapsAt, folds } = world;
   const copiedMs = new Set(world.captures.flatMap((c) => c.copiedMs));
   const restored = await restoreAt(world.archive, `${ts}`);
   // nobody is in the middle of something: what was done by now is known
-  const verdict = await world.gate.alone(async () => judge(restored, ts, { truth, sets, gapsAt, copiedMs }));
+  const verdict = await world.gate.alone(async () =>
+    judge(restored, ts, { truth, sets, gapsAt, copiedMs, folds }),
+  );
   const { wrong } = verdict;
   const before = world.captures.map(({ statedMs }) => statedMs.filter((s) => s <= ts).at(-2) ?? 0);
   const after = world.captures.map(

@@ -80,34 +80,44 @@ export class Truth {
 
   /** S1, as far as the writer knows when things happened. */
   possibleAt(record: RecordTruth, ts: number): Possible {
-    let states: Set<Content | undefined> = new Set([undefined]);
-    for (const { fromMs, toMs, content } of record.changes) {
-      if (fromMs > ts) continue;
-      if (toMs <= ts) states = new Set();
-      states.add(content);
+    let states: Set<Change | undefined> = new Set([undefined]);
+    for (const change of record.changes) {
+      if (change.fromMs > ts) continue;
+      if (change.toMs <= ts) states = new Set();
+      states.add(change);
     }
     const possible = new Set<Content | undefined>();
-    for (const content of states) for (const state of this.#kept(record, content, ts)) possible.add(state);
+    for (const change of states) for (const state of this.#kept(record, change, ts)) possible.add(state);
     return [...possible];
   }
 
+  /** Whether a truncation has taken what was there last. */
+  isTruncated(record: RecordTruth): boolean {
+    const last = record.changes.at(-1);
+    return last?.content !== undefined && this.#over(record, last).length > 0;
+  }
+
   /** The content itself, nothing, or either: what expired, and what a truncation hides. */
-  #kept(record: RecordTruth, content: Content | undefined, ts: number): Possible {
+  #kept(record: RecordTruth, change: Change | undefined, ts: number): Possible {
+    const content = change?.content;
     if (!content || isExpiredAt(content, ts)) return [undefined];
     let isCertain = true;
-    for (const t of this.#over(record, content)) {
+    for (const t of this.#over(record, change)) {
       if (t.toMs <= ts) return [undefined];
       if (t.fromMs <= ts) isCertain = false;
     }
     return isCertain ? [content] : [content, undefined];
   }
 
-  #over(record: RecordTruth, content: Content): Truncation[] {
+  /** Truncations that hide it: not one after which it came back. */
+  #over(record: RecordTruth, { fromMs, content }: Change): Truncation[] {
     return this.truncations.filter(
       (t) =>
         t.namespace === record.namespace &&
         (t.set === null || t.set === record.set) &&
-        content.lutMs < t.cutoffMs,
+        content !== undefined &&
+        content.lutMs < t.cutoffMs &&
+        fromMs <= t.toMs,
     );
   }
 
@@ -120,7 +130,7 @@ export class Truth {
         ends.push(change);
         continue;
       }
-      ends.push(...this.#over(record, content));
+      ends.push(...this.#over(record, change));
       if (content.voidTimeS === 0) continue;
       const expiredMs = (content.voidTimeS + 1) * 1000;
       ends.push({ fromMs: expiredMs, toMs: expiredMs });

@@ -49,7 +49,7 @@ export class World {
   readonly wire: WireConnection;
   readonly counts = { writes: 0, deletes: 0, official: 0, handovers: 0, marks: 0, snapshots: 0, risen: 0 };
   readonly faults = new Map<string, number>();
-  /** Instants that the server's clock has shown twice. */
+  /** Instants that the server's clock has shown twice, or not at all. */
   readonly folds: { readonly fromMs: number; readonly toMs: number }[] = [];
   /** When partitions were on their way from one capture to the other. */
   readonly moves: { readonly fromMs: number; toMs: number }[] = [];
@@ -91,6 +91,7 @@ export class World {
       wire,
       rng: new Rng(this.rng.int(0, 2 ** 31)),
       keys: ownKeys(this.truth, places, 10_000 * i, i === 0 ? FIRST_RECORDS : WRITER_RECORDS),
+      isTruncated: (record) => this.truth.isTruncated(record),
       count: (what) => {
         this.counts[what]++;
       },
@@ -184,10 +185,11 @@ export class World {
         .map(({ fromMs }, i) => ({ fromMs, toMs: looks[i + 1]?.toMs ?? Number.POSITIVE_INFINITY }))
         .filter(({ fromMs, toMs }) => fromMs <= ts && ts <= toMs),
     );
-    if (!this.moves.some((m) => m.fromMs - MOVE_MS <= ts && ts <= m.toMs + MOVE_MS)) return gaps.flat();
-    return gaps.flatMap((a) =>
-      gaps.flatMap((b) => a.flatMap(({ fromMs }) => b.map(({ toMs }) => ({ fromMs, toMs })))),
-    );
+    // nobody looks at what is on its way
+    const onItsWay = this.moves
+      .map((m) => ({ fromMs: m.fromMs - MOVE_MS, toMs: m.toMs + MOVE_MS }))
+      .filter(({ fromMs, toMs }) => fromMs <= ts && ts <= toMs);
+    return [...gaps.flat(), ...onItsWay];
   };
 
   async close(): Promise<void> {

@@ -39,6 +39,7 @@ export class Writer {
   readonly #source: Source;
   readonly #wire: WireConnection;
   readonly #rng: Rng;
+  readonly #isTruncated: (record: RecordTruth) => boolean;
   readonly #count: (what: 'writes' | 'deletes') => void;
 
   constructor(parts: {
@@ -46,12 +47,14 @@ export class Writer {
     readonly wire: WireConnection;
     readonly rng: Rng;
     readonly keys: readonly OwnKey[];
+    readonly isTruncated: (record: RecordTruth) => boolean;
     readonly count: (what: 'writes' | 'deletes') => void;
   }) {
     this.keys = parts.keys;
     this.#source = parts.source;
     this.#wire = parts.wire;
     this.#rng = parts.rng;
+    this.#isTruncated = parts.isTruncated;
     this.#count = parts.count;
   }
 
@@ -122,7 +125,7 @@ export class Writer {
       this.#count('deletes');
       return;
     }
-    if (last && isSameContent(last, content)) return;
+    if (last && isSameContent(last, content) && !(isBack && this.#isTruncated(truth))) return;
     // what a restart brought back was not written when its LUT says so
     const at =
       isBack && content.lutMs < fromMs ? { fromMs, toMs } : { fromMs: content.lutMs, toMs: content.lutMs };

@@ -193,12 +193,9 @@ export class Poller {
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
     const cameFromMs = this.#journal.lookFrom();
-    if (cameFromMs !== undefined) {
-      this.#note = { ...this.#note, cursorMs: Math.min(this.#note.cursorMs, cameFromMs) };
-      // stored together with that it was asked for
-      this.#journal.keep({ [NOTE]: this.#note });
-    }
-    const note = this.#note;
+    const hadWaited = this.#note.hasWaited;
+    if (cameFromMs !== undefined) this.#lookFrom(cameFromMs);
+    const note: Note = { ...this.#note, hasWaited: hadWaited };
     this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
     // nobody watched them from the release on
@@ -263,6 +260,17 @@ export class Poller {
       waitsFor.push('more instants are open above the frontier than can be kept apart');
     if (!hasWaited) this.#before = begun;
     return report(isStated);
+  }
+
+  /**
+   * Partitions have come that nobody watched since `ms`. Which they are does not matter: everything is compared now. Stored together with
+   * that it was asked for, so that whoever goes on after a failure or a kill begins there, and in doubt.
+   */
+  #lookFrom(ms: number): void {
+    for (const { verifiedMs } of this.#states)
+      for (let p = 0; p < verifiedMs.length; p++) verifiedMs[p] = Math.min(verifiedMs[p], ms);
+    const { cursorMs = ms, lookedMs = ms } = this.#note ?? {};
+    this.#keep({ cursorMs: Math.min(cursorMs, ms), lookedMs: Math.min(lookedMs, ms) }, true);
   }
 
   /** Whether other nodes may have been asked than those whose clocks were read. */
