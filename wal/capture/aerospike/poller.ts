@@ -348,6 +348,8 @@ export class Poller {
     const limits: string[] = [];
     if (!this.#hasLuts)
       limits.push(`scans of builds before ${LUT_BUILD.join('.')} do not say last updates: each costs a read`);
+    const others = [...this.#client.namespaces].filter((n) => !this.#namespaces.includes(n)).sort();
+    if (others.length > 0) limits.push(`namespaces that are not captured: ${others.join(', ')}`);
     if (!look.counters)
       limits.push('this build has no counters of metadata changes: it is asked for in every poll');
     return limits;
