@@ -67,7 +67,7 @@ export const ERRORS = {
   'not-an-engine': kind(
     10,
     (f) => `${f.dir} is not an engine directory: ${f.why}`,
-    (f) => `create one with: pitr init ${f.dir} --archive URL`,
+    (f) => `${f.instead ?? `create one with: pitr init ${f.dir} --archive URL`}`,
   ),
   'engine-exists': kind(
     11,

@@ -6,19 +6,20 @@ import type { AcquireRequest, Release } from '../engine/engine-types.ts';
 import { isPitrError, PitrError } from '../engine/errors.ts';
 import { readIdentity } from '../engine/identity.ts';
 import { PartitionSet } from '../engine/partition.ts';
-import { readRecordFile, writeRecordChunk } from '../engine/record-file.ts';
+import { entriesOfChunk, readRecordFile, writeRecordChunk } from '../engine/record-file.ts';
+import { splitStateKey, state } from '../engine/state-record.ts';
 import { hasOwnRows, type SnapshotEntry } from '../snapshot/manifest.ts';
 import { listSnapshots } from '../snapshot/snapshots.ts';
 import { planState } from '../snapshot/state-plan.ts';
 import { ArchiveView } from '../snapshot/view.ts';
 import { Archive } from '../wal/archive.ts';
 import type { Archiver } from '../wal/archiver.ts';
-import { readSource } from '../wal/capture/capture-dir.ts';
+import { type CaptureSource, readSource } from '../wal/capture/capture-dir.ts';
 import { Engine } from '../wal/engine.ts';
 import { HeldHead } from '../wal/held-head.ts';
 import { withLease } from '../wal/lease.ts';
 import { requestShipping } from '../wal/ship-request.ts';
-import { ownedPartitions, timelineOf, withHandover } from '../wal/timeline.ts';
+import { ownedPartitions, type Timelines, timelineOf, withHandover } from '../wal/timeline.ts';
 import { runRange } from './range-job.ts';
 
 /** What a hand-over did. Positions are of the two streams' logs. */
@@ -91,6 +92,7 @@ const move = async (from: Side, to: Side, options: HandoverOptions): Promise<Han
     });
   if (from.stream === to.stream)
     throw new PitrError('usage', { what: `${from.stream} is to hand over to itself` });
+  await assertSameScope(from, to);
   if (partitions.subtract(await from.partitions()).size === 0) {
     // what is archived before the partitions close keeps the pause short, and shows what the archive does not have
     await shipped(archive, from, await from.seal(), options);
@@ -161,7 +163,8 @@ const acquired = async (
  */
 export const takeOverLost = async (archive: Archive, stream: string, toDir: string): Promise<Handover> => {
   const to = await sideOfDir(toDir);
-  if (!(await readSource(toDir)))
+  const source = await readSource(toDir);
+  if (!source)
     throw new PitrError('usage', {
       what: `${toDir} is an engine directory`,
       hint: 'what a lost engine had is in the archive only: restore it',
@@ -177,16 +180,20 @@ export const takeOverLost = async (archive: Archive, stream: string, toDir: stri
   const held = await HeldHead.claim(archive, { engineId, stream, timeline }, archive.clock);
   const { lsn, ts } = held.current.frontier;
   if (ts === 0) throw new PitrError('handover-incomplete', { stream, why: 'nothing of it is archived' });
-  let epoch = 0;
-  let partitions = PartitionSet.none;
-  await archive.updateTimelines((all) => {
+  const lost = (all: Timelines): PartitionSet => {
     const mine = timelineOf(all, timeline).ownership.filter(
       (o) => o.stream === stream && (o.toTs === null || o.toTs === ts),
     );
-    partitions = ownedPartitions({
+    return ownedPartitions({
       ...timelineOf(all, timeline),
       ownership: mine.map((o) => ({ ...o, toTs: null })),
     });
+  };
+  await assertCaptures(archive, to, source, ts, lost(await archive.timelines()));
+  let epoch = 0;
+  let partitions = PartitionSet.none;
+  await archive.updateTimelines((all) => {
+    partitions = lost(all);
     if (partitions.size === 0)
       throw new PitrError('handover-incomplete', { stream, why: 'it has no partitions' });
     const moved = withHandover(all, timeline, { partitions, from: stream, to: to.stream, releaseTs: ts });
@@ -241,6 +248,50 @@ const sideOfDir = async (dir: string): Promise<Side> => {
     seal: () => ask('seal', {}, (e) => e.seal()),
     acquire: (request) => ask('acquire', request, (e) => sideOf(e).acquire(request)),
   };
+};
+
+/** Refuses a new owner that would not look at all that the old one captured: its records would stay in the history as they were. @throws usage */
+const assertSameScope = async (from: Side, to: Side): Promise<void> => {
+  const [had, has] = [await readSource(from.dir), await readSource(to.dir)];
+  if (!had && !has) return;
+  if (!had || !has)
+    throw new PitrError('usage', {
+      what: `one of ${from.stream} and ${to.stream} captures a cluster, the other is an engine`,
+      hint: 'hand over between two captures of one cluster, or between two engines',
+    });
+  const namespaces = had.namespaces.filter((n) => !has.namespaces.includes(n));
+  const { sets } = has;
+  const isNarrower = sets !== null && (had.sets === null || had.sets.some((set) => !sets.includes(set)));
+  if (namespaces.length === 0 && !isNarrower) return;
+  const what = namespaces.length > 0 ? `namespace ${namespaces.join(', ')}` : 'all sets';
+  throw new PitrError('usage', {
+    what: `${to.stream} does not capture ${what} as ${from.stream} does`,
+    hint: 'what it does not capture would stay in the history as it was: hand over to a directory with the same --namespace and --set',
+  });
+};
+
+/**
+ * Refuses when the archive has records of these partitions that `to` would not look at: the directory that could say what was captured is gone.
+ * @throws usage
+ */
+const assertCaptures = async (
+  archive: Archive,
+  { stream, timeline }: Side,
+  { namespaces, sets }: CaptureSource,
+  ts: number,
+  partitions: PartitionSet,
+): Promise<void> => {
+  await eachChunk(archive, timeline, ts, partitions, async (chunk) => {
+    for (const { key, value } of entriesOfChunk(chunk)) {
+      const { namespace } = splitStateKey(key);
+      const set = state.set(value);
+      if (namespaces.includes(namespace) && (sets === null || sets.includes(set))) continue;
+      throw new PitrError('usage', {
+        what: `${stream} does not capture ${namespaces.includes(namespace) ? `set "${set}" of namespace` : 'namespace'} ${namespace}, of which these partitions have records`,
+        hint: 'what it does not capture would stay in the history as it was: take a directory that captures all of it',
+      });
+    }
+  });
 };
 
 /**
@@ -303,28 +354,38 @@ const writeState = async (
   partitions: PartitionSet,
   path: string,
 ): Promise<void> => {
-  const view = await ArchiveView.read(archive, timeline);
-  const plan = await planState(view, ts);
   const file = await fs.open(path, 'wx');
   try {
-    for (const range of partitions.ranges)
-      await runRange(
-        archive,
-        {
-          plan,
-          selection: { partitions: partitions.toString() },
-          ttl: { mode: 'absolute', seconds: 0 },
-          output: 'store',
-          shards: 1,
-          keepExpired: true,
-        },
-        range,
-        (chunk) => writeRecordChunk(file, chunk),
-      );
+    await eachChunk(archive, timeline, ts, partitions, (chunk) => writeRecordChunk(file, chunk));
     await writeRecordChunk(file, Buffer.alloc(0));
   } finally {
     await file.close();
   }
+};
+
+/** The partitions' records at `ts`, in chunks (engine/record-file.ts). */
+const eachChunk = async (
+  archive: Archive,
+  timeline: string,
+  ts: number,
+  partitions: PartitionSet,
+  onChunk: (chunk: Buffer) => Promise<void>,
+): Promise<void> => {
+  const plan = await planState(await ArchiveView.read(archive, timeline), ts);
+  for (const range of partitions.ranges)
+    await runRange(
+      archive,
+      {
+        plan,
+        selection: { partitions: partitions.toString() },
+        ttl: { mode: 'absolute', seconds: 0 },
+        output: 'store',
+        shards: 1,
+        keepExpired: true,
+      },
+      range,
+      onChunk,
+    );
 };
 
 /** Opens the archive that an engine directory belongs to. @throws usage when it has none */

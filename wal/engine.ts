@@ -118,7 +118,11 @@ export class Engine extends EngineCore {
     else if (!names.includes(IDENTITY_FILE))
       throw new PitrError('not-an-engine', { dir, why: `it has no ${IDENTITY_FILE}` });
     if (names.includes(SOURCE_FILE))
-      throw new PitrError('not-an-engine', { dir, why: 'it captures a cluster, whose records are there' });
+      throw new PitrError('not-an-engine', {
+        dir,
+        why: 'it captures a cluster, whose records are there',
+        instead: `its agent is asked, which does not run: pitr agent ${dir}`,
+      });
     const identity = await readIdentity(dir, files);
     const parts: EngineParts = await openEngineParts({
       ...options,

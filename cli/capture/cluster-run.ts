@@ -121,7 +121,11 @@ export class ClusterRun implements CaptureRun {
       }
       const turn = this.#turn.begin();
       this.#poller.mark(turn.marks);
-      const report = await this.#poller.poll(signal);
+      const report = await this.#poller.poll(signal).catch((error: unknown) => {
+        // who waits for it waits for the one that is tried again, maybe by another client
+        this.#turn.putBack(turn);
+        throw error;
+      });
       this.#failures = 0;
       this.#report(report);
       if (report.copyAgain !== undefined) {

@@ -2,7 +2,11 @@ import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
 import type { ClientOptions } from '../../engine/aerospike/client/client-options.ts';
-import { clientOptionsOf, clusterPlace, parseClusterUrl } from '../../engine/aerospike/client/cluster-url.ts';
+import {
+  clientOptionsOf,
+  keptClusterUrl,
+  parseClusterUrl,
+} from '../../engine/aerospike/client/cluster-url.ts';
 import { DoorServer } from '../../engine/door.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { PartitionSet } from '../../engine/partition.ts';
@@ -10,6 +14,7 @@ import type { Archiver } from '../../wal/archiver.ts';
 import { type CaptureSource, initCapture, readSource } from '../../wal/capture/capture-dir.ts';
 import { Journal } from '../../wal/capture/journal.ts';
 import type { XdrCaptureOptions } from '../../wal/capture/xdr/xdr-capture.ts';
+import { archiveOptionsOf } from '../object-storage.ts';
 import { archiveUrl } from '../places.ts';
 import type { Session } from '../session.ts';
 import { captureDoor } from './capture-door.ts';
@@ -30,8 +35,15 @@ export const initSource = async (session: Session, dir: string, flags: SourceFla
   if (url === undefined) return;
   const known = await readSource(dir);
   const kind = kindOf(url);
-  const namespaces =
-    namespace ?? known?.namespaces ?? (kind === 'xdr' ? undefined : await namespacesOf(session, url));
+  // of a directory that is there the cluster may be away; a new one must not be made for what the cluster does not have
+  const found = known || kind === 'xdr' ? undefined : await namespacesOf(session, url);
+  const missing = found && namespace?.find((n) => !found.includes(n));
+  if (missing !== undefined)
+    throw new PitrError('usage', {
+      what: `the cluster has no namespace ${missing}`,
+      hint: `it has ${found?.join(', ')}; name the directory in front of --namespace, which takes all that follows`,
+    });
+  const namespaces = namespace ?? known?.namespaces ?? found;
   if (namespaces === undefined)
     throw new PitrError('usage', {
       what: 'xdr:// without namespaces',
@@ -39,12 +51,12 @@ export const initSource = async (session: Session, dir: string, flags: SourceFla
     });
   const source: CaptureSource = {
     kind,
-    url: kind === 'xdr' ? url : clusterPlace(parseClusterUrl(url)),
+    url: kind === 'xdr' ? url : keptClusterUrl(parseClusterUrl(url), (path) => resolve(path)),
     namespaces,
     sets: set ?? (namespace === undefined ? known?.sets : undefined) ?? null,
   };
   await initCapture(resolve(dir), source, {
-    archive: archiveUrl(session, [], false),
+    archive: known ? ((await archiveOptionsOf(session, dir)).url ?? '') : archiveUrl(session, [], false),
     clock: session.clock,
     ...(stream === undefined ? {} : { stream }),
     ...(partitions === undefined ? {} : { partitions: PartitionSet.parse(partitions) }),

@@ -58,7 +58,7 @@ export const assertSourceFlags = (flags: SourceFlags, dirs: readonly string[]): 
   if (dirs.length !== 1)
     throw new PitrError('usage', {
       what: `--source with ${dirs.length} directories`,
-      hint: 'name the one directory in which this source is captured',
+      hint: 'name the one directory in which this source is captured, in front of --namespace and --set, which take all that follows',
     });
   if (kindOf(source) === 'aerospike' && (sourceInfo ?? xdrDc) !== undefined)
     throw new PitrError('usage', {

@@ -39,9 +39,11 @@ export class Turn {
     for (const { resolve } of waiting) resolve();
   }
 
-  /** The poll has stated nothing: the next one is to. Its marks are still with whoever polls. */
-  putBack({ waiting }: Begun): void {
+  /** The poll has stated nothing, or has failed: the next one is to. */
+  putBack({ marks, waiting }: Begun): void {
+    this.#marks.unshift(...marks);
     this.#waiting.unshift(...waiting);
+    if (this.#over) this.over(this.#over);
   }
 
   over(error: Error): void {

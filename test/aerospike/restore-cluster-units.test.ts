@@ -6,7 +6,12 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Info2, Info3 } from '../../engine/aerospike/bits.ts';
 import { AerospikeClient } from '../../engine/aerospike/client/client.ts';
-import { clientOptionsOf, clusterPlace, parseClusterUrl } from '../../engine/aerospike/client/cluster-url.ts';
+import {
+  clientOptionsOf,
+  clusterPlace,
+  keptClusterUrl,
+  parseClusterUrl,
+} from '../../engine/aerospike/client/cluster-url.ts';
 import { appendImage, RowFlag } from '../../engine/aerospike/client/image-row.ts';
 import { RowBatch, rowPlace } from '../../engine/aerospike/client/row-batch.ts';
 import { encodeImage } from '../../engine/image.ts';
@@ -126,6 +131,13 @@ describe("a cluster's URL", () => {
       [options.tls, options.clusterName, options.useAlternateServices],
       [{ name: 'n' }, 'c', true],
     );
+  });
+  test('is kept with all that says how, and files are found from anywhere', () => {
+    const text = 'aerospike://me%40x@b,a?tls-name=n&tls-ca=ca.pem&auth=external';
+    const kept = keptClusterUrl(parseClusterUrl(text), (path) => `/etc/${path}`);
+    assert.equal(kept, 'aerospike://me%40x@a:3000,b:3000?tls-name=n&tls-ca=%2Fetc%2Fca.pem&auth=external');
+    assert.equal(keptClusterUrl(parseClusterUrl('aerospike://a:1'), String), 'aerospike://a:1');
+    assert.equal(parseClusterUrl(kept).parameters['tls-ca'], '/etc/ca.pem');
   });
   test('has files of certificates read, and the user of the environment', () => {
     const url = parseClusterUrl('aerospike://a?tls-ca=ca.pem&auth=external');

@@ -1,6 +1,6 @@
 /** A real agent captures a cluster of three nodes; its directory is lost; another one goes on. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -103,4 +103,28 @@ test('a cluster is captured, marked, restored; its directory is lost, and anothe
     'capturing',
   );
   await client.close();
+});
+
+test('a directory is not made for what the cluster does not have; one that is there goes on by another way', async () => {
+  const nothing = ['agent', 'fresh', '--archive', 'file:other', '--once', '--source', CLUSTER];
+  const refused = await runPitr([...nothing, '--namespace', 'test', 'nope'], run);
+  assert.equal(refused.code, 2, refused.stderr);
+  assert.match(refused.stderr, /the cluster has no namespace nope[\s\S]*it has test/);
+  assert.ok(!existsSync(join(cwd, 'fresh')) && !existsSync(join(cwd, 'other')));
+
+  const at = (port: number): string => `aerospike://me@127.0.0.1:${port}?cluster-name=pitr`;
+  const env = { PITR_AEROSPIKE_PASSWORD: 'unused' };
+  const first = ['agent', 'fresh', '--archive', 'file:other', '--once', '--namespace', 'test'];
+  const made = await runPitr([...first, '--source', at(PORT + 1)], { cwd, env });
+  assert.equal(made.code, 0, made.stderr);
+  // the archive is known; where the cluster is may have changed
+  const moved = await runPitr(['agent', 'fresh', '--once', '--source', at(PORT)], { cwd, env });
+  assert.equal(moved.code, 0, moved.stderr);
+  const kept = JSON.parse(readFileSync(join(cwd, 'fresh', 'source.json'), 'utf8'));
+  assert.equal(kept.url, at(PORT));
+  assert.equal((await runPitr(['agent', 'fresh', '--once'], { cwd, env })).code, 0);
+
+  const marked = await runPitr(['mark', 'm', 'fresh'], run);
+  assert.equal(marked.code, 10);
+  assert.match(marked.stderr, /does not run: pitr agent /);
 });

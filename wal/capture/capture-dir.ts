@@ -84,7 +84,7 @@ export interface InitCaptureOptions {
 
 /**
  * Makes a capture directory and registers its stream: the first one begins a history, which starts with a base copy; others join it.
- * Making one that is there, from the same source, changes nothing.
+ * Making one that is there, from the same source, keeps only how that is reached.
  * @throws usage for another source, ownership-conflict, stream-taken, archive-url, io
  */
 export const initCapture = async (
@@ -98,7 +98,7 @@ export const initCapture = async (
     throw error;
   });
   if (existing) {
-    await assertSameSource(dir, source, files);
+    await keepSource(dir, source, files);
     return existing;
   }
   const archive = await Archive.openOrCreate(options.archive, { clock });
@@ -129,8 +129,8 @@ export const initCapture = async (
   return identity;
 };
 
-/** @throws usage */
-const assertSameSource = async (dir: string, wanted: CaptureSource, files: Files): Promise<void> => {
+/** The same source may be reached in another way from now on. @throws usage */
+const keepSource = async (dir: string, wanted: CaptureSource, files: Files): Promise<void> => {
   const has = await readSource(dir, files);
   const text = (s: CaptureSource | undefined): string =>
     s ? JSON.stringify([s.kind, [...s.namespaces].sort(), s.sets && [...s.sets].sort()]) : 'an engine';
@@ -139,4 +139,5 @@ const assertSameSource = async (dir: string, wanted: CaptureSource, files: Files
       what: `${dir} captures something else: ${text(has)}, not ${text(wanted)}`,
       hint: 'use another directory; one captures one source',
     });
+  if (has?.url !== wanted.url) await writeSource(dir, wanted, files);
 };

@@ -16,6 +16,7 @@ const PARAMETERS = [
   'cluster-name',
   'alternate',
 ] as const;
+const FILES = ['tls-ca', 'tls-cert', 'tls-key'] as const;
 type Parameter = (typeof PARAMETERS)[number];
 
 /** Where a cluster is and how it is reached, without secrets. */
@@ -69,6 +70,19 @@ export const clusterPlace = ({ hosts }: ClusterUrl): string =>
     .map(({ host, port = DEFAULT_PORT }) => `${host.includes(':') ? `[${host}]` : host}:${port}`)
     .sort()
     .join(',');
+
+/** The URL as a directory keeps it: all that says how the cluster is reached, files by the paths that `absolute` makes of theirs. */
+export const keptClusterUrl = (url: ClusterUrl, absolute: (path: string) => string): string => {
+  const { user, parameters } = url;
+  const query = new URLSearchParams(
+    Object.entries(parameters).map(([name, value]): [string, string] => [
+      name,
+      FILES.some((file) => file === name) ? absolute(value) : value,
+    ]),
+  );
+  const at = user === undefined ? '' : `${encodeURIComponent(user)}@`;
+  return `${SCHEME}${at}${clusterPlace(url).slice(SCHEME.length)}${query.size === 0 ? '' : `?${query}`}`;
+};
 
 /** Environment variables with what a URL must not show. */
 export const USER_VARIABLE = 'PITR_AEROSPIKE_USER';

@@ -101,7 +101,7 @@ export class Poller {
   #before: Beginning | undefined;
   /** For definitions: the counters with which they were read last. */
   #counters: Look['counters'];
-  #marks: string[] = [];
+  #marks: readonly string[] = [];
   /** Of {@link copied}, our clock. */
   #copiedAtMs: number | undefined;
   /** A poll has told something and has not come to its end. */
@@ -155,9 +155,9 @@ export class Poller {
     this.#copiedAtMs = this.#timing.nowMs();
   }
 
-  /** Marks that the next poll states, at its frontier. */
+  /** Marks that the next poll states, at its frontier, in place of those that it was told before. */
   mark(names: readonly string[]): void {
-    this.#marks.push(...names);
+    this.#marks = names;
   }
 
   /**
@@ -186,7 +186,7 @@ export class Poller {
 
   async #poll(signal: AbortSignal): Promise<PollReport> {
     const startedMs = this.#timing.nowMs();
-    const marks = this.#marks.length;
+    const marks = this.#marks;
     const begun = await this.#begin();
     const { look, time, seen, lookedMs } = begun;
     const findings = noFindings();
@@ -253,10 +253,9 @@ export class Poller {
       hasWaited,
     );
     await this.#gate.flush();
-    const isStated =
-      waitsFor.length === 0 && !isBehind && (await this.#journal.state(ts, this.#marks.slice(0, marks)));
-    if (isStated) this.#marks.splice(0, marks);
-    else if (waitsFor.length === 0 && !isBehind)
+    const isStated = waitsFor.length === 0 && !isBehind && (await this.#journal.state(ts, marks));
+    if (isStated && this.#marks === marks) this.#marks = [];
+    if (!isStated && waitsFor.length === 0 && !isBehind)
       waitsFor.push('more instants are open above the frontier than can be kept apart');
     if (!hasWaited) this.#before = begun;
     return report(isStated);
@@ -357,6 +356,8 @@ export class Poller {
     const limits: string[] = [];
     if (!this.#hasLuts)
       limits.push(`scans of builds before ${LUT_BUILD.join('.')} do not say last updates: each costs a read`);
+    const others = [...this.#client.namespaces].filter((n) => !this.#namespaces.includes(n)).sort();
+    if (others.length > 0) limits.push(`namespaces that are not captured: ${others.join(', ')}`);
     if (!look.counters)
       limits.push('this build has no counters of metadata changes: it is asked for in every poll');
     return limits;
