@@ -16,7 +16,7 @@ export interface SourceFlags {
 export const withSourceOptions = (command: PitrCommand): PitrCommand =>
   command
     .optionsGroup('From a cluster:')
-    .option('--source <url>', 'aerospike://HOST:PORT[,…], or xdr://HOST:PORT to listen on')
+    .option('--source <url>', 'aerospike://HOST:PORT,…, or xdr://HOST:PORT to listen on')
     .option('--archive <url>', 'where its history goes, for example file:/backup/db')
     .option('--namespace <names...>', 'only these namespaces (default: all that the cluster has)')
     .option('--set <names...>', 'only these sets (default: all)')

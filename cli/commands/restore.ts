@@ -92,7 +92,7 @@ export function registerRestore(program: PitrCommand, runner: Runner): void {
       ['pitr restore data --to 2026-11-21T10:00:00Z --into data-at-ten --dry-run', 'what would happen?'],
       ['pitr restore data --to mark:before --json-lines --set users > users.jsonl', 'some of it'],
       [
-        'pitr restore --archive file:/backup/db --to -10m --into aerospike://db:3000 --mode exact',
+        'pitr restore shop --to -10m --into aerospike://db:3000 --mode exact',
         'a cluster as it was ten minutes ago, what came since deleted',
       ],
       ['pitr restore data --to -1h --into old --key shop/users/42 shop/users/43', 'two records'],
