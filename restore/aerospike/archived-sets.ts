@@ -1,5 +1,7 @@
+import { PartitionSet } from '../../engine/partition.ts';
 import type { ArchiveView } from '../../snapshot/view.ts';
 import type { Archive } from '../../wal/archive.ts';
+import { ownersAt, timelineOf } from '../../wal/timeline.ts';
 import type { RestorePlan } from '../plan.ts';
 import type { Selection } from '../selection.ts';
 import type { Scope } from './cluster-job.ts';
@@ -49,6 +51,20 @@ export const knownSets = async (
     for (const { namespace, set } of properties.counts)
       known.add(`${selection.renameNamespaces?.[namespace] ?? namespace}/${set}`);
   return known;
+};
+
+/** Partitions in question, and those of them that a stream of the history had at the instant: of the others nothing is known. */
+export const archivedPartitions = (
+  { timelines }: ArchiveView,
+  { timeline, target, selection }: RestorePlan,
+): { readonly wanted: PartitionSet; readonly archived: PartitionSet } => {
+  const wanted = PartitionSet.parse(selection.partitions ?? 'all');
+  const history = timelineOf(timelines, timeline);
+  // a captured cluster's clock may be behind the one that the first stream began by
+  const began = Math.min(...history.ownership.map((o) => o.fromTs));
+  const owners = ownersAt(history, Math.max(target.ts, began));
+  const owned = PartitionSet.ofMask(Uint8Array.from(owners, (stream) => (stream === undefined ? 0 : 1)));
+  return { wanted, archived: wanted.intersect(owned) };
 };
 
 const order = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

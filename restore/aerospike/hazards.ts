@@ -1,3 +1,4 @@
+import type { PartitionSet } from '../../engine/partition.ts';
 import type { TtlMode } from '../plan.ts';
 import type { ArchivedSet } from './archived-sets.ts';
 import type { ClusterFacts, NamespaceFacts } from './cluster-facts.ts';
@@ -24,6 +25,13 @@ export type Hazard =
       readonly namespace: string;
       readonly set: string;
       readonly count: number;
+    }
+  | {
+      readonly kind: 'partitions-not-archived';
+      /** Nothing is deleted there by other modes. */
+      readonly stops: boolean;
+      readonly partitions: PartitionSet;
+      readonly archived: PartitionSet;
     }
   | {
       readonly kind: 'set-name';
@@ -62,12 +70,23 @@ export interface HazardInput {
   readonly sets: readonly ArchivedSet[];
   /** Of an exact restore: what the archive has ever had, as `namespace/set`. */
   readonly known: ReadonlySet<string> | undefined;
+  /** Partitions in question, and those of them that the history has at the instant. */
+  readonly partitions: { readonly wanted: PartitionSet; readonly archived: PartitionSet };
   readonly ttl: TtlMode;
   readonly mode: ClusterMode | undefined;
 }
 
-export const hazardsOf = ({ facts, scopes, sets, known, ttl, mode }: HazardInput): Hazard[] => {
+export const hazardsOf = ({ facts, scopes, sets, known, partitions, ttl, mode }: HazardInput): Hazard[] => {
   const hazards: Hazard[] = [];
+  const { wanted, archived } = partitions;
+  const missing = wanted.subtract(archived);
+  if (missing.size > 0)
+    hazards.push({
+      kind: 'partitions-not-archived',
+      stops: mode === 'exact',
+      partitions: missing,
+      archived,
+    });
   for (const { namespace, sets: chosen } of scopes) {
     const found = facts.namespaces.get(namespace);
     const mine = sets.filter((s) => s.namespace === namespace);
@@ -142,6 +161,18 @@ export const explainHazard = (h: Hazard): { readonly what: string; readonly hint
           `the archive has never had ${h.set === '' ? 'records without a set' : `set "${h.set}"`} of namespace ${h.namespace}: ` +
           `${h.count} records would be deleted for good`,
         hint: 'name the sets that are meant with --set, or delete them yourself if nobody needs them',
+      };
+    case 'partitions-not-archived':
+      return {
+        what:
+          `the archive does not have partitions ${h.partitions} at this instant` +
+          (h.stops
+            ? ': all of their records would be deleted for good'
+            : ': none of their records come back'),
+        hint:
+          h.archived.size === 0
+            ? 'is it the right archive and timeline?'
+            : `choose those that it has: --partitions ${h.archived}`,
       };
     case 'set-name':
       return {

@@ -11,7 +11,7 @@ import type { RangeResult, RestoreJob, runRange } from '../range-job.ts';
 import { type RangeHandlers, type RangePool, rangesFor } from '../range-pool.ts';
 import { addRanges, noRange } from '../range-totals.ts';
 import { checkSource, type Held, leased } from '../restore.ts';
-import { type ArchivedSet, archivedSets, knownSets, scopesOf } from './archived-sets.ts';
+import { type ArchivedSet, archivedPartitions, archivedSets, knownSets, scopesOf } from './archived-sets.ts';
 import { type ClusterFacts, type NamespaceFacts, readFacts } from './cluster-facts.ts';
 import {
   addTallies,
@@ -98,7 +98,8 @@ const lookAt = async (
   const [facts, archived] = await Promise.all([readFacts(client), archivedSets(archive, plan)]);
   const scopes = await scopesOf(archive, plan, archived, (name) => facts.namespaces.has(name));
   const known = mode === 'exact' ? await knownSets(archive, view, plan) : undefined;
-  const hazards = hazardsOf({ facts, scopes, sets: archived, known, ttl: plan.ttl, mode });
+  const partitions = archivedPartitions(view, plan);
+  const hazards = hazardsOf({ facts, scopes, sets: archived, known, partitions, ttl: plan.ttl, mode });
   const occupied = scopes.reduce(
     (n, scope) => n + recordsIn(facts.namespaces.get(scope.namespace), scope),
     0,
@@ -132,7 +133,8 @@ const assertFits = (
 const recordsIn = (facts: NamespaceFacts | undefined, { sets }: Scope): number => {
   if (!facts) return 0;
   if (!sets) return facts.objects;
-  return sets.reduce((n, set) => n + (facts.sets.get(set) ?? 0), 0);
+  // no server counts records without a set for itself
+  return sets.reduce((n, set) => n + (set === '' ? facts.withoutSet : (facts.sets.get(set) ?? 0)), 0);
 };
 
 /**
@@ -172,6 +174,8 @@ class ClusterRestore {
     const state = RestoreState.open(options.stateDir(wantedOf(looked, options)), wantedOf(looked, options));
     this.#assertMayBegin(looked, state);
     const begun = this.#begin(state, looked.facts);
+    const wasFinished = state.progress?.isFinished === true;
+    const isRecheck = options.recheck === true;
     const job = this.#jobOf(looked, begun.startedMs);
     // what is to be refused is known before the first write
     if (options.strict || options.onInexact) await sayInexact(options.archive, this.#pool, job, options);
@@ -184,9 +188,12 @@ class ClusterRestore {
       const indexes = await this.#define(looked, 'sindex');
       const verification = checkSource(plan.state, plan.selection, totals);
       const deletions = totals.cluster?.deleted ?? 0;
-      // what was deleted may come back, and then this says since when
-      if (looked.mode === 'exact' && looked.facts.isCommunity && deletions > 0) state.finish();
-      else state.remove();
+      // what was deleted may come back, with every cold start anew, and then this says since when
+      if (!isRecheck) {
+        if (looked.mode === 'exact' && looked.facts.isCommunity && (deletions > 0 || wasFinished))
+          state.finish();
+        else state.remove();
+      }
       return {
         plan,
         facts: looked.facts,
@@ -196,7 +203,11 @@ class ClusterRestore {
         tally: totals.cluster ?? NO_TALLY,
         merged: totals,
         digest: ContentDigest.from(totals.stateDigest).total(),
-        verification: { ...verification, target: options.verify === false ? 'not checked' : 'equal' },
+        verification: {
+          ...verification,
+          target: options.verify === false || isRecheck ? 'not checked' : 'equal',
+        },
+        isRecheck,
         hazards: looked.hazards,
         definitions: [...modules, ...indexes],
         resumedRanges: begun.ranges,
@@ -279,7 +290,7 @@ class ClusterRestore {
     begun: ClusterProgress,
     refused: RefusedFile,
   ): Promise<{ totals: RangeResult; faults: ClusterTally | undefined }> {
-    const { archive, workers = 1, onProgress } = this.#options;
+    const { archive, workers = 1, onProgress, recheck } = this.#options;
     let done = PartitionSet.parse(begun.partitions);
     let totals = begun.ranges === 0 ? noRange(job.shards) : begun.totals;
     let { ranges } = begun;
@@ -288,7 +299,9 @@ class ClusterRestore {
     const records = Math.max(occupied, job.plan.versions);
     const todo = withFewer(rangesFor(archive, job.plan, wanted, workers), records);
     const all = ranges + todo.length;
-    const note = (): void =>
+    // checking again leaves the note of what was finished: interrupted, it is begun anew
+    const note = (): void => {
+      if (recheck) return;
       state.record({
         startedMs: begun.startedMs,
         partitions: done.toString(),
@@ -296,6 +309,7 @@ class ClusterRestore {
         totals,
         isFinished: false,
       });
+    };
     note();
     const here: typeof runRange = (from, wanted, range, emit) =>
       runClusterRange(this.#client, from, wanted, range, emit);

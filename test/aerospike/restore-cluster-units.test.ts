@@ -15,8 +15,9 @@ import {
 import { appendImage, RowFlag } from '../../engine/aerospike/client/image-row.ts';
 import { RowBatch, rowPlace } from '../../engine/aerospike/client/row-batch.ts';
 import { encodeImage } from '../../engine/image.ts';
-import { sortKeyOf } from '../../engine/partition.ts';
+import { PartitionSet, sortKeyOf } from '../../engine/partition.ts';
 import type { ClusterFacts, NamespaceFacts } from '../../restore/aerospike/cluster-facts.ts';
+import type { ClusterMode } from '../../restore/aerospike/cluster-job.ts';
 import {
   applyDefinitions,
   compareDefinitions,
@@ -185,6 +186,8 @@ describe('hazards', () => {
     more: Partial<NamespaceFacts>,
     sets: readonly string[] = [],
     namespace = 'test',
+    partitions = { wanted: PartitionSet.all, archived: PartitionSet.all },
+    mode: ClusterMode = 'exact',
   ): string[] => {
     const facts: ClusterFacts = {
       nodes: ['a'],
@@ -199,8 +202,9 @@ describe('hazards', () => {
       scopes: [{ namespace, sets: undefined }],
       sets: sets.map((set) => ({ namespace, set, versions: 1, bytes: 1 })),
       known: new Set(['test/a', ...Array.from({ length: 4095 }, (_, i) => `test/s${i}`)]),
+      partitions,
       ttl: 'remaining',
-      mode: 'exact',
+      mode,
     });
     for (const h of found) assert.ok(explainHazard(h).what !== '' && explainHazard(h).hint !== '');
     return found.map((h) => `${h.kind}${h.stops ? '!' : ''}`);
@@ -240,6 +244,11 @@ describe('hazards', () => {
     test(name, () => assert.deepEqual(kinds(facts, sets), expected));
   test('a namespace that is not there', () =>
     assert.deepEqual(kinds({}, [], 'other'), ['namespace-missing!']));
+  test('partitions that the archive does not have: with exact nothing is begun', () => {
+    const some = { wanted: PartitionSet.parse('0-200'), archived: PartitionSet.parse('0-99') };
+    assert.deepEqual(kinds({}, [], 'test', some), ['partitions-not-archived!']);
+    assert.deepEqual(kinds({}, [], 'test', some, 'add'), ['partitions-not-archived']);
+  });
   test('names of sets', () => {
     assert.deepEqual(['ok', 'ü'.repeat(32), 'a:b'].map(setRefusal), [
       undefined,

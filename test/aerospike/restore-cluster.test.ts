@@ -399,6 +399,14 @@ describe('restored into a cluster', () => {
     for (const options of cannot) await assert.rejects(restore(MAIN, options), isError('usage'));
   });
 
+  test('records without a set are no empty set', async (t) => {
+    const own = await Target.open(1, ['test']);
+    t.after(() => own.close());
+    await write(own.wire, '', 1, 'there');
+    const options = { target: full, selection: { sets: [''] } };
+    await assert.rejects(restoreInto(source, own, options), isError('target-occupied'));
+  });
+
   test('exact does not delete sets that the archive has never had (S8)', async () => {
     const foreign = freshSet();
     await write(target.wire, foreign, 1, 'of somebody else');
@@ -466,5 +474,10 @@ describe('restored into a cluster', () => {
     assert.deepEqual([tally.written, tally.deleted, tally.notDeleted], [0, 50, 1]);
     const expected = [0, 1, 2, 3, 200].map((n) => at(NEWER, n).digest.toString('hex'));
     assert.deepEqual([...(await restarted.state(NEWER)).keys()].sort(), expected.sort());
+    // they come back with each cold start: that nothing was there once is no end of it
+    for (const recheck of [true, true, false, true, true]) {
+      const { verification } = await restoreInto(source, restarted, { ...options, recheck });
+      assert.equal(verification.target, recheck ? 'not checked' : 'equal');
+    }
   });
 });
