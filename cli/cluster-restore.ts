@@ -18,7 +18,7 @@ import {
 } from '../restore/aerospike/restore-cluster.ts';
 import { defaultStateDir } from '../restore/aerospike/restore-state.ts';
 import type { RestoreOptions } from '../restore/restore.ts';
-import { type AvsFlags, assertAvsFlags, restoreProfile, withAvsOptions } from './avs-restore.ts';
+import { type AvsFlags, assertAvsFlags, planProfile, restoreProfile, withAvsOptions } from './avs-restore.ts';
 import { parseByteSize } from './byte-size.ts';
 import type { PitrCommand } from './pitr-command.ts';
 import {
@@ -119,8 +119,22 @@ export const restoreIntoCluster = async (
   const { profile, avsMeta, avsIndex, avsVectors, avs, avsIsDown } = flags;
   assertAvsFlags({ profile, avsMeta, avsIndex, avsVectors, avs, avsIsDown }, restore.selection ?? {});
   if (profile === 'avs') {
-    const all = await restoreProfile(session, flags, options);
-    return endOf(session, all?.steps.flatMap((s) => s.reports) ?? []);
+    if (flags.dryRun) {
+      await planProfile(session, flags, options);
+      return 0;
+    }
+    const list = await follow();
+    try {
+      // a bar would be of the whole archive, and these are parts of it
+      const { onInexact } = list.options;
+      const all = await restoreProfile(session, flags, { ...options, ...(onInexact ? { onInexact } : {}) });
+      return endOf(
+        session,
+        all.steps.flatMap((s) => s.reports),
+      );
+    } finally {
+      await list.stop();
+    }
   }
   if (flags.dryRun) {
     const looked = await planClusterRestore(options);

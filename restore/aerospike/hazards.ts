@@ -27,6 +27,13 @@ export type Hazard =
       readonly count: number;
     }
   | {
+      readonly kind: 'nothing-archived';
+      readonly stops: false;
+      /** Of the two the one that was chosen in vain, under the name that it gets. */
+      readonly namespace?: string;
+      readonly set?: string;
+    }
+  | {
       readonly kind: 'partitions-not-archived';
       /** Nothing is deleted there by other modes. */
       readonly stops: boolean;
@@ -87,6 +94,7 @@ export const hazardsOf = ({ facts, scopes, sets, known, partitions, ttl, mode }:
       partitions: missing,
       archived,
     });
+  hazards.push(...nothingArchived(scopes, sets));
   for (const { namespace, sets: chosen } of scopes) {
     const found = facts.namespaces.get(namespace);
     const mine = sets.filter((s) => s.namespace === namespace);
@@ -98,6 +106,19 @@ export const hazardsOf = ({ facts, scopes, sets, known, partitions, ttl, mode }:
   if (sets.some((s) => s.versions > 0) && facts.builds.some((b) => Number.parseInt(b, 10) >= 8))
     hazards.push({ kind: 'map-keys', stops: false });
   return hazards;
+};
+
+/** Names that were chosen and have no version up to the instant: misspelt, perhaps. */
+const nothingArchived = (scopes: readonly Scope[], sets: readonly ArchivedSet[]): Hazard[] => {
+  const there = sets.filter((s) => s.versions > 0);
+  const namespaces = scopes
+    .filter((scope) => !there.some((s) => s.namespace === scope.namespace) && !scope.sets)
+    .map(({ namespace }): Hazard => ({ kind: 'nothing-archived', stops: false, namespace }));
+  const chosen = new Set(scopes.flatMap((scope) => scope.sets ?? []));
+  const named = [...chosen]
+    .filter((set) => !there.some((s) => s.set === set))
+    .map((set): Hazard => ({ kind: 'nothing-archived', stops: false, set }));
+  return [...namespaces, ...named];
 };
 
 /** What an exact restore would delete, and nothing could bring back (S8): sets that were left out of the capture, for one. */
@@ -161,6 +182,11 @@ export const explainHazard = (h: Hazard): { readonly what: string; readonly hint
           `the archive has never had ${h.set === '' ? 'records without a set' : `set "${h.set}"`} of namespace ${h.namespace}: ` +
           `${h.count} records would be deleted for good`,
         hint: 'name the sets that are meant with --set, or delete them yourself if nobody needs them',
+      };
+    case 'nothing-archived':
+      return {
+        what: `the archive has nothing of ${h.set === undefined ? `namespace ${h.namespace}` : `set "${h.set}"`} up to this instant`,
+        hint: 'is the name right?',
       };
     case 'partitions-not-archived':
       return {

@@ -174,7 +174,6 @@ class ClusterRestore {
     const state = RestoreState.open(options.stateDir(wantedOf(looked, options)), wantedOf(looked, options));
     this.#assertMayBegin(looked, state);
     const begun = this.#begin(state, looked.facts);
-    const wasFinished = state.progress?.isFinished === true;
     const isRecheck = options.recheck === true;
     const job = this.#jobOf(looked, begun.startedMs);
     // what is to be refused is known before the first write
@@ -187,13 +186,9 @@ class ClusterRestore {
       if (faults) throw failedVerification(faults);
       const indexes = await this.#define(looked, 'sindex');
       const verification = checkSource(plan.state, plan.selection, totals);
-      const deletions = totals.cluster?.deleted ?? 0;
-      // what was deleted may come back, with every cold start anew, and then this says since when
-      if (!isRecheck) {
-        if (looked.mode === 'exact' && looked.facts.isCommunity && (deletions > 0 || wasFinished))
-          state.finish();
-        else state.remove();
-      }
+      // what was deleted, now or before, may come back with every cold start, and then this says since when
+      if (looked.mode !== 'exact' || !looked.facts.isCommunity) state.remove();
+      else if (!isRecheck) state.finish();
       return {
         plan,
         facts: looked.facts,
