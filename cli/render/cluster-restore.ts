@@ -125,6 +125,12 @@ export const renderClusterReport = (report: ClusterReport, nowMs: number, width 
           `${formatCount(merged.truncated)} truncated by then`,
       ],
       [
+        'Digests',
+        merged.withoutKey === 0
+          ? undefined
+          : `${formatCount(merged.withoutKey)} records of a renamed set have no stored key: they keep the digest of their old name`,
+      ],
+      [
         'Read back',
         verification.target === 'equal'
           ? `verified: ${formatCount(tally.readBack)} records are as they were written`

@@ -11,7 +11,14 @@ import type { RangeResult, RestoreJob, runRange } from '../range-job.ts';
 import { type RangeHandlers, type RangePool, rangesFor } from '../range-pool.ts';
 import { addRanges, noRange } from '../range-totals.ts';
 import { checkSource, type Held, leased } from '../restore.ts';
-import { type ArchivedSet, archivedPartitions, archivedSets, knownSets, scopesOf } from './archived-sets.ts';
+import {
+  type ArchivedSet,
+  archivedPartitions,
+  archivedSets,
+  knownSets,
+  mergedSets,
+  scopesOf,
+} from './archived-sets.ts';
 import { type ClusterFacts, type NamespaceFacts, readFacts } from './cluster-facts.ts';
 import {
   addTallies,
@@ -97,6 +104,14 @@ const lookAt = async (
   assertFits(plan, mode, conflict);
   const [facts, archived] = await Promise.all([readFacts(client), archivedSets(archive, plan)]);
   const scopes = await scopesOf(archive, plan, archived, (name) => facts.namespaces.has(name));
+  if (mode === 'add' && conflict === 'overwrite' && isRekeying(plan)) {
+    const merged = await mergedSets(archive, plan);
+    if (merged.length > 0)
+      throw new PitrError('usage', {
+        what: `several sets would become ${merged.join(', ')}, and records with the same key take the place of each other`,
+        hint: 'restore one set at a time, or use --conflict keep-existing, which counts those that were kept',
+      });
+  }
   const known = mode === 'exact' ? await knownSets(archive, view, plan) : undefined;
   const partitions = archivedPartitions(view, plan);
   const hazards = hazardsOf({ facts, scopes, sets: archived, known, partitions, ttl: plan.ttl, mode });
@@ -108,6 +123,10 @@ const lookAt = async (
   const definitions = await compareDefinitions(client, wanted);
   return { plan, facts, scopes, archived, hazards, definitions, occupied, mode, conflict };
 };
+
+/** Records get the digests of the new names of their sets. */
+const isRekeying = ({ selection }: RestorePlan): boolean =>
+  Object.keys(selection.renameSets ?? {}).length > 0;
 
 /** @throws usage */
 const assertFits = (
@@ -252,7 +271,7 @@ class ClusterRestore {
 
   #jobOf({ plan, facts, scopes, mode, conflict, occupied }: ClusterPlan, startedMs: number): RestoreJob {
     const { client, rate, recheck = false, verify = true, workers = 1, archive } = this.#options;
-    const isRekeyed = Object.keys(plan.selection.renameSets ?? {}).length > 0;
+    const isRekeyed = isRekeying(plan);
     const cluster: ClusterJob = {
       client: { ...PATIENCE, ...client, rate: shareOf(rate, Math.max(1, workers)) },
       mode,
