@@ -55,6 +55,8 @@ export type Hazard =
     }
   | { readonly kind: 'ttl-refused'; readonly stops: false; readonly namespace: string }
   | { readonly kind: 'migrations'; readonly stops: false; readonly namespace: string; readonly count: number }
+  /** Found when an interrupted restore is gone on with. */
+  | { readonly kind: 'lost-since'; readonly stops: false; readonly count: number }
   | { readonly kind: 'deletes-return'; readonly stops: false }
   | { readonly kind: 'strong-consistency'; readonly stops: false; readonly namespace: string }
   | {
@@ -219,6 +221,11 @@ export const explainHazard = (h: Hazard): { readonly what: string; readonly hint
       return {
         what: `${h.count} partitions of namespace ${h.namespace} are migrating`,
         hint: 'the restore waits and retries where it must; it is faster when they have ended',
+      };
+    case 'lost-since':
+      return {
+        what: `${h.count} records that an interrupted restore had written are not there any more`,
+        hint: 'every range is done anew',
       };
     case 'deletes-return':
       return {

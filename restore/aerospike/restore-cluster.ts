@@ -43,6 +43,7 @@ import {
 import { explainHazard, type Hazard, hazardsOf } from './hazards.ts';
 import { RefusedFile } from './refused-file.ts';
 import { type ClusterProgress, RestoreState, type WantedOfCluster } from './restore-state.ts';
+import { scanScope } from './scope-scan.ts';
 
 export interface ClusterRestoreOptions extends RestoreOptions {
   /** How the cluster is reached; plain data, since each thread connects by itself. */
@@ -192,7 +193,7 @@ class ClusterRestore {
     const looked = await lookAt(this.#client, options.archive, view, plan, options);
     const state = RestoreState.open(options.stateDir(wantedOf(looked, options)), wantedOf(looked, options));
     this.#assertMayBegin(looked, state);
-    const begun = this.#begin(state, looked.facts);
+    const begun = await this.#begin(state, looked);
     const isRecheck = options.recheck === true;
     const job = this.#jobOf(looked, begun.startedMs);
     // what is to be refused is known before the first write
@@ -253,10 +254,15 @@ class ClusterRestore {
   }
 
   /** What is done already: of an interrupted restore, or nothing. */
-  #begin(state: RestoreState, facts: ClusterFacts): ClusterProgress {
+  async #begin(state: RestoreState, { scopes, facts }: ClusterPlan): Promise<ClusterProgress> {
     const { progress } = state;
-    const { recheck } = this.#options;
-    if (progress && !progress.isFinished) return progress;
+    const { recheck, onHazard } = this.#options;
+    if (progress && !progress.isFinished) {
+      const count = await lostSince(this.#client, scopes, progress);
+      if (count === 0) return progress;
+      onHazard?.({ kind: 'lost-since', stops: false, count });
+      return { ...progress, partitions: 'none', ranges: 0, totals: noRange(1) };
+    }
     // one that is finished is done anew, from its own beginning when it is checked again
     const startedMs = recheck && progress ? progress.startedMs : facts.nowS * 1000;
     return { startedMs, partitions: 'none', ranges: 0, totals: noRange(1), isFinished: false };
@@ -365,6 +371,21 @@ export const withFewer = (ranges: readonly PartitionRange[], records: number): P
       end: Math.min(end, start + (i + 1) * step),
     })),
   );
+};
+
+/** Records that ranges which are done had at the target, and that are not there any more: a node in memory may have come back empty. */
+const lostSince = async (
+  client: AerospikeClient,
+  scopes: readonly Scope[],
+  { partitions, ranges, totals }: ClusterProgress,
+): Promise<number> => {
+  if (ranges === 0) return 0;
+  const { written, unchanged, kept } = totals.cluster ?? NO_TALLY;
+  let there = 0;
+  for (const scope of scopes)
+    for await (const block of scanScope(client, scope, PartitionSet.parse(partitions), 'none'))
+      there += block.length;
+  return Math.max(0, written + unchanged + kept - there);
 };
 
 const shareOf = (rate: Rate | undefined, workers: number): Rate => ({

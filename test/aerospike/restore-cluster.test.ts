@@ -6,7 +6,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { refusedCount } from '../../restore/aerospike/cluster-job.ts';
+import { NO_TALLY, refusedCount } from '../../restore/aerospike/cluster-job.ts';
+import { RestoreState, type WantedOfCluster } from '../../restore/aerospike/restore-state.ts';
+import { noRange } from '../../restore/range-totals.ts';
 import { recordCorpus } from '../engine/record-corpus.ts';
 import { freshSet, isError, REAL } from './client-support.ts';
 import { checkCorpusRecord, corpusAddress, writeCorpusRecord } from './corpus-on-the-wire.ts';
@@ -401,6 +403,22 @@ describe('restored into a cluster', () => {
       { mode: 'exact', selection: { sets: [MAIN], renameSets: { [MAIN]: 'x' } } },
     ];
     for (const options of cannot) await assert.rejects(restore(MAIN, options), isError('usage'));
+  });
+
+  test('what an interrupted restore had written and the target has lost is written again', async (t) => {
+    const own = await Target.open(1, ['test']);
+    t.after(() => own.close());
+    const stateDir = (wanted: WantedOfCluster): string => {
+      const dir = join(source.dir, 'interrupted');
+      const totals = { ...noRange(16), cluster: { ...NO_TALLY, written: 4 } };
+      const done = { partitions: 'all', ranges: 1, totals, isFinished: false };
+      RestoreState.open(dir, wanted).record({ startedMs: Date.now(), ...done });
+      return dir;
+    };
+    const options = { target: full, selection: { sets: [NEWER] }, stateDir };
+    const { tally, resumedRanges } = await restoreInto(source, own, options);
+    assert.deepEqual([tally.written, resumedRanges, (await own.state(NEWER)).size], [4, 0, 4]);
+    assert.equal((await restoreInto(source, own, options)).resumedRanges, 1);
   });
 
   test('records without a set are no empty set', async (t) => {
