@@ -17,7 +17,7 @@ import {
   restoreCluster,
 } from '../restore/aerospike/restore-cluster.ts';
 import { defaultStateDir } from '../restore/aerospike/restore-state.ts';
-import type { RestoreOptions } from '../restore/restore.ts';
+import type { RestoreOptions, RestoreProgress } from '../restore/restore.ts';
 import { type AvsFlags, assertAvsFlags, planProfile, restoreProfile, withAvsOptions } from './avs-restore.ts';
 import { parseByteSize } from './byte-size.ts';
 import type { PitrCommand } from './pitr-command.ts';
@@ -27,6 +27,7 @@ import {
   renderClusterPlan,
   renderClusterReport,
 } from './render/cluster-restore.ts';
+import { plural } from './render/restore.ts';
 import { renderFields } from './render/table.ts';
 import type { Session } from './session.ts';
 
@@ -145,14 +146,25 @@ export const restoreIntoCluster = async (
   }
   const followed = await follow();
   let report: ClusterReport;
+  let last: RestoreProgress | undefined;
+  const onProgress = (progress: RestoreProgress): void => {
+    last = progress;
+    followed.options.onProgress?.(progress);
+  };
   try {
-    report = await restoreCluster({ ...options, ...followed.options });
+    report = await restoreCluster({ ...options, ...followed.options, onProgress });
+  } catch (error) {
+    if (last) session.note(renderFields([['note', partInWords(last)]]));
+    throw error;
   } finally {
     await followed.stop();
   }
   session.emit(clusterReportData(report), () => renderClusterReport(report, session.clock.nowMs()), stdout);
   return endOf(session, [report]);
 };
+
+const partInWords = ({ doneRanges, ranges }: RestoreProgress): string =>
+  `the target may be restored in part: ${doneRanges} of ${plural(ranges, 'range')} are done; the same command goes on`;
 
 /** Any loss makes it non-zero. */
 const endOf = (session: Session, reports: readonly ClusterReport[]): number => {

@@ -353,6 +353,8 @@ class ClusterRestore {
         });
       },
     };
+    // from here on the target is neither what it was nor what it is to be
+    onProgress?.({ phase: 'merge', records: totals.cluster?.written ?? 0, doneRanges: ranges, ranges: all });
     await this.#pool.merge(job, todo, handlers, here);
     return { totals, faults };
   }
