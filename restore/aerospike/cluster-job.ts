@@ -37,6 +37,8 @@ export interface ClusterJob {
   readonly recheckOnly: boolean;
   /** Rows of a batch; a server may be configured to take fewer. */
   readonly batchRows: number;
+  /** Of an exact restore: what the archive has ever had, as `namespace/set`. Others came since the plan, and stay (C11). */
+  readonly knownSets: ReadonlySet<string> | undefined;
   /** Leaves tombstones: Enterprise. */
   readonly durableDeletes: boolean;
 }

@@ -8,7 +8,7 @@ import type { ClusterJob } from './cluster-job.ts';
 import { lastUpdateBefore } from './range-load.ts';
 import { Fate, RangeTable } from './range-table.ts';
 import { RowSender } from './row-sender.ts';
-import { digestWordAt, FoundPlaces, scanScope, sortWord } from './scope-scan.ts';
+import { digestWordAt, type FoundPlace, FoundPlaces, scanScope, sortWord } from './scope-scan.ts';
 
 /** Records that the target has of what is in question, and the state has not: each once, although a scan may give it twice. */
 export class Others {
@@ -16,6 +16,7 @@ export class Others {
   readonly #job: ClusterJob;
   readonly #table = new RangeTable();
   readonly #places = new FoundPlaces();
+  readonly #areNew: boolean[] = [];
   deleted = 0;
   /** Somebody wrote them since the restore began. */
   notDeleted = 0;
@@ -32,8 +33,18 @@ export class Others {
     const w0 = sortWord(block, i);
     const [w1, w2, w3, w4] = [1, 2, 3, 4].map((n) => digestWordAt(block, i, n));
     this.#table.place(place.number, scope);
-    if (this.#table.find(scope, w0, w1, w2, w3, w4) < 0)
-      this.#table.add(place.number, w0, w1, w2, w3, w4, 0, 0, 0);
+    if (this.#table.find(scope, w0, w1, w2, w3, w4) >= 0) return;
+    const entry = this.#table.add(place.number, w0, w1, w2, w3, w4, 0, 0, 0);
+    if (!this.#isNew(place)) return;
+    this.notDeleted++;
+    this.#table.setFate(entry, Fate.kept);
+  }
+
+  /** Of a set that the archive has never had, which the plan would have refused: it came since (C11). */
+  #isNew({ number, namespace, set }: FoundPlace): boolean {
+    const { knownSets } = this.#job;
+    this.#areNew[number] ??= knownSets !== undefined && !knownSets.has(`${namespace}/${set}`);
+    return this.#areNew[number];
   }
 
   /** Digests of those that are there and must not be. */
@@ -50,6 +61,7 @@ export class Others {
     if (table.length === 0) return;
     const sender = this.#sender();
     for (let entry = 0; entry < table.length; entry++) {
+      if (table.fate(entry) === Fate.kept) continue;
       const place = this.#places.all[table.placeOf(entry)];
       const words = table.words(entry);
       const batch = sender.batchFor(place, words[0] >>> 20);

@@ -73,6 +73,8 @@ export interface ClusterPlan {
   readonly scopes: readonly Scope[];
   readonly archived: readonly ArchivedSet[];
   readonly hazards: readonly Hazard[];
+  /** Of an exact restore: what the archive has ever had, as `namespace/set`. */
+  readonly known: ReadonlySet<string> | undefined;
   readonly definitions: readonly DefinitionStep[];
   /** Records that the target has of what is in question. */
   readonly occupied: number;
@@ -122,7 +124,7 @@ const lookAt = async (
   );
   const wanted = definitionsOf(plan.state.definitions, plan.selection, scopes);
   const definitions = await compareDefinitions(client, wanted);
-  return { plan, facts, scopes, archived, hazards, definitions, occupied, mode, conflict };
+  return { plan, facts, scopes, archived, hazards, known, definitions, occupied, mode, conflict };
 };
 
 /** Records get the digests of the new names of their sets. */
@@ -275,7 +277,10 @@ class ClusterRestore {
     return applyDefinitions(this.#client, steps, replaceDefinitions);
   }
 
-  #jobOf({ plan, facts, scopes, mode, conflict, occupied }: ClusterPlan, startedMs: number): RestoreJob {
+  #jobOf(
+    { plan, facts, scopes, known, mode, conflict, occupied }: ClusterPlan,
+    startedMs: number,
+  ): RestoreJob {
     const { client, rate, recheck = false, verify = true, workers = 1, archive } = this.#options;
     const isRekeyed = isRekeying(plan);
     const cluster: ClusterJob = {
@@ -290,6 +295,7 @@ class ClusterRestore {
       comparesFirst: mode === 'exact' && occupied > 0 && verify && !recheck,
       recheckOnly: recheck,
       batchRows: facts.batchRowsMax === 0 ? BATCH_ROWS : Math.min(BATCH_ROWS, facts.batchRowsMax),
+      knownSets: known,
       durableDeletes: !facts.isCommunity,
     };
     const seconds = Math.floor(startedMs / 1000) - Math.floor(plan.target.ts / 1000);

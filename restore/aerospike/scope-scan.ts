@@ -46,6 +46,7 @@ export const digestWordAt = (block: RecordBlock, i: number, n: number): number =
 /** A place of the target that is found by the bytes of its set, which need not be text. */
 export interface FoundPlace extends RowPlace {
   readonly number: number;
+  readonly set: string;
   readonly isMonitor: boolean;
 }
 
@@ -61,7 +62,12 @@ export class FoundPlaces {
     let place = this.#known.get(id);
     if (!place) {
       const number = this.all.length;
-      place = { ...rowPlace(namespace, Buffer.from(set)), number, isMonitor: name === MONITOR_SET };
+      place = {
+        ...rowPlace(namespace, Buffer.from(set)),
+        number,
+        set: set.toString('utf8'),
+        isMonitor: name === MONITOR_SET,
+      };
       this.#known.set(id, place);
       this.all.push(place);
     }
