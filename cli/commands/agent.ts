@@ -174,7 +174,12 @@ const runAgent = async (
   }));
   session.emit({ streams, versions, failures }, () =>
     streams
-      .map((s) => `${s.stream}: archived to LSN ${s.lsn}, frontier ${s.frontier}, ${s.runs} runs`)
+      .map((s, i) =>
+        // a base copy that was not finished has stated none
+        archivers[i].head.frontier.ts === 0
+          ? `${s.stream}: nothing can be restored yet`
+          : `${s.stream}: archived to LSN ${s.lsn}, frontier ${s.frontier}, ${s.runs} runs`,
+      )
       .join('\n'),
   );
   return 0;
