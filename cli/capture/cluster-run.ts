@@ -16,6 +16,8 @@ import { Turn } from './turn.ts';
 /** First wait after a failure, and the longest, ms. */
 const BACKOFF_MS = 500;
 const BACKOFF_MS_MAX = 15_000;
+/** Until the next poll after one that stated no frontier, at most. */
+const UNSTATED_MS = 1000;
 /** How long a single look waits for what the frontier waits for. */
 const ONCE_MS = 60_000;
 
@@ -145,7 +147,9 @@ export class ClusterRun implements CaptureRun {
           what: `the cluster: ${[...report.waitsFor, ...report.doubts].join('; ') || 'its clock does not go on'}`,
         });
       // what is asked for does not wait for the next poll's time
-      const waitMs = pollMs - (performance.now() - startedMs);
+      // nothing was stated: what it waits for may be over soon
+      const paceMs = report.isStated ? pollMs : Math.min(pollMs, UNSTATED_MS);
+      const waitMs = paceMs - (performance.now() - startedMs);
       if (waitMs > 0) await this.#turn.wait(waitMs, signal);
     }
   }

@@ -221,6 +221,8 @@ const captureEvents = (
   onFailure: () => void,
 ): CaptureEvents => {
   let saidMs = 0;
+  /** Polls in a row that stated nothing. */
+  let waits = 0;
   return {
     copying: (clockMs) => log.info({ stream, from: formatIso(clockMs) }, 'copying everything that is there'),
     copied: (records, expected) => {
@@ -241,7 +243,9 @@ const captureEvents = (
     polled: (report) => {
       const { waitsFor, doubts, versions, deleted, late, missed, elapsedMs, truncations } = report;
       const facts = { stream, versions, deleted, late, missed, ms: Math.round(elapsedMs) };
-      if (waitsFor.length + doubts.length > 0)
+      // what is over with the next poll is nothing to tell of
+      waits = waitsFor.length > 0 ? waits + 1 : 0;
+      if (doubts.length > 0 || waits > 1)
         log.warn(
           { ...facts, why: [...waitsFor, ...doubts].join('; ') },
           'the cluster has changed: compared, or waiting',
