@@ -57,8 +57,12 @@ export class ClusterRun implements CaptureRun {
     this.#status = new ClusterStatus(options.journal, options.archiver.archive.clock);
   }
 
-  /** A poll that begins after this call; resolves with the frontier that it, or a later one, has stated. */
+  /**
+   * Everything that was done before this call is in the log, and the frontier is behind it. Two polls: a delete is known to lie between a
+   * poll that counted the record and the end of the one that missed it, which is after the frontier of that one.
+   */
   async seal(): Promise<{ lsn: number; ts: number }> {
+    await this.#turn.next();
     await this.#turn.next();
     return { lsn: this.journal.lastLsn, ts: this.journal.frontierTs };
   }
@@ -69,8 +73,10 @@ export class ClusterRun implements CaptureRun {
         what: `bad mark name "${name}"`,
         hint: 'letters, digits and _ . : -, at most 128',
       });
+    await this.#turn.next();
     this.#turn.mark(name);
-    return { name, ...(await this.seal()) };
+    await this.#turn.next();
+    return { name, lsn: this.journal.lastLsn, ts: this.journal.frontierTs };
   }
 
   /** Until {@link stop}, or an error that only opening the directory anew can end. @throws log-full, log-corrupt, … */

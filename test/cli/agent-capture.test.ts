@@ -63,11 +63,13 @@ const restorable = async (dir: string): Promise<true | undefined> => {
   return contiguousEnd === null ? undefined : true;
 };
 
-test('a cluster is captured, marked, restored; its directory is lost, and another one goes on', async () => {
+test('a cluster is captured, marked, restored; its directory is lost, and another one goes on', async (t) => {
   start(['serve', 'served', '--listen', `127.0.0.1:${PORT}`, '--nodes', '3']);
   const client = await until('the cluster', () =>
     AerospikeClient.connect({ hosts: [{ host: '127.0.0.1', port: PORT }] }),
   );
+  // one that stays open keeps the process
+  t.after(() => client.close());
   for (let i = 0; i < 20; i++) await client.put(key(i), text('first'), { mode: 'replace', ttl: 'never' });
   const source = ['--source', CLUSTER, '--archive', 'file:archive', '--poll', '200ms'];
   const first = start(['agent', ...source, '--stream', 'one', 'one']);
@@ -102,7 +104,6 @@ test('a cluster is captured, marked, restored; its directory is lost, and anothe
     status.streams.find((s: { stream: string }) => s.stream === 'two').local.source.state,
     'capturing',
   );
-  await client.close();
 });
 
 test('a directory is not made for what the cluster does not have; one that is there goes on by another way', async () => {
