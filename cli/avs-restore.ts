@@ -1,14 +1,17 @@
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { parseAddresses } from '../engine/aerospike/cluster-text.ts';
 import { PitrError } from '../engine/errors.ts';
 import {
   type AvsOptions,
   type AvsPlace,
+  type AvsReport,
   type AvsStep,
   planAvs,
   restoreAvs,
 } from '../restore/aerospike/avs.ts';
 import type { ClusterRestoreOptions } from '../restore/aerospike/restore-cluster.ts';
+import type { Selection } from '../restore/selection.ts';
 import type { PitrCommand } from './pitr-command.ts';
 import { avsPlanData, avsReportData, renderAvsPlan, renderAvsReport } from './render/avs-restore.ts';
 import type { Session } from './session.ts';
@@ -57,35 +60,47 @@ export const assertAvsFlags = (flags: AvsFlags, selection: object): void => {
     });
 };
 
-/** Restores, or plans. `exitCodeOf`: of each part. */
+/** Says what would be done. */
+export const planProfile = async (
+  session: Session,
+  flags: AvsFlags,
+  base: ClusterRestoreOptions,
+): Promise<void> => {
+  const planned = await planAvs(optionsOf(session, flags, base));
+  session.emit(avsPlanData(planned, base.place), () =>
+    renderAvsPlan(planned, base.place, session.clock.nowMs()),
+  );
+};
+
+/** Restores. */
 export const restoreProfile = async (
   session: Session,
-  flags: AvsFlags & { readonly dryRun?: boolean },
+  flags: AvsFlags,
   base: ClusterRestoreOptions,
-): Promise<Awaited<ReturnType<typeof restoreAvs>> | undefined> => {
-  const options: AvsOptions = {
-    ...base,
-    // each part has its own
-    stateDir: (wanted) => join(base.stateDir(wanted), ...(wanted.selection.namespaces ?? [])),
-    group: {
-      metadata: flags.avsMeta ?? DEFAULT_METADATA,
-      index: (flags.avsIndex ?? []).map(placeOf),
-      vectors: flags.avsVectors?.map(placeOf),
-    },
-    address: flags.avs === undefined ? undefined : addressOf(flags.avs),
-    onStep: (step) => session.note(STEPS[step]),
-    onMayStart: () => session.note('metadata is there: Aerospike Vector Search may be started now'),
-  };
-  if (flags.dryRun) {
-    const planned = await planAvs(options);
-    session.emit(avsPlanData(planned, base.place), () =>
-      renderAvsPlan(planned, base.place, session.clock.nowMs()),
-    );
-    return undefined;
-  }
-  const report = await restoreAvs(options);
+): Promise<AvsReport> => {
+  const report = await restoreAvs(optionsOf(session, flags, base));
   session.emit(avsReportData(report), () => renderAvsReport(report, base.place, session.clock.nowMs()));
   return report;
+};
+
+const optionsOf = (session: Session, flags: AvsFlags, base: ClusterRestoreOptions): AvsOptions => ({
+  ...base,
+  stateDir: (wanted) => join(base.stateDir(wanted), partFolder(wanted.selection)),
+  group: {
+    metadata: flags.avsMeta ?? DEFAULT_METADATA,
+    index: (flags.avsIndex ?? []).map(placeOf),
+    vectors: flags.avsVectors?.map(placeOf),
+  },
+  address: flags.avs === undefined ? undefined : addressOf(flags.avs),
+  onStep: (step) => session.note(STEPS[step]),
+  onMayStart: () => session.note('metadata is there: Aerospike Vector Search may be started now'),
+});
+
+/** Each part has its own: index data and vectors may be sets of one namespace. */
+const partFolder = ({ namespaces = [], sets }: Selection): string => {
+  const namespace = namespaces.join('-');
+  if (!sets) return namespace;
+  return `${namespace}-${createHash('sha256').update(sets.join('\0')).digest('hex').slice(0, 8)}`;
 };
 
 const STEPS: Readonly<Record<AvsStep, string>> = {

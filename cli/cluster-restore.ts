@@ -17,8 +17,8 @@ import {
   restoreCluster,
 } from '../restore/aerospike/restore-cluster.ts';
 import { defaultStateDir } from '../restore/aerospike/restore-state.ts';
-import type { RestoreOptions } from '../restore/restore.ts';
-import { type AvsFlags, assertAvsFlags, restoreProfile, withAvsOptions } from './avs-restore.ts';
+import type { RestoreOptions, RestoreProgress } from '../restore/restore.ts';
+import { type AvsFlags, assertAvsFlags, planProfile, restoreProfile, withAvsOptions } from './avs-restore.ts';
 import { parseByteSize } from './byte-size.ts';
 import type { PitrCommand } from './pitr-command.ts';
 import {
@@ -27,6 +27,7 @@ import {
   renderClusterPlan,
   renderClusterReport,
 } from './render/cluster-restore.ts';
+import { plural } from './render/restore.ts';
 import { renderFields } from './render/table.ts';
 import type { Session } from './session.ts';
 
@@ -119,8 +120,22 @@ export const restoreIntoCluster = async (
   const { profile, avsMeta, avsIndex, avsVectors, avs, avsIsDown } = flags;
   assertAvsFlags({ profile, avsMeta, avsIndex, avsVectors, avs, avsIsDown }, restore.selection ?? {});
   if (profile === 'avs') {
-    const all = await restoreProfile(session, flags, options);
-    return endOf(session, all?.steps.flatMap((s) => s.reports) ?? []);
+    if (flags.dryRun) {
+      await planProfile(session, flags, options);
+      return 0;
+    }
+    const list = await follow();
+    try {
+      // a bar would be of the whole archive, and these are parts of it
+      const { onInexact } = list.options;
+      const all = await restoreProfile(session, flags, { ...options, ...(onInexact ? { onInexact } : {}) });
+      return endOf(
+        session,
+        all.steps.flatMap((s) => s.reports),
+      );
+    } finally {
+      await list.stop();
+    }
   }
   if (flags.dryRun) {
     const looked = await planClusterRestore(options);
@@ -131,14 +146,25 @@ export const restoreIntoCluster = async (
   }
   const followed = await follow();
   let report: ClusterReport;
+  let last: RestoreProgress | undefined;
+  const onProgress = (progress: RestoreProgress): void => {
+    last = progress;
+    followed.options.onProgress?.(progress);
+  };
   try {
-    report = await restoreCluster({ ...options, ...followed.options });
+    report = await restoreCluster({ ...options, ...followed.options, onProgress });
+  } catch (error) {
+    if (last) session.note(renderFields([['note', partInWords(last)]]));
+    throw error;
   } finally {
     await followed.stop();
   }
   session.emit(clusterReportData(report), () => renderClusterReport(report, session.clock.nowMs()), stdout);
   return endOf(session, [report]);
 };
+
+const partInWords = ({ doneRanges, ranges }: RestoreProgress): string =>
+  `the target may be restored in part: ${doneRanges} of ${plural(ranges, 'range')} are done; the same command goes on`;
 
 /** Any loss makes it non-zero. */
 const endOf = (session: Session, reports: readonly ClusterReport[]): number => {

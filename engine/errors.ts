@@ -256,7 +256,7 @@ export const ERRORS = {
   'target-begun': kind(
     34,
     (f) => `${f.dir} holds another restore that was begun: ${f.begun}`,
-    () => 'give that instant and those options to finish it, or restore into a new directory',
+    (f) => `${f.hint ?? 'give that instant and those options to finish it, or restore into a new directory'}`,
   ),
   'verification-failed': kind(
     35,

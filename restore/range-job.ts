@@ -20,7 +20,7 @@ import type { ClusterJob, ClusterTally } from './aerospike/cluster-job.ts';
 import { Chunks } from './chunks.ts';
 import { inexactLine } from './inexact-line.ts';
 import { jsonLine } from './json-line.ts';
-import { isRenaming, type Selection, selectBins } from './selection.ts';
+import { isRenaming, renamed, type Selection, selectBins } from './selection.ts';
 import { StoreChunks } from './store-chunks.ts';
 
 /** What a restore writes: plain data, the same for every range. */
@@ -251,6 +251,3 @@ class RangeWriter {
     return sortKey;
   }
 }
-
-const renamed = (names: Readonly<Record<string, string>> | undefined, name: string): string =>
-  names && Object.hasOwn(names, name) ? names[name] : name;

@@ -24,6 +24,10 @@ export const isPartial = (s: Selection): boolean =>
 export const isRenaming = ({ renameNamespaces, renameSets }: Selection): boolean =>
   Object.keys(renameNamespaces ?? {}).length + Object.keys(renameSets ?? {}).length > 0;
 
+/** The new name of one; its own when it has none. */
+export const renamed = (names: Readonly<Record<string, string>> | undefined, name: string): string =>
+  names && Object.hasOwn(names, name) ? names[name] : name;
+
 /** @throws bad-record for new names that no record can have */
 export const assertNewNames = ({ renameNamespaces, renameSets }: Selection): void => {
   for (const name of Object.values(renameNamespaces ?? {})) assertNamespace(name);

@@ -75,6 +75,7 @@ export const clusterReportData = (report: ClusterReport): object => {
     inexact,
     digest: rest.digest,
     verification: rest.verification,
+    recheck: rest.isRecheck,
     definitions: rest.definitions,
     hazards: hazards.map((h) => ({ ...h, ...explainHazard(h) })),
     cluster: { nodes: facts.nodes, builds: facts.builds, community: facts.isCommunity },
@@ -124,10 +125,18 @@ export const renderClusterReport = (report: ClusterReport, nowMs: number, width 
           `${formatCount(merged.truncated)} truncated by then`,
       ],
       [
+        'Digests',
+        merged.withoutKey === 0
+          ? undefined
+          : `${formatCount(merged.withoutKey)} records of a renamed set have no stored key: they keep the digest of their old name`,
+      ],
+      [
         'Read back',
         verification.target === 'equal'
           ? `verified: ${formatCount(tally.readBack)} records are as they were written`
-          : 'not read back (--no-verify)',
+          : report.isRecheck
+            ? 'not compared: only what came back was looked for (--recheck)'
+            : 'not read back (--no-verify)',
       ],
       ['Source', sourceInWords(verification)],
       ['Inexact', inexactInWords(merged.inexact)],

@@ -1,7 +1,9 @@
+import { PartitionSet } from '../../engine/partition.ts';
 import type { ArchiveView } from '../../snapshot/view.ts';
 import type { Archive } from '../../wal/archive.ts';
+import { ownersAt, timelineOf } from '../../wal/timeline.ts';
 import type { RestorePlan } from '../plan.ts';
-import type { Selection } from '../selection.ts';
+import { renamed, type Selection } from '../selection.ts';
 import type { Scope } from './cluster-job.ts';
 
 /** A set of the archive that a restore takes, under the name that it gets. */
@@ -23,8 +25,8 @@ export const archivedSets = async (
   for (const { properties } of readers)
     for (const c of properties.counts) {
       if (!isWanted(selection, c.namespace, c.set)) continue;
-      const namespace = selection.renameNamespaces?.[c.namespace] ?? c.namespace;
-      const set = selection.renameSets?.[c.set] ?? c.set;
+      const namespace = renamed(selection.renameNamespaces, c.namespace);
+      const set = renamed(selection.renameSets, c.set);
       const id = `${namespace}\0${set}`;
       const known = sets.get(id) ?? { namespace, set, versions: 0, bytes: 0 };
       const versions = known.versions + c.versions - c.deletes;
@@ -47,8 +49,38 @@ export const knownSets = async (
   const known = new Set<string>();
   for (const { properties } of await Promise.all(refs.map((ref) => archive.reader(ref))))
     for (const { namespace, set } of properties.counts)
-      known.add(`${selection.renameNamespaces?.[namespace] ?? namespace}/${set}`);
+      known.add(`${renamed(selection.renameNamespaces, namespace)}/${set}`);
   return known;
+};
+
+/** Names of sets under which records of several sets of one namespace would come, where those with the same key meet. */
+export const mergedSets = async (
+  archive: Archive,
+  { state, selection }: RestorePlan,
+): Promise<readonly string[]> => {
+  const sources = new Map<string, Set<string>>();
+  const readers = await Promise.all(state.runs.flatMap((r) => r.segments.map((ref) => archive.reader(ref))));
+  for (const { properties } of readers)
+    for (const { namespace, set, versions, deletes } of properties.counts) {
+      if (versions === deletes || !isWanted(selection, namespace, set)) continue;
+      const name = renamed(selection.renameSets, set);
+      sources.set(name, (sources.get(name) ?? new Set()).add(set));
+    }
+  return [...sources].filter(([, from]) => from.size > 1).map(([name]) => name);
+};
+
+/** Partitions in question, and those of them that a stream of the history had at the instant: of the others nothing is known. */
+export const archivedPartitions = (
+  { timelines }: ArchiveView,
+  { timeline, target, selection }: RestorePlan,
+): { readonly wanted: PartitionSet; readonly archived: PartitionSet } => {
+  const wanted = PartitionSet.parse(selection.partitions ?? 'all');
+  const history = timelineOf(timelines, timeline);
+  // a captured cluster's clock may be behind the one that the first stream began by
+  const began = Math.min(...history.ownership.map((o) => o.fromTs));
+  const owners = ownersAt(history, Math.max(target.ts, began));
+  const owned = PartitionSet.ofMask(Uint8Array.from(owners, (stream) => (stream === undefined ? 0 : 1)));
+  return { wanted, archived: wanted.intersect(owned) };
 };
 
 const order = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
@@ -69,8 +101,8 @@ export const scopesOf = async (
   const { namespaces, sets, renameNamespaces, renameSets } = selection;
   const readers = await Promise.all(state.runs.flatMap((r) => r.segments.map((ref) => archive.reader(ref))));
   const all = namespaces ?? [...new Set(readers.flatMap((r) => r.properties.namespaces))].sort();
-  const wanted = sets?.map((s) => renameSets?.[s] ?? s);
-  return [...new Set(all.map((n) => renameNamespaces?.[n] ?? n))]
+  const wanted = sets?.map((s) => renamed(renameSets, s));
+  return [...new Set(all.map((n) => renamed(renameNamespaces, n)))]
     .filter((n) => namespaces || targetHas(n) || archived.some((s) => s.namespace === n))
     .map((namespace) => ({ namespace, sets: wanted }));
 };

@@ -128,6 +128,12 @@ const partsOf = async (options: AvsOptions): Promise<{ parts: Part[]; missing: s
       .map((s) => s.set),
   );
   const metadata = await metadataLines({ ...options, target, selection: { namespaces: [group.metadata] } });
+  // else it would be said that Aerospike Vector Search may be started
+  if (metadata.length === 0)
+    throw new PitrError('usage', {
+      what: `the archive has no record of the metadata namespace ${group.metadata} at this instant`,
+      hint: `name it with --avs-meta; the archive has ${[...new Set(all.map((s) => s.namespace))].join(', ') || 'none'}`,
+    });
   return { parts, missing: missingIndexes(metadata, there) };
 };
 

@@ -3,6 +3,7 @@ import { systemClock } from '../../engine/clock.ts';
 import { digestOfSortKey, type PartitionRange, PartitionSet } from '../../engine/partition.ts';
 import type { Archive } from '../../wal/archive.ts';
 import { type RangeResult, type RestoreJob, type RowSink, runRange } from '../range-job.ts';
+import { isRenaming } from '../selection.ts';
 import { addTallies, type ClusterJob } from './cluster-job.ts';
 import { RangeLoad } from './range-load.ts';
 import { type Canonical, ReadBack } from './read-back.ts';
@@ -28,7 +29,7 @@ export const runClusterRange = async (
   const cluster = job.cluster as ClusterJob;
   const isKeyed = isScanned(job, cluster);
   const before = cluster.comparesFirst ? await TargetBefore.read(client, cluster, range) : undefined;
-  const context = { client, job: cluster, clock: systemClock, isKeyed };
+  const context = { client, job: cluster, clock: systemClock, isKeyed, mayMeet: isRenaming(job.selection) };
   const load = new RangeLoad(before ? { ...context, before } : context);
   const result = await runRange(archive, job, range, emit, load);
   await load.finish();

@@ -18,6 +18,8 @@ export interface ClusterReport {
   /** Of the whole state at T, before filters. */
   readonly digest: string;
   readonly verification: Verification;
+  /** Nothing was written or compared: what came back was looked for. */
+  readonly isRecheck: boolean;
   readonly hazards: readonly Hazard[];
   readonly definitions: readonly DefinitionResult[];
   /** Taken over from an interrupted restore; the other numbers are of the whole. */

@@ -2,7 +2,7 @@ import type { AerospikeClient } from '../../engine/aerospike/client/client.ts';
 import { parseInfoError, parseParameters } from '../../engine/aerospike/info.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { type ArchiveEvent, compareEvents, type DefinitionEvent } from '../../wal/event.ts';
-import type { Selection } from '../selection.ts';
+import { renamed, type Selection } from '../selection.ts';
 import type { Scope } from './cluster-job.ts';
 
 /** A secondary index by the fields that a server lists and takes: `ns`, `indexname`, `set`, `bin`, `type`, `indextype`, `context`, `exp`. */
@@ -62,8 +62,8 @@ export const definitionsOf = (
     const fields = fieldsOf(Buffer.from(body).toString('utf8'));
     const set = fields.set;
     if (namespace === null || !isSelected(selection, namespace, set)) continue;
-    const newNamespace = renameNamespaces?.[namespace] ?? namespace;
-    const newSet = set === undefined ? undefined : (renameSets?.[set] ?? set);
+    const newNamespace = renamed(renameNamespaces, namespace);
+    const newSet = set === undefined ? undefined : renamed(renameSets, set);
     if (!scopes.some((s) => s.namespace === newNamespace)) continue;
     definitions.push({
       what,

@@ -1,3 +1,4 @@
+import type { PartitionSet } from '../../engine/partition.ts';
 import type { TtlMode } from '../plan.ts';
 import type { ArchivedSet } from './archived-sets.ts';
 import type { ClusterFacts, NamespaceFacts } from './cluster-facts.ts';
@@ -26,6 +27,20 @@ export type Hazard =
       readonly count: number;
     }
   | {
+      readonly kind: 'nothing-archived';
+      readonly stops: false;
+      /** Of the two the one that was chosen in vain, under the name that it gets. */
+      readonly namespace?: string;
+      readonly set?: string;
+    }
+  | {
+      readonly kind: 'partitions-not-archived';
+      /** Nothing is deleted there by other modes. */
+      readonly stops: boolean;
+      readonly partitions: PartitionSet;
+      readonly archived: PartitionSet;
+    }
+  | {
       readonly kind: 'set-name';
       readonly stops: false;
       readonly namespace: string;
@@ -40,6 +55,8 @@ export type Hazard =
     }
   | { readonly kind: 'ttl-refused'; readonly stops: false; readonly namespace: string }
   | { readonly kind: 'migrations'; readonly stops: false; readonly namespace: string; readonly count: number }
+  /** Found when an interrupted restore is gone on with. */
+  | { readonly kind: 'lost-since'; readonly stops: false; readonly count: number }
   | { readonly kind: 'deletes-return'; readonly stops: false }
   | { readonly kind: 'strong-consistency'; readonly stops: false; readonly namespace: string }
   | {
@@ -62,12 +79,24 @@ export interface HazardInput {
   readonly sets: readonly ArchivedSet[];
   /** Of an exact restore: what the archive has ever had, as `namespace/set`. */
   readonly known: ReadonlySet<string> | undefined;
+  /** Partitions in question, and those of them that the history has at the instant. */
+  readonly partitions: { readonly wanted: PartitionSet; readonly archived: PartitionSet };
   readonly ttl: TtlMode;
   readonly mode: ClusterMode | undefined;
 }
 
-export const hazardsOf = ({ facts, scopes, sets, known, ttl, mode }: HazardInput): Hazard[] => {
+export const hazardsOf = ({ facts, scopes, sets, known, partitions, ttl, mode }: HazardInput): Hazard[] => {
   const hazards: Hazard[] = [];
+  const { wanted, archived } = partitions;
+  const missing = wanted.subtract(archived);
+  if (missing.size > 0)
+    hazards.push({
+      kind: 'partitions-not-archived',
+      stops: mode === 'exact',
+      partitions: missing,
+      archived,
+    });
+  hazards.push(...nothingArchived(scopes, sets));
   for (const { namespace, sets: chosen } of scopes) {
     const found = facts.namespaces.get(namespace);
     const mine = sets.filter((s) => s.namespace === namespace);
@@ -79,6 +108,19 @@ export const hazardsOf = ({ facts, scopes, sets, known, ttl, mode }: HazardInput
   if (sets.some((s) => s.versions > 0) && facts.builds.some((b) => Number.parseInt(b, 10) >= 8))
     hazards.push({ kind: 'map-keys', stops: false });
   return hazards;
+};
+
+/** Names that were chosen and have no version up to the instant: misspelt, perhaps. */
+const nothingArchived = (scopes: readonly Scope[], sets: readonly ArchivedSet[]): Hazard[] => {
+  const there = sets.filter((s) => s.versions > 0);
+  const namespaces = scopes
+    .filter((scope) => !there.some((s) => s.namespace === scope.namespace) && !scope.sets)
+    .map(({ namespace }): Hazard => ({ kind: 'nothing-archived', stops: false, namespace }));
+  const chosen = new Set(scopes.flatMap((scope) => scope.sets ?? []));
+  const named = [...chosen]
+    .filter((set) => !there.some((s) => s.set === set))
+    .map((set): Hazard => ({ kind: 'nothing-archived', stops: false, set }));
+  return [...namespaces, ...named];
 };
 
 /** What an exact restore would delete, and nothing could bring back (S8): sets that were left out of the capture, for one. */
@@ -143,6 +185,23 @@ export const explainHazard = (h: Hazard): { readonly what: string; readonly hint
           `${h.count} records would be deleted for good`,
         hint: 'name the sets that are meant with --set, or delete them yourself if nobody needs them',
       };
+    case 'nothing-archived':
+      return {
+        what: `the archive has nothing of ${h.set === undefined ? `namespace ${h.namespace}` : `set "${h.set}"`} up to this instant`,
+        hint: 'is the name right?',
+      };
+    case 'partitions-not-archived':
+      return {
+        what:
+          `the archive does not have partitions ${h.partitions} at this instant` +
+          (h.stops
+            ? ': all of their records would be deleted for good'
+            : ': none of their records come back'),
+        hint:
+          h.archived.size === 0
+            ? 'is it the right archive and timeline?'
+            : `choose those that it has: --partitions ${h.archived}`,
+      };
     case 'set-name':
       return {
         what: `set "${h.set}" of namespace ${h.namespace} has a name that a server refuses (${h.why})`,
@@ -162,6 +221,11 @@ export const explainHazard = (h: Hazard): { readonly what: string; readonly hint
       return {
         what: `${h.count} partitions of namespace ${h.namespace} are migrating`,
         hint: 'the restore waits and retries where it must; it is faster when they have ended',
+      };
+    case 'lost-since':
+      return {
+        what: `${h.count} records that an interrupted restore had written are not there any more`,
+        hint: 'every range is done anew',
       };
     case 'deletes-return':
       return {

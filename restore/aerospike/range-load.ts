@@ -77,6 +77,8 @@ export interface LoadContext {
   readonly client: AerospikeClient;
   readonly job: ClusterJob;
   readonly clock: Clock;
+  /** Records have new names, so two of them may get one digest. */
+  readonly mayMeet: boolean;
   /** The key counts for the hash: what is read back by scan has it. */
   readonly isKeyed: boolean;
 }
@@ -215,7 +217,10 @@ export class RangeLoad implements RowSink {
     }
     const { table } = this;
     const { job } = this.#context;
+    const { mayMeet } = this.#context;
+    const isTaken = mayMeet && table.find(this.namespaces.indexOf(place.namespace), w0, w1, w2, w3, w4) >= 0;
     const entry = table.add(place.number, w0, w1, w2, w3, w4, voidTimeS, hash[0], hash[1]);
+    if (isTaken) return this.#refuse(entry, 'same-key', undefined, image, start, end);
     if (job.recheckOnly) {
       table.setFate(entry, Fate.written);
       return false;

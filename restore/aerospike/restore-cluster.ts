@@ -11,7 +11,14 @@ import type { RangeResult, RestoreJob, runRange } from '../range-job.ts';
 import { type RangeHandlers, type RangePool, rangesFor } from '../range-pool.ts';
 import { addRanges, noRange } from '../range-totals.ts';
 import { checkSource, type Held, leased } from '../restore.ts';
-import { type ArchivedSet, archivedSets, knownSets, scopesOf } from './archived-sets.ts';
+import {
+  type ArchivedSet,
+  archivedPartitions,
+  archivedSets,
+  knownSets,
+  mergedSets,
+  scopesOf,
+} from './archived-sets.ts';
 import { type ClusterFacts, type NamespaceFacts, readFacts } from './cluster-facts.ts';
 import {
   addTallies,
@@ -36,6 +43,7 @@ import {
 import { explainHazard, type Hazard, hazardsOf } from './hazards.ts';
 import { RefusedFile } from './refused-file.ts';
 import { type ClusterProgress, RestoreState, type WantedOfCluster } from './restore-state.ts';
+import { scanScope } from './scope-scan.ts';
 
 export interface ClusterRestoreOptions extends RestoreOptions {
   /** How the cluster is reached; plain data, since each thread connects by itself. */
@@ -97,8 +105,17 @@ const lookAt = async (
   assertFits(plan, mode, conflict);
   const [facts, archived] = await Promise.all([readFacts(client), archivedSets(archive, plan)]);
   const scopes = await scopesOf(archive, plan, archived, (name) => facts.namespaces.has(name));
+  if (mode === 'add' && conflict === 'overwrite' && isRekeying(plan)) {
+    const merged = await mergedSets(archive, plan);
+    if (merged.length > 0)
+      throw new PitrError('usage', {
+        what: `several sets would become ${merged.join(', ')}, and records with the same key take the place of each other`,
+        hint: 'restore one set at a time, or use --conflict keep-existing, which counts those that were kept',
+      });
+  }
   const known = mode === 'exact' ? await knownSets(archive, view, plan) : undefined;
-  const hazards = hazardsOf({ facts, scopes, sets: archived, known, ttl: plan.ttl, mode });
+  const partitions = archivedPartitions(view, plan);
+  const hazards = hazardsOf({ facts, scopes, sets: archived, known, partitions, ttl: plan.ttl, mode });
   const occupied = scopes.reduce(
     (n, scope) => n + recordsIn(facts.namespaces.get(scope.namespace), scope),
     0,
@@ -107,6 +124,10 @@ const lookAt = async (
   const definitions = await compareDefinitions(client, wanted);
   return { plan, facts, scopes, archived, hazards, definitions, occupied, mode, conflict };
 };
+
+/** Records get the digests of the new names of their sets. */
+const isRekeying = ({ selection }: RestorePlan): boolean =>
+  Object.keys(selection.renameSets ?? {}).length > 0;
 
 /** @throws usage */
 const assertFits = (
@@ -132,7 +153,8 @@ const assertFits = (
 const recordsIn = (facts: NamespaceFacts | undefined, { sets }: Scope): number => {
   if (!facts) return 0;
   if (!sets) return facts.objects;
-  return sets.reduce((n, set) => n + (facts.sets.get(set) ?? 0), 0);
+  // no server counts records without a set for itself
+  return sets.reduce((n, set) => n + (set === '' ? facts.withoutSet : (facts.sets.get(set) ?? 0)), 0);
 };
 
 /**
@@ -171,7 +193,8 @@ class ClusterRestore {
     const looked = await lookAt(this.#client, options.archive, view, plan, options);
     const state = RestoreState.open(options.stateDir(wantedOf(looked, options)), wantedOf(looked, options));
     this.#assertMayBegin(looked, state);
-    const begun = this.#begin(state, looked.facts);
+    const begun = await this.#begin(state, looked);
+    const isRecheck = options.recheck === true;
     const job = this.#jobOf(looked, begun.startedMs);
     // what is to be refused is known before the first write
     if (options.strict || options.onInexact) await sayInexact(options.archive, this.#pool, job, options);
@@ -183,10 +206,9 @@ class ClusterRestore {
       if (faults) throw failedVerification(faults);
       const indexes = await this.#define(looked, 'sindex');
       const verification = checkSource(plan.state, plan.selection, totals);
-      const deletions = totals.cluster?.deleted ?? 0;
-      // what was deleted may come back, and then this says since when
-      if (looked.mode === 'exact' && looked.facts.isCommunity && deletions > 0) state.finish();
-      else state.remove();
+      // what was deleted, now or before, may come back with every cold start, and then this says since when
+      if (looked.mode !== 'exact' || !looked.facts.isCommunity) state.remove();
+      else if (!isRecheck) state.finish();
       return {
         plan,
         facts: looked.facts,
@@ -196,7 +218,11 @@ class ClusterRestore {
         tally: totals.cluster ?? NO_TALLY,
         merged: totals,
         digest: ContentDigest.from(totals.stateDigest).total(),
-        verification: { ...verification, target: options.verify === false ? 'not checked' : 'equal' },
+        verification: {
+          ...verification,
+          target: options.verify === false || isRecheck ? 'not checked' : 'equal',
+        },
+        isRecheck,
         hazards: looked.hazards,
         definitions: [...modules, ...indexes],
         resumedRanges: begun.ranges,
@@ -228,10 +254,15 @@ class ClusterRestore {
   }
 
   /** What is done already: of an interrupted restore, or nothing. */
-  #begin(state: RestoreState, facts: ClusterFacts): ClusterProgress {
+  async #begin(state: RestoreState, { scopes, facts }: ClusterPlan): Promise<ClusterProgress> {
     const { progress } = state;
-    const { recheck } = this.#options;
-    if (progress && !progress.isFinished) return progress;
+    const { recheck, onHazard } = this.#options;
+    if (progress && !progress.isFinished) {
+      const count = await lostSince(this.#client, scopes, progress);
+      if (count === 0) return progress;
+      onHazard?.({ kind: 'lost-since', stops: false, count });
+      return { ...progress, partitions: 'none', ranges: 0, totals: noRange(1) };
+    }
     // one that is finished is done anew, from its own beginning when it is checked again
     const startedMs = recheck && progress ? progress.startedMs : facts.nowS * 1000;
     return { startedMs, partitions: 'none', ranges: 0, totals: noRange(1), isFinished: false };
@@ -246,7 +277,7 @@ class ClusterRestore {
 
   #jobOf({ plan, facts, scopes, mode, conflict, occupied }: ClusterPlan, startedMs: number): RestoreJob {
     const { client, rate, recheck = false, verify = true, workers = 1, archive } = this.#options;
-    const isRekeyed = Object.keys(plan.selection.renameSets ?? {}).length > 0;
+    const isRekeyed = isRekeying(plan);
     const cluster: ClusterJob = {
       client: { ...PATIENCE, ...client, rate: shareOf(rate, Math.max(1, workers)) },
       mode,
@@ -279,7 +310,7 @@ class ClusterRestore {
     begun: ClusterProgress,
     refused: RefusedFile,
   ): Promise<{ totals: RangeResult; faults: ClusterTally | undefined }> {
-    const { archive, workers = 1, onProgress } = this.#options;
+    const { archive, workers = 1, onProgress, recheck } = this.#options;
     let done = PartitionSet.parse(begun.partitions);
     let totals = begun.ranges === 0 ? noRange(job.shards) : begun.totals;
     let { ranges } = begun;
@@ -288,7 +319,9 @@ class ClusterRestore {
     const records = Math.max(occupied, job.plan.versions);
     const todo = withFewer(rangesFor(archive, job.plan, wanted, workers), records);
     const all = ranges + todo.length;
-    const note = (): void =>
+    // checking again leaves the note of what was finished: interrupted, it is begun anew
+    const note = (): void => {
+      if (recheck) return;
       state.record({
         startedMs: begun.startedMs,
         partitions: done.toString(),
@@ -296,6 +329,7 @@ class ClusterRestore {
         totals,
         isFinished: false,
       });
+    };
     note();
     const here: typeof runRange = (from, wanted, range, emit) =>
       runClusterRange(this.#client, from, wanted, range, emit);
@@ -319,6 +353,8 @@ class ClusterRestore {
         });
       },
     };
+    // from here on the target is neither what it was nor what it is to be
+    onProgress?.({ phase: 'merge', records: totals.cluster?.written ?? 0, doneRanges: ranges, ranges: all });
     await this.#pool.merge(job, todo, handlers, here);
     return { totals, faults };
   }
@@ -337,6 +373,21 @@ export const withFewer = (ranges: readonly PartitionRange[], records: number): P
       end: Math.min(end, start + (i + 1) * step),
     })),
   );
+};
+
+/** Records that ranges which are done had at the target, and that are not there any more: a node in memory may have come back empty. */
+const lostSince = async (
+  client: AerospikeClient,
+  scopes: readonly Scope[],
+  { partitions, ranges, totals }: ClusterProgress,
+): Promise<number> => {
+  if (ranges === 0) return 0;
+  const { written, unchanged, kept } = totals.cluster ?? NO_TALLY;
+  let there = 0;
+  for (const scope of scopes)
+    for await (const block of scanScope(client, scope, PartitionSet.parse(partitions), 'none'))
+      there += block.length;
+  return Math.max(0, written + unchanged + kept - there);
 };
 
 const shareOf = (rate: Rate | undefined, workers: number): Rate => ({

@@ -57,7 +57,13 @@ export class RestoreState {
   static open(dir: string, wanted: WantedOfCluster): RestoreState {
     const found = read(dir);
     if (found && JSON.stringify(found.wanted) !== JSON.stringify(wanted))
-      throw new PitrError('target-begun', { dir, begun: inWords(found.wanted) });
+      throw new PitrError('target-begun', {
+        dir,
+        begun: `${inWords(found.wanted)}${found.progress.isFinished ? '; it is finished' : ''}`,
+        hint: found.progress.isFinished
+          ? 'choose another --state, or delete that folder: it is only for --recheck'
+          : 'give that instant and those options to go on with it, choose another --state, or delete that folder',
+      });
     return new RestoreState(dir, wanted, found?.progress);
   }
 

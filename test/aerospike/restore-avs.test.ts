@@ -1,7 +1,9 @@
 /** Namespaces of Aerospike Vector Search as one recovery group: order, one instant, and when it may be started. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { AVS_STEPS, type AvsOptions, planAvs, restoreAvs } from '../../restore/aerospike/avs.ts';
 import { missingIndexes } from '../../restore/aerospike/avs-metadata.ts';
@@ -9,7 +11,7 @@ import { defaultStateDir } from '../../restore/aerospike/restore-state.ts';
 import { assertNarrow, errorOf, runPitr } from '../cli/run-pitr.ts';
 import { isError } from './client-support.ts';
 import { Source, Target } from './restore-support.ts';
-import { utf8 } from './wire-bytes.ts';
+import { digestOf, field, message, str, u64, utf8, WRITE } from './wire-bytes.ts';
 
 const NAMESPACES = ['avs-meta', 'avs-index', 'vectors'];
 
@@ -127,6 +129,42 @@ describe('Aerospike Vector Search', () => {
     assertNarrow(stdout);
     assert.match(stderr, /step 1 of 3[\s\S]*may be started now[\s\S]*step 2 of 3[\s\S]*step 3 of 3/);
     assert.match(stdout, /Warning: +the metadata names "lost"/);
+  });
+
+  test('sets of one namespace as index data and vectors, in one folder for the state, with a list of what is inexact', async () => {
+    const base = [
+      'restore',
+      '--archive',
+      source.archive,
+      '--to',
+      then,
+      '--into',
+      target.url,
+      '--mode',
+      'exact',
+    ];
+    const places = ['--avs-index', 'avs-index/quotes', '--avs-vectors', 'avs-index/elsewhere'];
+    const more = ['--profile', 'avs', '--avs-is-down', '--state', 'one', '--inexact', 'list'];
+    for (const set of ['quotes', 'elsewhere']) {
+      const place = [utf8('avs-index'), utf8(set), digestOf(set, 1, u64(1))];
+      const fields = place.map((data, i) => field([0, 1, 4][i]!, data));
+      const { code } = await target.wire.call(message({ info2: WRITE, fields, ops: [str('a', 'extra')] }));
+      assert.equal(code, 0);
+    }
+    for (const recheck of [[], ['--recheck']]) {
+      const { code, stderr } = await runPitr([...base, ...more, ...recheck, ...places], { cwd: source.dir });
+      assert.equal(code, 0, stderr);
+    }
+    assert.equal(readFileSync(join(source.dir, 'list'), 'utf8'), '');
+    assert.equal(await objects('avs-index'), 21);
+  });
+
+  test('is not said to be there when the archive has no metadata', async () => {
+    const group = { metadata: 'nowhere', index: [], vectors: undefined };
+    const said = isError('usage', {
+      hint: 'name it with --avs-meta; the archive has avs-index, avs-meta, vectors',
+    });
+    await assert.rejects(restoreAvs(options({ group, mode: 'exact' })), said);
   });
 
   test('what an index is called in metadata: its key, else a name; any text of the record may be its set', () => {

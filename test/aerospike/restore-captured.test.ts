@@ -9,7 +9,7 @@ import { restoreCluster } from '../../restore/aerospike/restore-cluster.ts';
 import { defaultStateDir } from '../../restore/aerospike/restore-state.ts';
 import { jsonOf } from '../cli/run-pitr.ts';
 import { recordCorpus } from '../engine/record-corpus.ts';
-import { freshSet } from './client-support.ts';
+import { freshSet, isError } from './client-support.ts';
 import { checkCorpusRecord, corpusAddress, writeCorpusRecord } from './corpus-on-the-wire.ts';
 import { Target } from './restore-support.ts';
 import { existsOf, removeOf } from './subject.ts';
@@ -74,6 +74,26 @@ describe('captured from a cluster, restored into another', () => {
       const { generation } = await target.wire.call(existsOf(corpus[i]!));
       await checkCorpusRecord(target.wire, corpus[i]!, record, { voidTime: 0, generation });
     });
+
+  test('exact does not delete partitions that no agent captures', async () => {
+    const part = ['--partitions', '0-9', '--archive', 'file:part', 'part'];
+    await jsonOf(['agent', '--once', '--source', source.url, ...part], { cwd });
+    const exact = restoreCluster({
+      archive: `file:${join(cwd, 'part')}`,
+      target: 'latest',
+      client: { hosts: [{ host: source.host, port: source.port }], tendIntervalMs: 50 },
+      place: source.url,
+      mode: 'exact',
+      workers: 0,
+      stateDir: (wanted) => defaultStateDir(cwd, wanted),
+    });
+    await assert.rejects(
+      exact,
+      isError('restore-hazard', { hint: 'choose those that it has: --partitions 0-9' }),
+    );
+    const { code } = await source.wire.call(existsOf(corpus[0]!));
+    assert.equal(code, 0);
+  });
 
   test('indexes and modules', async () => {
     assert.deepEqual(

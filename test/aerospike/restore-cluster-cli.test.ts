@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { assertNarrow, errorOf, jsonOf, outcomeOf, runPitr, startPitr } from '../cli/run-pitr.ts';
-import { freshSet, until } from './client-support.ts';
+import { freshSet, REAL, until } from './client-support.ts';
 import { Source, Target } from './restore-support.ts';
 import { addressOf, putOf } from './subject.ts';
 import { TcpProxy } from './tcp-proxy.ts';
@@ -109,6 +109,16 @@ describe('pitr restore --into aerospike://', () => {
     const [line, ...rest] = readFileSync(join(source.dir, 'lost.jsonl'), 'utf8').trimEnd().split('\n');
     assert.deepEqual(rest, []);
     assert.equal(JSON.parse(`${line}`).digest, digest(n).toString('hex'));
+  });
+
+  test('a run that ends in the middle says that the target is restored in part', { skip: REAL }, async () => {
+    Object.assign(target.own!.faults, { burstCode: 8, burst: 1 });
+    const { code, stderr } = await runPitr(args(target.url, '--mode', 'add'), options());
+    assert.notEqual(code, 0);
+    assert.match(
+      stderr,
+      /note: the target may be restored in part: 0 of \d+ ranges? are\s+done; the same\s+command goes on/,
+    );
   });
 
   test('flags of a cluster are for a cluster', async () => {

@@ -15,8 +15,9 @@ import {
 import { appendImage, RowFlag } from '../../engine/aerospike/client/image-row.ts';
 import { RowBatch, rowPlace } from '../../engine/aerospike/client/row-batch.ts';
 import { encodeImage } from '../../engine/image.ts';
-import { sortKeyOf } from '../../engine/partition.ts';
+import { PartitionSet, sortKeyOf } from '../../engine/partition.ts';
 import type { ClusterFacts, NamespaceFacts } from '../../restore/aerospike/cluster-facts.ts';
+import type { ClusterMode } from '../../restore/aerospike/cluster-job.ts';
 import {
   applyDefinitions,
   compareDefinitions,
@@ -183,8 +184,11 @@ describe('hazards', () => {
   };
   const kinds = (
     more: Partial<NamespaceFacts>,
-    sets: readonly string[] = [],
+    sets: readonly string[] = ['a'],
     namespace = 'test',
+    partitions = { wanted: PartitionSet.all, archived: PartitionSet.all },
+    mode: ClusterMode = 'exact',
+    chosen?: readonly string[],
   ): string[] => {
     const facts: ClusterFacts = {
       nodes: ['a'],
@@ -196,11 +200,12 @@ describe('hazards', () => {
     };
     const found = hazardsOf({
       facts,
-      scopes: [{ namespace, sets: undefined }],
+      scopes: [{ namespace, sets: chosen }],
       sets: sets.map((set) => ({ namespace, set, versions: 1, bytes: 1 })),
       known: new Set(['test/a', ...Array.from({ length: 4095 }, (_, i) => `test/s${i}`)]),
+      partitions,
       ttl: 'remaining',
-      mode: 'exact',
+      mode,
     });
     for (const h of found) assert.ok(explainHazard(h).what !== '' && explainHazard(h).hint !== '');
     return found.map((h) => `${h.kind}${h.stops ? '!' : ''}`);
@@ -208,12 +213,12 @@ describe('hazards', () => {
   const cases: readonly (readonly [string, Partial<NamespaceFacts>, readonly string[], readonly string[]])[] =
     [
       ['none', {}, ['a'], []],
-      ['stop-writes', { isStopped: true }, [], ['stop-writes!']],
-      ['clocks apart', { isClockSkewed: true }, [], ['clock-skew!']],
-      ['dead partitions', { missingPartitions: 3 }, [], ['partitions-missing!']],
-      ['no nsup', { nsupPeriodS: 0 }, [], ['ttl-refused']],
-      ['no nsup, and allowed', { nsupPeriodS: 0, allowsTtlWithoutNsup: true }, [], []],
-      ['small records', { recordBytesMax: 1000 }, [], ['large-records']],
+      ['stop-writes', { isStopped: true }, ['a'], ['stop-writes!']],
+      ['clocks apart', { isClockSkewed: true }, ['a'], ['clock-skew!']],
+      ['dead partitions', { missingPartitions: 3 }, ['a'], ['partitions-missing!']],
+      ['no nsup', { nsupPeriodS: 0 }, ['a'], ['ttl-refused']],
+      ['no nsup, and allowed', { nsupPeriodS: 0, allowsTtlWithoutNsup: true }, ['a'], []],
+      ['small records', { recordBytesMax: 1000 }, ['a'], ['large-records']],
       [
         'a set that was never archived',
         {
@@ -223,11 +228,11 @@ describe('hazards', () => {
             ['empty', 0],
           ]),
         },
-        [],
+        ['a'],
         ['never-archived!'],
       ],
-      ['records without a set, never archived', { withoutSet: 1 }, [], ['never-archived!']],
-      ['migrations', { migrations: 4 }, [], ['migrations']],
+      ['records without a set, never archived', { withoutSet: 1 }, ['a'], ['never-archived!']],
+      ['migrations', { migrations: 4 }, ['a'], ['migrations']],
       ['bad set names', {}, ['a:b', 'x'.repeat(64), 'c;d'], ['set-name', 'set-name', 'set-name']],
       [
         'too many sets',
@@ -239,7 +244,16 @@ describe('hazards', () => {
   for (const [name, facts, sets, expected] of cases)
     test(name, () => assert.deepEqual(kinds(facts, sets), expected));
   test('a namespace that is not there', () =>
-    assert.deepEqual(kinds({}, [], 'other'), ['namespace-missing!']));
+    assert.deepEqual(kinds({}, ['a'], 'other'), ['namespace-missing!']));
+  test('partitions that the archive does not have: with exact nothing is begun', () => {
+    const some = { wanted: PartitionSet.parse('0-200'), archived: PartitionSet.parse('0-99') };
+    assert.deepEqual(kinds({}, ['a'], 'test', some), ['partitions-not-archived!']);
+    assert.deepEqual(kinds({}, ['a'], 'test', some, 'add'), ['partitions-not-archived']);
+  });
+  test('names that nothing was archived under', () => {
+    assert.deepEqual(kinds({}, []), ['nothing-archived']);
+    assert.deepEqual(kinds({}, ['a'], 'test', undefined, 'add', ['a', 'b']), ['nothing-archived']);
+  });
   test('names of sets', () => {
     assert.deepEqual(['ok', 'ü'.repeat(32), 'a:b'].map(setRefusal), [
       undefined,

@@ -6,7 +6,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { refusedCount } from '../../restore/aerospike/cluster-job.ts';
+import { NO_TALLY, refusedCount } from '../../restore/aerospike/cluster-job.ts';
+import { RestoreState, type WantedOfCluster } from '../../restore/aerospike/restore-state.ts';
+import { noRange } from '../../restore/range-totals.ts';
 import { recordCorpus } from '../engine/record-corpus.ts';
 import { freshSet, isError, REAL } from './client-support.ts';
 import { checkCorpusRecord, corpusAddress, writeCorpusRecord } from './corpus-on-the-wire.ts';
@@ -36,7 +38,8 @@ const remove = async (wire: WireConnection, set: string, n: number) => {
 describe('restored into a cluster', () => {
   let source: Source;
   let target: Target;
-  const [MAIN, EXPIRING, NEWER, CORPUS, MODEL, LARGE] = Array.from({ length: 6 }, freshSet) as [
+  const [MAIN, EXPIRING, NEWER, CORPUS, MODEL, LARGE, BOTH] = Array.from({ length: 7 }, freshSet) as [
+    string,
     string,
     string,
     string,
@@ -67,6 +70,9 @@ describe('restored into a cluster', () => {
         { namespace: 'test', set: LARGE, key },
         { b: Buffer.alloc(mebibytes * 2 ** 20, 1) },
       );
+    for (const namespace of ['test', 'bar'])
+      await source.engine.put({ namespace, set: BOTH, key: 1 }, { of: namespace });
+    await source.engine.put({ namespace: 'test', set: 'constructor', key: 1 }, { a: 1 });
     full = await source.instant();
     for (let n = 0; n < RECORDS; n += 2) await remove(wire, MAIN, n);
     await write(wire, MAIN, 1, 'later');
@@ -399,6 +405,30 @@ describe('restored into a cluster', () => {
     for (const options of cannot) await assert.rejects(restore(MAIN, options), isError('usage'));
   });
 
+  test('what an interrupted restore had written and the target has lost is written again', async (t) => {
+    const own = await Target.open(1, ['test']);
+    t.after(() => own.close());
+    const stateDir = (wanted: WantedOfCluster): string => {
+      const dir = join(source.dir, 'interrupted');
+      const totals = { ...noRange(16), cluster: { ...NO_TALLY, written: 4 } };
+      const done = { partitions: 'all', ranges: 1, totals, isFinished: false };
+      RestoreState.open(dir, wanted).record({ startedMs: Date.now(), ...done });
+      return dir;
+    };
+    const options = { target: full, selection: { sets: [NEWER] }, stateDir };
+    const { tally, resumedRanges } = await restoreInto(source, own, options);
+    assert.deepEqual([tally.written, resumedRanges, (await own.state(NEWER)).size], [4, 0, 4]);
+    assert.equal((await restoreInto(source, own, options)).resumedRanges, 1);
+  });
+
+  test('records without a set are no empty set', async (t) => {
+    const own = await Target.open(1, ['test']);
+    t.after(() => own.close());
+    await write(own.wire, '', 1, 'there');
+    const options = { target: full, selection: { sets: [''] } };
+    await assert.rejects(restoreInto(source, own, options), isError('target-occupied'));
+  });
+
   test('exact does not delete sets that the archive has never had (S8)', async () => {
     const foreign = freshSet();
     await write(target.wire, foreign, 1, 'of somebody else');
@@ -439,7 +469,30 @@ describe('restored into a cluster', () => {
     const one = freshSet();
     t.after(() => target.wire.info(`truncate:namespace=test;set=${one}`));
     const selection = { sets: [MAIN, NEWER], renameSets: { [MAIN]: one, [NEWER]: one } };
-    await assert.rejects(restore(MAIN, { selection }), isError('verification-failed', { differing: 4 }));
+    const { tally } = await restore(MAIN, { selection });
+    assert.deepEqual([tally.written, tally.refused], [RECORDS, { 'same-key': 4 }]);
+    // over several ranges nobody could tell
+    await assert.rejects(restore(MAIN, { selection, mode: 'add' }), isError('usage'));
+  });
+
+  test('two namespaces under one name whose records collide: one of them is there, the other is said to be lost', async (t) => {
+    const own = await Target.open(1, ['test']);
+    t.after(() => own.close());
+    const selection = { sets: [BOTH], renameNamespaces: { bar: 'test' } };
+    for (const mode of ['add', 'exact'] as const) {
+      const { tally } = await restoreInto(source, own, { target: full, selection, mode });
+      assert.deepEqual([tally.written + tally.unchanged, tally.refused], [1, { 'same-key': 1 }]);
+    }
+    assert.equal((await own.state(BOTH)).size, 1);
+  });
+
+  test('a set with a name that every object has is renamed only when it is said', async (t) => {
+    const own = await Target.open(1, ['test']);
+    t.after(() => own.close());
+    const selection = { sets: ['constructor', NEWER], renameSets: { [NEWER]: 'x' } };
+    const { tally } = await restoreInto(source, own, { target: full, selection });
+    assert.equal(tally.written, 5);
+    assert.equal((await own.state('constructor')).size, 1);
   });
 
   test('what a Community server brings back after its cold start is deleted again by --recheck', {
@@ -466,5 +519,10 @@ describe('restored into a cluster', () => {
     assert.deepEqual([tally.written, tally.deleted, tally.notDeleted], [0, 50, 1]);
     const expected = [0, 1, 2, 3, 200].map((n) => at(NEWER, n).digest.toString('hex'));
     assert.deepEqual([...(await restarted.state(NEWER)).keys()].sort(), expected.sort());
+    // they come back with each cold start: that nothing was there once is no end of it
+    for (const recheck of [true, true, false, true, true]) {
+      const { verification } = await restoreInto(source, restarted, { ...options, recheck });
+      assert.equal(verification.target, recheck ? 'not checked' : 'equal');
+    }
   });
 });
