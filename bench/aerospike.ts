@@ -99,6 +99,7 @@ export interface AerospikeOptions {
   readonly seconds: number;
   readonly runs: number;
   readonly changed: number;
+  readonly settleMs: number;
 }
 
 /** Serves a new engine until it is told to stop. */
@@ -187,7 +188,14 @@ const measure = async (
   say('polls');
   const last = runs - 1;
   const polled = await meter.of(() =>
-    isolated<PollFigures>(pollJob, { place, dir: dirOf(last), records, runs, changed: options.changed }),
+    isolated<PollFigures>(pollJob, {
+      place,
+      dir: dirOf(last),
+      records,
+      runs,
+      changed: options.changed,
+      settleMs: options.settleMs,
+    }),
   );
   say('lag');
   const lag = await lagOf(place, dirOf(last), options, meter);
@@ -281,13 +289,14 @@ const CATCH_UP_MS_MAX = 60_000;
 const lagOf = async (
   place: Place,
   dir: string,
-  { records, rate, seconds }: AerospikeOptions,
+  options: AerospikeOptions,
   meter: SourceMeter,
 ): Promise<SubjectFigures['lag']> => {
+  const { records, rate, seconds } = options;
   const agent = await Agent.start(dir);
   try {
     // its first polls compile
-    await sleep(3000);
+    await sleep(options.settleMs);
     const { archive, stream, timeline } = await headOf(dir);
     const seen: { atMs: number; frontierTs: number }[] = [];
     const isOver = new AbortController();
@@ -452,6 +461,7 @@ export const benchAerospike = async (args: string[]): Promise<void> => {
     seconds: wholeNumber('--seconds', values.seconds),
     runs: wholeNumber('--runs', values.runs),
     changed: 5000,
+    settleMs: 3500,
   });
   process.stdout.write(`${values.json ? JSON.stringify(figures) : render(figures)}\n`);
 };

@@ -125,9 +125,11 @@ export const poll = (args: {
   readonly records: number;
   readonly runs: number;
   readonly changed: number;
+  /** Until what was changed is out of the filter's overlap, ms. */
+  readonly settleMs: number;
 }): Promise<PollFigures> =>
   connected(args.place, async (client) => {
-    const { place, dir, records, runs, changed } = args;
+    const { place, dir, records, runs, changed, settleMs } = args;
     const journal = await Journal.open(dir);
     const poller = new Poller(client, journal);
     const once = async (): Promise<{ seconds: number; cpuSeconds: number }> => {
@@ -137,7 +139,7 @@ export const poll = (args: {
     };
     const unchanged: { seconds: number; cpuSeconds: number }[] = [];
     // the first ones bring what the overlap brings, and compile
-    await sleep(3500);
+    await sleep(settleMs);
     for (let run = 0; run < 3; run++) await once();
     for (let run = 0; run < runs; run++) unchanged.push(await once());
     const busy: number[] = [];
@@ -148,7 +150,7 @@ export const poll = (args: {
         [...new Set(keys)].map((key) => put(place.namespace, key)),
       );
       busy.push((await once()).seconds);
-      await sleep(3500);
+      await sleep(settleMs);
       await once();
     }
     await journal.close();

@@ -16,6 +16,8 @@ import { Turn } from './turn.ts';
 /** First wait after a failure, and the longest, ms. */
 const BACKOFF_MS = 500;
 const BACKOFF_MS_MAX = 15_000;
+/** Until the next poll after one that stated no frontier, at most. */
+const UNSTATED_MS = 1000;
 /** How long a single look waits for what the frontier waits for. */
 const ONCE_MS = 60_000;
 
@@ -55,8 +57,12 @@ export class ClusterRun implements CaptureRun {
     this.#status = new ClusterStatus(options.journal, options.archiver.archive.clock);
   }
 
-  /** A poll that begins after this call; resolves with the frontier that it, or a later one, has stated. */
+  /**
+   * Everything that was done before this call is in the log, and the frontier is behind it. Two polls: a delete is known to lie between a
+   * poll that counted the record and the end of the one that missed it, which is after the frontier of that one.
+   */
   async seal(): Promise<{ lsn: number; ts: number }> {
+    await this.#turn.next();
     await this.#turn.next();
     return { lsn: this.journal.lastLsn, ts: this.journal.frontierTs };
   }
@@ -67,8 +73,10 @@ export class ClusterRun implements CaptureRun {
         what: `bad mark name "${name}"`,
         hint: 'letters, digits and _ . : -, at most 128',
       });
+    await this.#turn.next();
     this.#turn.mark(name);
-    return { name, ...(await this.seal()) };
+    await this.#turn.next();
+    return { name, lsn: this.journal.lastLsn, ts: this.journal.frontierTs };
   }
 
   /** Until {@link stop}, or an error that only opening the directory anew can end. @throws log-full, log-corrupt, … */
@@ -145,7 +153,9 @@ export class ClusterRun implements CaptureRun {
           what: `the cluster: ${[...report.waitsFor, ...report.doubts].join('; ') || 'its clock does not go on'}`,
         });
       // what is asked for does not wait for the next poll's time
-      const waitMs = pollMs - (performance.now() - startedMs);
+      // nothing was stated: what it waits for may be over soon
+      const paceMs = report.isStated ? pollMs : Math.min(pollMs, UNSTATED_MS);
+      const waitMs = paceMs - (performance.now() - startedMs);
       if (waitMs > 0) await this.#turn.wait(waitMs, signal);
     }
   }

@@ -24,6 +24,8 @@ import { keepSpoolSettings, withSpoolOptions } from '../spool.ts';
 const ANCHOR_MS = 5000;
 /** How often an archiver ships what a capture has sealed, unless somebody has set it. */
 const CAPTURE_SEAL_MS = 100;
+/** Polls that are further apart set the pace of shipping, too. */
+const SELDOM_MS = 2000;
 /** How often a copy says how far it is. */
 const COPY_SAID_MS = 5000;
 
@@ -172,7 +174,12 @@ const runAgent = async (
   }));
   session.emit({ streams, versions, failures }, () =>
     streams
-      .map((s) => `${s.stream}: archived to LSN ${s.lsn}, frontier ${s.frontier}, ${s.runs} runs`)
+      .map((s, i) =>
+        // a base copy that was not finished has stated none
+        archivers[i].head.frontier.ts === 0
+          ? `${s.stream}: nothing can be restored yet`
+          : `${s.stream}: archived to LSN ${s.lsn}, frontier ${s.frontier}, ${s.runs} runs`,
+      )
       .join('\n'),
   );
   return 0;
@@ -185,15 +192,19 @@ const openArchiver = async (
   onEvent: (event: ArchiverEvent, timeline: string) => void,
   metrics: AgentMetrics | undefined,
 ): Promise<Archiver> => {
-  const { sealMs, compact } = session.config;
-  const isCapture = (await readSource(dir)) !== undefined;
+  const { sealMs, compact, capture } = session.config;
+  const source = await readSource(dir);
+  const isCapture = source !== undefined;
+  // what is polled seldom is behind by that without anybody being late: `status` goes by what the head says
+  const isSeldom = source?.kind === 'aerospike' && capture.poll > SELDOM_MS;
+  const captureSealMs = isSeldom ? capture.poll : CAPTURE_SEAL_MS;
   const archiver: Archiver = await Archiver.open(dir, {
     ...(await archiveOptionsOf(session, dir)),
     // what a killed capture left is recovered by the next one, which is in this process
     ...(isCapture ? { adopt: false } : {}),
     // a capture seals once a poll: what it has sealed need not wait for more
     fanout: compact.fanout,
-    sealMs: isCapture && session.origins.seal === 'default' ? CAPTURE_SEAL_MS : sealMs,
+    sealMs: isCapture && session.origins.seal === 'default' ? captureSealMs : sealMs,
     ...(metrics ? { observe: metrics.observe } : {}),
     onEvent: (event) => onEvent(event, archiver.identity.timeline),
     borders: () => fullCopyEnds(archiver.archive, archiver.identity.timeline),
@@ -210,6 +221,8 @@ const captureEvents = (
   onFailure: () => void,
 ): CaptureEvents => {
   let saidMs = 0;
+  /** Polls in a row that stated nothing. */
+  let waits = 0;
   return {
     copying: (clockMs) => log.info({ stream, from: formatIso(clockMs) }, 'copying everything that is there'),
     copied: (records, expected) => {
@@ -230,7 +243,9 @@ const captureEvents = (
     polled: (report) => {
       const { waitsFor, doubts, versions, deleted, late, missed, elapsedMs, truncations } = report;
       const facts = { stream, versions, deleted, late, missed, ms: Math.round(elapsedMs) };
-      if (waitsFor.length + doubts.length > 0)
+      // what is over with the next poll is nothing to tell of
+      waits = waitsFor.length > 0 ? waits + 1 : 0;
+      if (doubts.length > 0 || waits > 1)
         log.warn(
           { ...facts, why: [...waitsFor, ...doubts].join('; ') },
           'the cluster has changed: compared, or waiting',

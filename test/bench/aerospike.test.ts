@@ -18,6 +18,7 @@ test('the benchmark of a cluster, small, against the endpoint, gives every figur
       seconds: 1,
       runs: 1,
       changed: 100,
+      settleMs: 500,
     });
     assert.equal(f.server, undefined, 'no server was given');
     const { firstCopy, poll, lag, restore } = f.endpoint!;

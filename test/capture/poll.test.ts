@@ -497,6 +497,14 @@ describe('polls of one node', () => {
   });
 });
 
+test('a namespace of the cluster that is not captured is said', async (t) => {
+  const world = await World.open({ server: { namespaces: [NAMESPACE, 'later'] } });
+  t.after(() => world.close());
+  await world.begin();
+  const { limits } = await world.poller.poll();
+  assert.deepEqual(limits, ['namespaces that are not captured: later']);
+});
+
 describe('a base copy', () => {
   test('a truncation or a restart between looking and the first poll: copy again', async (t) => {
     const world = await World.open({ poller: { groups: 1 } });

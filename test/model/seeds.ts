@@ -1,7 +1,7 @@
 import { test } from 'node:test';
 import { runSeed } from './run-seed.ts';
 
-const SEEDS = 200;
+const SEEDS = 100;
 
 /**
  * One test for each seed of `part` out of `parts`, so that files can share the work: PITR_SEEDS=n takes the first n seeds,
