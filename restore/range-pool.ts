@@ -4,7 +4,7 @@ import { PitrError } from '../engine/errors.ts';
 import { PARTITIONS, type PartitionRange, type PartitionSet } from '../engine/partition.ts';
 import { isS3Url } from '../engine/s3-options.ts';
 import type { Store } from '../engine/store.ts';
-import { startThread } from '../engine/thread.ts';
+import { endThread, startThread } from '../engine/thread.ts';
 import type { Archive } from '../wal/archive.ts';
 import { isReusable, reuse } from './chunks.ts';
 import { type RangeResult, type RestoreJob, runRange } from './range-job.ts';
@@ -146,7 +146,7 @@ export class RangePool {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.terminate()));
+    await Promise.all(this.#threads.map(endThread));
   }
 
   #end(error: PitrError): void {

@@ -1,8 +1,10 @@
 /** Worker thread of a restore: works on range after range and sends chunks, a few at a time. */
+
 import { parentPort, workerData } from 'node:worker_threads';
 import type { AerospikeClient } from '../engine/aerospike/client/client.ts';
 import type { ShardDigest } from '../engine/content-digest.ts';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
+import { endsOnRequest } from '../engine/thread.ts';
 import { Archive } from '../wal/archive.ts';
 import type { ClusterJob } from './aerospike/cluster-job.ts';
 import { reuse } from './chunks.ts';
@@ -97,6 +99,7 @@ if (port) {
     }
   };
 
+  endsOnRequest(port);
   port.on('message', async (message: ToWorker) => {
     try {
       const answer = await work(message);

@@ -2,7 +2,7 @@ import type { Worker } from 'node:worker_threads';
 import { AerospikeClient } from '../engine/aerospike/client/client.ts';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
 import type { RequestCounts } from '../engine/request-tally.ts';
-import { startThread } from '../engine/thread.ts';
+import { endThread, startThread } from '../engine/thread.ts';
 import type { Archive } from '../wal/archive.ts';
 import type { CopiedRows, CopiedSegment, CopyJob, CopyTotals, Stretch } from './copy-job.ts';
 import { StretchCopier } from './stretch-copier.ts';
@@ -84,7 +84,7 @@ export class CopyPool {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.terminate()));
+    await Promise.all(this.#threads.map(endThread));
   }
 
   #end(error: PitrError): void {

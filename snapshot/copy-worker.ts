@@ -1,10 +1,12 @@
 /** Worker thread of a base copy: a client of its own, stretch after stretch of partitions. */
+
 import { parentPort, workerData } from 'node:worker_threads';
 import { AerospikeClient } from '../engine/aerospike/client/client.ts';
 import { PitrError } from '../engine/errors.ts';
 import { giveBack } from '../engine/give-back.ts';
 import { openObjectStore } from '../engine/open-object-store.ts';
 import { countedStore } from '../engine/request-tally.ts';
+import { endsOnRequest } from '../engine/thread.ts';
 import type { CopyJob, Stretch } from './copy-job.ts';
 import type { FromCopyWorker, ToCopyWorker } from './copy-pool.ts';
 import { type SegmentStore, StretchCopier } from './stretch-copier.ts';
@@ -51,6 +53,7 @@ if (port) {
     }
   };
 
+  endsOnRequest(port);
   port.on('message', (message: ToCopyWorker) => {
     switch (message.kind) {
       case 'job':

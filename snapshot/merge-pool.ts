@@ -1,7 +1,7 @@
 import type { Worker } from 'node:worker_threads';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
 import type { PartitionRange } from '../engine/partition.ts';
-import { startThread } from '../engine/thread.ts';
+import { endThread, startThread } from '../engine/thread.ts';
 import type { Archive } from '../wal/archive.ts';
 import { type MergeJob, mergeRange } from './merge-range.ts';
 import type { MergedRange } from './progress-note.ts';
@@ -43,7 +43,7 @@ export const mergeRanges = async (
       }),
     );
   } finally {
-    await Promise.all(threads.map((t) => t.terminate()));
+    await Promise.all(threads.map(endThread));
   }
 };
 

@@ -2,7 +2,7 @@ import type { Worker } from 'node:worker_threads';
 import { type ErrorId, type Facts, PitrError } from '../engine/errors.ts';
 import type { RequestCounts } from '../engine/request-tally.ts';
 import { RemoteObserver, type StoreEvent, type StoreObserver } from '../engine/store-observer.ts';
-import { startThread } from '../engine/thread.ts';
+import { endThread, startThread } from '../engine/thread.ts';
 import type { Archive } from './archive.ts';
 import { type MergeHooks, type MergeJob, type MergeOutcome, runMergeJob } from './merge-job.ts';
 import type { MergedPart, MergePosition } from './run-writer.ts';
@@ -63,7 +63,7 @@ export class MergePool {
   async close(): Promise<void> {
     this.#closed = true;
     this.#stop?.(interrupted());
-    await this.#worker?.terminate();
+    if (this.#worker) await endThread(this.#worker);
     this.#worker = undefined;
   }
 
@@ -111,7 +111,7 @@ export class MergePool {
     } catch (error) {
       // a job may still run there: the next one gets a thread of its own
       this.#worker = undefined;
-      await worker.terminate();
+      await endThread(worker);
       throw error;
     } finally {
       this.#stop = undefined;

@@ -1,9 +1,11 @@
 /** Worker thread of compaction: runs one merge job after the other, so that the agent's own thread ships meanwhile. */
+
 import { parentPort, workerData } from 'node:worker_threads';
 import { PitrError } from '../engine/errors.ts';
 import { openObjectStore } from '../engine/open-object-store.ts';
 import { countedStore, minusCounts, NO_REQUESTS } from '../engine/request-tally.ts';
 import type { StoreObserver } from '../engine/store-observer.ts';
+import { endsOnRequest } from '../engine/thread.ts';
 import { Archive } from './archive.ts';
 import { runMergeJob } from './merge-job.ts';
 import type { FromMergeWorker, MergeWorkerData, ToMergeWorker } from './merge-pool.ts';
@@ -30,6 +32,7 @@ if (port) {
       acknowledged = (error) => (error ? reject(error) : resolve());
       say(message);
     });
+  endsOnRequest(port);
   port.on('message', async (message: ToMergeWorker) => {
     if (message.kind === 'noted') {
       acknowledged?.(message.error && new PitrError(message.error.id, message.error.facts));

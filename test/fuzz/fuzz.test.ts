@@ -9,7 +9,7 @@ import { TARGETS } from './targets.ts';
 
 const SECONDS = Number(process.env.PITR_FUZZ_SECONDS ?? 40);
 /** Without the flag the same inputs on every machine that is fast enough: what passes once passes again. */
-const EXECS_MAX = process.env.PITR_FUZZ_SECONDS === undefined ? 10_000 : Number.POSITIVE_INFINITY;
+const EXECS_MAX = process.env.PITR_FUZZ_SECONDS === undefined ? 7000 : Number.POSITIVE_INFINITY;
 const SEED = Number(process.env.PITR_FUZZ_SEED ?? 1);
 const ONLY = process.env.PITR_FUZZ;
 

@@ -13,7 +13,7 @@ import { Child } from './child.ts';
 import { Tally } from './tally.ts';
 import { World } from './world.ts';
 
-const KILLS = Number(process.env.PITR_KILLS ?? 200);
+const KILLS = Number(process.env.PITR_KILLS ?? 150);
 const SEED = Number(process.env.PITR_KILL_SEED ?? Date.now() % 2 ** 31);
 /** After this many a database is long enough: the next one starts empty. */
 const KILLS_PER_DATABASE = 300;

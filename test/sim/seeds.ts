@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Fault } from './scheduler.ts';
 import { type SimulationResult, simulate } from './simulation.ts';
 
-const SEEDS = 200;
+const SEEDS = 100;
 /** Seeds of one test, so that the list of tests can be read. */
 const GROUP = 20;
 const FAULTS: readonly Fault[] = [

@@ -144,11 +144,13 @@ const unfounded = (
   if (missed === 0) return undefined;
   // what happened after the version that was restored, up to the one that says so
   const sinceMs = Math.max(missedAfterMs, got ? Math.min(got.lutMs, ts) : 0);
-  const isIn = (at: Span): boolean => at.toMs >= sinceMs && at.fromMs <= atMs + ROUNDING_MS;
+  // one that was found late came by the end of its window, however early its place in the log
+  const untilMs = Math.max(atMs, window?.toMs ?? 0) + ROUNDING_MS;
+  const isIn = (at: Span): boolean => at.toMs >= sinceMs && at.fromMs <= untilMs;
   const between = instants.filter(isIn);
   // once a life has ended generations begin anew, and how many there were is anybody's guess
   const bornMs = got?.lutMs ?? 0;
-  const hasEnded = truth.ends(record).some((end) => end.toMs >= bornMs && end.fromMs <= atMs + ROUNDING_MS);
+  const hasEnded = truth.ends(record).some((end) => end.toMs >= bornMs && end.fromMs <= untilMs);
   const least = hasEnded ? 0 : (missed ?? 1) > FAR ? 1 : (missed ?? 1);
   return between.length > least ? undefined : `only ${between.length} things happened`;
 };
