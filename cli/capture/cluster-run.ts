@@ -58,13 +58,20 @@ export class ClusterRun implements CaptureRun {
   }
 
   /**
-   * Everything that was done before this call is in the log, and the frontier is behind it. Two polls: a delete is known to lie between a
+   * Everything that was done before this call is in the log, and the frontier is behind it. Two polls at least: a delete is known to lie between a
    * poll that counted the record and the end of the one that missed it, which is after the frontier of that one.
    */
   async seal(): Promise<{ lsn: number; ts: number }> {
-    await this.#turn.next();
-    await this.#turn.next();
+    await this.#passed();
     return { lsn: this.journal.lastLsn, ts: this.journal.frontierTs };
+  }
+
+  /** Until the frontier is behind everything that a poll after this call has found. */
+  async #passed(): Promise<void> {
+    await this.#turn.next();
+    const { newestTs } = this.journal;
+    do await this.#turn.next();
+    while (this.journal.frontierTs < newestTs);
   }
 
   async mark(name: string): Promise<{ name: string; lsn: number; ts: number }> {
@@ -73,7 +80,7 @@ export class ClusterRun implements CaptureRun {
         what: `bad mark name "${name}"`,
         hint: 'letters, digits and _ . : -, at most 128',
       });
-    await this.#turn.next();
+    await this.#passed();
     this.#turn.mark(name);
     await this.#turn.next();
     return { name, lsn: this.journal.lastLsn, ts: this.journal.frontierTs };

@@ -6,7 +6,8 @@ import { Child } from '../kill/child.ts';
 import { runSeed, type Tally } from './model/run-seed.ts';
 
 const { PITR_CAPTURE_SEED, PITR_CAPTURE_SEEDS, PITR_CAPTURE_MS } = process.env;
-const SEEDS = 2;
+/** By flag only, as long as it finds something about once in twenty seeds: docs/testing.md. */
+const SEEDS = 0;
 const seeds =
   PITR_CAPTURE_SEED === undefined
     ? [...Array(Number(PITR_CAPTURE_SEEDS ?? SEEDS)).keys()]
@@ -24,7 +25,7 @@ for (const seed of seeds)
     for (const [name, n] of Object.entries(tally)) total[name] = (total[name] ?? 0) + n;
   });
 
-test('the model did what it is for', (t) => {
+test('the model did what it is for', { skip: seeds.length === 0 && 'PITR_CAPTURE_SEEDS=n' }, (t) => {
   t.diagnostic(`${seeds.length} seeds: ${JSON.stringify(total)}`);
   assert.ok(total.checks >= seeds.length * 10 && total.writes > 0 && total.polls > 0);
 });

@@ -180,6 +180,11 @@ export class Journal {
     return this.#lsn;
   }
 
+  /** Greatest ts of the versions so far, ms. */
+  get newestTs(): number {
+    return this.#newestTs;
+  }
+
   get partitions(): PartitionSet {
     return this.#ledger.partitions;
   }
