@@ -1,6 +1,8 @@
 /** A real agent captures a cluster of three nodes; its directory is lost; another one goes on. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -32,8 +34,17 @@ const until = async <T>(what: string, look: () => Promise<T | undefined>): Promi
   }
 };
 
-/** A port of three that follow each other and are free, as far as anybody can tell. */
-const PORT = 20_000 + (process.pid % 10_000) * 3;
+/** The first of three ports that follow each other and are free; not among those that the system gives out by itself. */
+const threePorts = async (): Promise<number> => {
+  for (;;) {
+    const first = 10_000 + Math.floor(Math.random() * 20_000);
+    const servers = [0, 1, 2].map((n) => createServer().listen(first + n, '127.0.0.1'));
+    const listening = await Promise.allSettled(servers.map((server) => once(server, 'listening')));
+    await Promise.allSettled(servers.map((server) => new Promise((done) => server.close(done))));
+    if (listening.every(({ status }) => status === 'fulfilled')) return first;
+  }
+};
+const PORT = await threePorts();
 const CLUSTER = `aerospike://127.0.0.1:${PORT}`;
 
 const key = (i: number) => {
