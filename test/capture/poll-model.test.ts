@@ -416,7 +416,7 @@ const run = async (nodes: number, steps: readonly Step[]): Promise<{ exact: numb
 describe('polls against a map of all versions', () => {
   for (const nodes of [1, 3])
     test(`${nodes} nodes`, async () => {
-      const seed = Number(process.env.PITR_POLL_SEED ?? Date.now() % 2 ** 31);
+      const seed = Number(process.env.PITR_POLL_SEED ?? 1);
       let exact = 0;
       let inexact = 0;
       await fc.assert(
