@@ -88,38 +88,64 @@ export const copySource = (
  */
 export const emptyCopy = (archive: Archive, journal: Journal, ts: number): Promise<SourceCopy> =>
   withLease(archive, 'base copy', async () => {
-    const { timeline, stream } = journal.identity;
-    const all = await archive.updateTimelines((t) => withEngine(t, journal.identity, archive.clock.nowMs()));
-    const isWhole = ownedPartitions(timelineOf(all, timeline)).subtract(journal.partitions).size === 0;
-    const plan = randomBytes(16).toString('hex');
-    const wanted = { kind: 'base', timeline, label: null, endTs: ts, plan, ranges: [], stream } as const;
-    const begun = await beginSnapshot(archive, wanted);
-    return {
-      begun,
-      snapshot: {
-        archive: archive.id,
-        id: begun.id,
-        label: null,
-        timeline,
-        kind: 'base',
-        coordinated: false,
-        ...(isWhole ? {} : { partitions: journal.partitions.toString() }),
-        startTs: ts,
-        logAfterTs: ts,
-        digests: null,
-        positions: { [stream]: 0 },
-        parent: null,
-        segments: [],
-        log: [],
-        events: [],
-        records: 0,
-      },
-      records: 0,
-      read: { records: 0, bytes: 0 },
-      repeated: 0,
-      leftOut: { records: 0, samples: [] },
-    };
+    const begin = await beginCopy(archive, journal, ts);
+    return copyOf(begin, [], []);
   });
+
+/** A copy that is entered as begun, and what its manifest will say whatever is in it. */
+interface CopyBeginning {
+  readonly begun: Begun;
+  readonly manifest: Omit<SourceCopy['snapshot'], 'segments' | 'records'>;
+}
+
+const beginCopy = async (archive: Archive, journal: Journal, ts: number): Promise<CopyBeginning> => {
+  const { timeline, stream } = journal.identity;
+  const all = await archive.updateTimelines((t) => withEngine(t, journal.identity, archive.clock.nowMs()));
+  const isWhole = ownedPartitions(timelineOf(all, timeline)).subtract(journal.partitions).size === 0;
+  // nothing is taken over from a copy that was killed: the source has changed since
+  const plan = randomBytes(16).toString('hex');
+  const wanted = { kind: 'base', timeline, label: null, endTs: ts, plan, ranges: [], stream } as const;
+  const begun = await beginSnapshot(archive, wanted);
+  return {
+    begun,
+    manifest: {
+      archive: archive.id,
+      id: begun.id,
+      label: null,
+      timeline,
+      kind: 'base',
+      coordinated: false,
+      ...(isWhole ? {} : { partitions: journal.partitions.toString() }),
+      startTs: ts,
+      logAfterTs: ts,
+      digests: null,
+      positions: { [stream]: 0 },
+      parent: null,
+      log: [],
+      events: [],
+    },
+  };
+};
+
+const copyOf = (
+  { begun, manifest }: CopyBeginning,
+  segments: readonly SegmentRef[],
+  totals: readonly CopyTotals[],
+): SourceCopy => {
+  const sum = (of: (t: CopyTotals) => number): number => totals.reduce((n, t) => n + of(t), 0);
+  const records = segments.reduce((n, s) => n + s.rows, 0);
+  return {
+    begun,
+    snapshot: { ...manifest, segments, records },
+    records,
+    read: { records: sum((t) => t.records), bytes: sum((t) => t.bytes) },
+    repeated: sum((t) => t.repeated),
+    leftOut: {
+      records: sum((t) => t.leftOut.records),
+      samples: totals.flatMap((t) => t.leftOut.samples),
+    },
+  };
+};
 
 const copyHeld = async (
   archive: Archive,
@@ -127,19 +153,13 @@ const copyHeld = async (
   options: CopySourceOptions,
 ): Promise<SourceCopy> => {
   const { clockMs, namespaces = journal.source.namespaces } = options;
-  const { timeline, stream } = journal.identity;
   // what a frontier has stated stays (F1); when the source's clock was set back it gets there again
   if (clockMs < journal.frontierTs)
     throw new PitrError('usage', {
       what: `a base copy at ${new Date(clockMs).toISOString()}, before ${new Date(journal.frontierTs).toISOString()}, up to where the history is known`,
     });
-  const all = await archive.updateTimelines((t) => withEngine(t, journal.identity, archive.clock.nowMs()));
-  const owned = ownedPartitions(timelineOf(all, timeline));
-  const isWhole = owned.subtract(journal.partitions).size === 0;
-  // nothing is taken over from a copy that was killed: the source has changed since
-  const plan = randomBytes(16).toString('hex');
-  const wanted = { kind: 'base', timeline, label: null, endTs: clockMs, plan, ranges: [], stream } as const;
-  const begun = await beginSnapshot(archive, wanted);
+  const begin = await beginCopy(archive, journal, clockMs);
+  const { begun } = begin;
   try {
     journal.keep({ base: { state: 'copying', snapshot: begun.id } satisfies BaseNote });
     await journal.flush();
@@ -151,35 +171,7 @@ const copyHeld = async (
       throw new PitrError('internal', { what: `${digest.records} records in segments of ${records}` });
     journal.keep({ base: { state: 'loaded', snapshot: begun.id } satisfies BaseNote });
     await journal.loaded(digest, clockMs);
-    const sum = (of: (t: CopyTotals) => number): number => totals.reduce((n, t) => n + of(t), 0);
-    return {
-      begun,
-      snapshot: {
-        archive: archive.id,
-        id: begun.id,
-        label: null,
-        timeline,
-        kind: 'base',
-        coordinated: false,
-        ...(isWhole ? {} : { partitions: journal.partitions.toString() }),
-        startTs: clockMs,
-        logAfterTs: clockMs,
-        digests: null,
-        positions: { [stream]: 0 },
-        parent: null,
-        segments,
-        log: [],
-        events: [],
-        records,
-      },
-      records,
-      read: { records: sum((t) => t.records), bytes: sum((t) => t.bytes) },
-      repeated: sum((t) => t.repeated),
-      leftOut: {
-        records: sum((t) => t.leftOut.records),
-        samples: totals.flatMap((t) => t.leftOut.samples),
-      },
-    };
+    return copyOf(begin, segments, totals);
   } catch (error) {
     // what cannot be deleted now goes with the next copy (N9)
     await abandonSnapshot(archive, begun.id).catch(() => undefined);
