@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import type { LogEntry } from '../../engine/commit-log.ts';
 import { ContentDigest } from '../../engine/content-digest.ts';
 import { initCapture } from '../../wal/capture/capture-dir.ts';
 import { Journal } from '../../wal/capture/journal.ts';
@@ -19,7 +20,10 @@ type Step =
   | { readonly kind: 'truncate'; readonly set: number | null; readonly back: number }
   /** A record comes back as it was some versions ago, as after a cold start. */
   | { readonly kind: 'resurrect'; readonly record: number }
-  | { readonly kind: 'look'; readonly record: number; readonly exact: boolean }
+  /** `ahead`: the source's clock is known to be at most so much later. */
+  | { readonly kind: 'look'; readonly record: number; readonly exact: boolean; readonly ahead: number }
+  /** It is written, seen, and deleted before it can be read. */
+  | { readonly kind: 'vanish'; readonly record: number; readonly gap: number }
   /** The source's clock is set back. */
   | { readonly kind: 'back'; readonly by: number }
   | { readonly kind: 'poll' }
@@ -44,7 +48,16 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('resurrect' as const), record }) },
-  { weight: 6, arbitrary: fc.record({ kind: fc.constant('look' as const), record, exact: fc.boolean() }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('look' as const),
+      record,
+      exact: fc.boolean(),
+      ahead: fc.constantFrom(0, 0, 70),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('vanish' as const), record, gap }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('back' as const), by: fc.nat(90) }) },
   { weight: 4, arbitrary: fc.constant({ kind: 'poll' as const }) },
   { weight: 1, arbitrary: fc.constant({ kind: 'flush' as const }) },
@@ -109,14 +122,15 @@ class World {
     this.past.set(i, [...(this.past.get(i) ?? []), next]);
   }
 
-  look(i: number, exact: boolean): void {
+  look(i: number, exact: boolean, ahead = 0): void {
     const now = this.live.get(i);
+    const endMs = this.now + ahead;
     const common = { namespace: NAMESPACE, set: setOfRecord(i), digest: digestOfRecord(i) };
     const since = this.lookedMs.get(i) ?? 0;
     if (now) {
-      const lut = exact ? now.lut : { startMs: Math.min(since, now.lut - 1), endMs: this.now };
-      this.journal.found({ ...common, ...now, lut, foundMs: this.now });
-    } else this.journal.gone({ ...common, when: { startMs: since, endMs: this.now } });
+      const lut = exact ? now.lut : { startMs: Math.min(since, now.lut - 1), endMs };
+      this.journal.found({ ...common, ...now, lut, foundMs: endMs });
+    } else this.journal.gone({ ...common, when: { startMs: Math.min(since, endMs), endMs } });
     this.lookedMs.set(i, this.now);
   }
 
@@ -143,7 +157,15 @@ class World {
         return;
       }
       case 'look':
-        return this.look(s.record, s.exact);
+        return this.look(s.record, s.exact, s.ahead);
+      case 'vanish': {
+        this.now += s.gap;
+        this.live.delete(s.record);
+        const when = { startMs: this.now - 1, endMs: this.now };
+        const record = { namespace: NAMESPACE, set: setOfRecord(s.record), digest: digestOfRecord(s.record) };
+        this.journal.gone({ ...record, when, missed: 1, wasSeen: true });
+        return;
+      }
       case 'back':
         this.now -= s.by;
         return;
@@ -221,28 +243,59 @@ test('C1–C5: what is logged of a source that is looked at, killed and looked a
   );
 });
 
-test('C1: what the source says after its clock was set back is logged above the frontier', async () => {
+const runAll = async (steps: readonly Step[]): Promise<LogEntry[]> => {
   const world = new World();
   await world.start();
   try {
-    const steps: Step[] = [
-      { kind: 'write', record: 1, gap: 5, voids: false },
-      { kind: 'write', record: 2, gap: 5, voids: false },
-      { kind: 'poll' },
-      { kind: 'back', by: 80 },
-      { kind: 'delete', record: 1, gap: 0 },
-      { kind: 'delete', record: 2, gap: 0 },
-      { kind: 'write', record: 2, gap: 5, voids: false },
-      { kind: 'look', record: 1, exact: true },
-      { kind: 'look', record: 2, exact: true },
-      { kind: 'poll' },
-    ];
     for (const s of steps) await world.run(s);
     await check(join(world.dir, 'capture'));
-    const entries = await readLog(join(world.dir, 'capture'));
-    const late = entries.flatMap((e) => (e.kind === 'version' && e.version.seen?.late ? [e.version] : []));
-    assert.equal(late.length, 2);
+    return await readLog(join(world.dir, 'capture'));
   } finally {
     await world.end();
   }
+};
+
+test('C1: what the source says after its clock was set back is logged above the frontier', async () => {
+  const entries = await runAll([
+    { kind: 'write', record: 1, gap: 5, voids: false },
+    { kind: 'write', record: 2, gap: 5, voids: false },
+    { kind: 'poll' },
+    { kind: 'back', by: 80 },
+    { kind: 'delete', record: 1, gap: 0 },
+    { kind: 'delete', record: 2, gap: 0 },
+    { kind: 'write', record: 2, gap: 5, voids: false },
+    { kind: 'look', record: 1, exact: true, ahead: 0 },
+    { kind: 'look', record: 2, exact: true, ahead: 0 },
+    { kind: 'poll' },
+  ]);
+  const late = entries.flatMap((e) => (e.kind === 'version' && e.version.seen?.late ? [e.version] : []));
+  assert.equal(late.length, 2);
+});
+
+test('C1: a delete of what was seen and not read does not come before an earlier delete', async () => {
+  const entries = await runAll([
+    { kind: 'write', record: 1, gap: 5, voids: false },
+    { kind: 'poll' },
+    { kind: 'delete', record: 1, gap: 5 },
+    { kind: 'look', record: 1, exact: true, ahead: 70 },
+    { kind: 'vanish', record: 1, gap: 5 },
+    { kind: 'poll' },
+  ]);
+  const deletes = entries.filter((e) => e.kind === 'version' && !e.version.image);
+  assert.equal(deletes.length, 2);
+});
+
+test('C5: what the log has by a bound of its LUT, a truncation hides by the bound, whatever is seen of it later', async () => {
+  const entries = await runAll([
+    { kind: 'write', record: 1, gap: 5, voids: false },
+    { kind: 'write', record: 2, gap: 5, voids: false },
+    { kind: 'look', record: 1, exact: false, ahead: 0 },
+    { kind: 'poll' },
+    { kind: 'truncate', set: null, back: 14 },
+    { kind: 'poll' },
+  ]);
+  assert.deepEqual(
+    [...stateAt(entries, Number.MAX_SAFE_INTEGER).keys()],
+    [digestOfRecord(2).toString('hex')],
+  );
 });

@@ -111,14 +111,20 @@ describe('polls of one node', () => {
     const before = world.clock.nowMs();
     const report = await poll();
     assert.deepEqual([report.changedMeanwhile, report.versions], [4, 1]);
-    const [{ image, seen }] = await news();
+    const [{ image, seen, generation }] = await news();
     assert.equal(textOf(image!), ` a:1:${value.toString(16).padStart(16, '0')}`);
     assert(
       seen && seen.windowStartMs >= before && seen.windowStartMs < seen.windowEndMs,
       `${JSON.stringify(seen)}`,
     );
     world.client.batch = batch;
-    assert.equal((await poll()).versions, 0, 'its LUT is learned, and it is no version');
+    // in the ms in which the window ends: deleted, and written again as often as before
+    await world.client.delete(world.key(2));
+    for (let n = 0; n < generation; n++) await world.client.put(world.key(2), [intBin('a', 500 + n)]);
+    assert.deepEqual(await poll().then(({ versions, missed }) => [versions, missed]), [1, 1]);
+    const [again] = await news();
+    assert.deepEqual([again.generation, again.seen?.missed], [generation, generation]);
+    assert.equal((await poll()).versions, 0, 'seen again it is no version');
   });
 
   test('a record that is gone when its image is read is a delete that says what was missed (P4)', async (t) => {

@@ -20,6 +20,11 @@ export interface FoundRecord {
   readonly foundMs: number;
   /** What was missed before it, if anything was, came after this instant, ms. Absent: nobody knows. */
   readonly missedAfterMs?: number | undefined;
+  /**
+   * What is known by a bound of its LUT is this version if it has this generation and a LUT below this instant, ms; from there on content
+   * decides. Absent: the generation does.
+   */
+  readonly boundedBeforeMs?: number;
   /** Stored key and bins (engine/image.ts). */
   readonly image: Uint8Array;
 }

@@ -271,15 +271,7 @@ export class Journal {
       isSame,
       this.#floor(record, row, namespace, key),
     );
-    if (!verdict) {
-      if (known && row.isBase(0) && typeof record.lut === 'number')
-        this.#ledger.learn(namespace, key, {
-          ...known,
-          flags: known.flags & ~ROW_FLAG.base,
-          lutMs: record.lut,
-        });
-      return false;
-    }
+    if (!verdict) return false;
     const { ts, ...seen } = verdict;
     if (this.#isHeld(record.digest, ts)) return false;
     const { generation, voidTimeS } = record;
@@ -317,7 +309,8 @@ export class Journal {
     const { when, missed = 0, wasSeen = false } = record;
     if (!row && !wasSeen) return false;
     const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
-    const ts = Math.max(end, this.frontierTs + 1, row?.ts(0) ?? 0);
+    // without a row there may be a delete above the frontier all the same (F2)
+    const ts = Math.max(end, this.frontierTs + 1, row?.ts(0) ?? this.#ledger.goneTs(namespace, key));
     if (this.#isHeld(record.digest, ts)) return false;
     this.#ledger.remove(namespace, key, ts);
     if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;

@@ -17,7 +17,10 @@ export interface Verdict extends Sighting {
   readonly ts: number;
 }
 
-type Seen = Pick<FoundRecord, 'generation' | 'voidTimeS' | 'lut' | 'foundMs' | 'missedAfterMs'>;
+type Seen = Pick<
+  FoundRecord,
+  'generation' | 'voidTimeS' | 'lut' | 'foundMs' | 'missedAfterMs' | 'boundedBeforeMs'
+>;
 
 /**
  * What a sighting is (README.md, section "Judge"): undefined for nothing new. `isSameContent`: stored key and bins are those of the last
@@ -31,7 +34,7 @@ export const judge = (
 ): Verdict | undefined => {
   if (known && isSameVersion(known, seen, isSameContent)) return undefined;
   const floor = Math.max(frontierTs + 1, known?.ts ?? 0);
-  const missed = missedBefore(known, seen, isSameContent);
+  const missed = missedBefore(known, seen, isSameContent, frontierTs);
   if (typeof seen.lut !== 'number') {
     const { startMs, endMs } = seen.lut;
     const ts = Math.max(endMs, floor);
@@ -78,19 +81,29 @@ export const missedAfter = (
 
 const isSameVersion = (known: Known, seen: Seen, isSameContent: boolean): boolean => {
   if (known.generation !== seen.generation) return false;
-  if (typeof seen.lut === 'number') return known.isBase ? seen.lut <= known.lutMs : seen.lut === known.lutMs;
+  const isAlike = isSameContent && known.voidTimeS === seen.voidTimeS;
   // nobody knows its LUT: the same generation, content and void time are taken for the same version
-  return isSameContent && known.voidTimeS === seen.voidTimeS;
+  if (typeof seen.lut !== 'number') return isAlike;
+  if (!known.isBase) return seen.lut === known.lutMs;
+  return (
+    seen.lut <= known.lutMs && (isAlike || seen.lut < (seen.boundedBeforeMs ?? Number.POSITIVE_INFINITY))
+  );
 };
 
 /** Versions that must have been between the last one in the log and this one. */
-const missedBefore = (known: Known | undefined, seen: Seen, isSameContent: boolean): number => {
+const missedBefore = (
+  known: Known | undefined,
+  seen: Seen,
+  isSameContent: boolean,
+  frontierTs: number,
+): number => {
   if (!known) return seen.generation - 1;
   // what had expired was absent to whoever wrote it next: generations began anew
   if (seen.generation > known.generation && hadExpired(known, seen)) return seen.generation - 1;
   if (seen.generation > known.generation) return seen.generation - known.generation - 1;
-  // of a copy's row nobody knows since when it has been so
-  if (seen.generation === known.generation && isSameContent && known.isBase) return 0;
+  // what a copy read may be newer than its bound; from the first frontier on what is so has been found
+  if (seen.generation === known.generation && isSameContent && known.isBase && known.lutMs >= frontierTs)
+    return 0;
   // reading can touch: a new void time, and nothing else
   if (seen.generation === known.generation && isSameContent && seen.voidTimeS !== 0) return 0;
   // it fell, or came round to the same: deleted at least once, and written again that often

@@ -70,11 +70,11 @@ const compare = async (scope: Scope, partitions: PartitionSet, set: string | und
     const row = roll ? roll.rows.find(sortKeyOf(digest, key)) : -1;
     if (roll && row >= 0) {
       roll.isMet[row] = 1;
-      if (isSameVersion(roll.rows, row, seen)) return;
+      if (isSameVersion(roll.rows, row, seen, scope.time.ms)) return;
     }
     // what this poll has told already
     const told = scope.journal.row(scope.namespace, digest);
-    if (told && isSameVersion(told, 0, seen)) return;
+    if (told && isSameVersion(told, 0, seen, scope.time.ms)) return;
     const change = changeAt(scope, block, i, lutMs);
     if (change) changes.push(change);
   };

@@ -105,15 +105,20 @@ export const changeAt = (
   };
 };
 
-/** Whether row `i` is the version that was seen. Without LUT nobody can say more than that it may be. */
+/**
+ * Whether row `i` is the version that was seen. Without LUT nobody can say more than that it may be. A LUT of which only a bound is known is
+ * taken for the same below `boundedBeforeMs`: the server's clock before the row was read. Above, it may have been replaced after the reading.
+ */
 export const isSameVersion = (
   rows: Rows,
   i: number,
   seen: { readonly generation: number; readonly voidTimeS: number; readonly lutMs: number | undefined },
+  boundedBeforeMs: number,
 ): boolean => {
   if (rows.generation(i) !== seen.generation) return false;
   if (seen.lutMs === undefined) return rows.voidTimeS(i) === seen.voidTimeS;
-  return rows.isBase(i) ? seen.lutMs <= rows.lutMs(i) : seen.lutMs === rows.lutMs(i);
+  if (!rows.isBase(i)) return seen.lutMs === rows.lutMs(i);
+  return seen.lutMs <= rows.lutMs(i) && seen.lutMs < boundedBeforeMs;
 };
 
 /**
@@ -142,13 +147,10 @@ export const readDelta = async (
     const lutMs = scope.hasLuts ? block.lutMsOf(i) : undefined;
     if (row) returnedVoidTimes.push(row.voidTimeS(0));
     const seen = { generation: block.generation(i), voidTimeS: block.voidTimeS(i), lutMs };
-    const isKnown = row !== undefined && lutMs !== undefined && isSameVersion(row, 0, seen);
-    if (isKnown && !row.isBase(0)) return;
+    if (row && lutMs !== undefined && isSameVersion(row, 0, seen, scope.cursorMs)) return;
     const change = changeAt(scope, block, i, lutMs);
-    if (!change) returnedVoidTimes.push(seen.voidTimeS);
-    // nothing new, but its LUT is known from now on
-    else if (isKnown) journal.found({ ...change, ...foundOf(scope), lut: lutMs, image: NO_BYTES });
-    else changes.push(change);
+    if (change) changes.push(change);
+    else returnedVoidTimes.push(seen.voidTimeS);
   };
   for (let step = await scan.next(); ; step = await scan.next()) {
     if (step.done) {
@@ -168,5 +170,3 @@ export const readDelta = async (
     }
   }
 };
-
-const foundOf = ({ namespace, time }: Scope) => ({ namespace, foundMs: time.latestMs() });

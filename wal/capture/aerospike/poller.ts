@@ -337,7 +337,7 @@ export class Poller {
           settings: this.#settings,
           state,
           time,
-          sinceMs: cursorMs - this.#settings.overlapMs,
+          cursorMs,
           missedAfterMs: isSure ? cursorMs - 1 : undefined,
           hasLuts: this.#hasLuts,
           isOnDevice: look.onDevice.has(state.name),

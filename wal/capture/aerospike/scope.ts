@@ -83,8 +83,8 @@ export class Scope {
   readonly settings: PollSettings;
   readonly state: NamespaceState;
   readonly time: ServerTime;
-  /** Changes since then, ms. */
-  readonly sinceMs: number;
+  /** S of the last complete poll, ms. */
+  readonly cursorMs: number;
   /** What this poll finds to be missed came after this instant, ms. Undefined: nobody knows. */
   readonly missedAfterMs: number | undefined;
   /** Scans can say LUTs. */
@@ -101,7 +101,7 @@ export class Scope {
     this.settings = parts.settings;
     this.state = parts.state;
     this.time = parts.time;
-    this.sinceMs = parts.sinceMs;
+    this.cursorMs = parts.cursorMs;
     this.missedAfterMs = parts.missedAfterMs;
     this.hasLuts = parts.hasLuts;
     this.isOnDevice = parts.isOnDevice;
@@ -118,11 +118,17 @@ export class Scope {
     return this.state.name;
   }
 
+  /** Changes since then are asked for, ms. */
+  get sinceMs(): number {
+    return this.cursorMs - this.settings.overlapMs;
+  }
+
   /** Tells the journal what was found. */
-  found(record: Omit<FoundRecord, 'namespace' | 'foundMs'>): void {
-    const { namespace, journal, missedAfterMs } = this;
+  found(record: Omit<FoundRecord, 'namespace' | 'foundMs' | 'boundedBeforeMs'>): void {
+    const { namespace, journal, missedAfterMs, cursorMs } = this;
     const before = this.#voidTimeS(record.digest);
-    journal.found({ ...record, namespace, missedAfterMs, foundMs: this.time.latestMs() });
+    const foundMs = this.time.latestMs();
+    journal.found({ ...record, namespace, missedAfterMs, foundMs, boundedBeforeMs: cursorMs });
     this.gate.count(record.image.length);
     this.state.calendar.change(partitionOf(record.digest), before, this.#voidTimeS(record.digest));
   }
@@ -153,7 +159,7 @@ export interface ScopeParts {
   readonly settings: PollSettings;
   readonly state: NamespaceState;
   readonly time: ServerTime;
-  readonly sinceMs: number;
+  readonly cursorMs: number;
   readonly missedAfterMs: number | undefined;
   readonly hasLuts: boolean;
   readonly isOnDevice: boolean;
