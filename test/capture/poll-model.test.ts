@@ -10,6 +10,7 @@ import type { WireKey } from '../../engine/aerospike/client/command.ts';
 import { LUT_OP, lutMsAt, writeOp } from '../../engine/aerospike/client/record.ts';
 import type { Scan } from '../../engine/aerospike/client/scan.ts';
 import type { LogVersion } from '../../engine/commit-log.ts';
+import { isPitrError, PitrError } from '../../engine/errors.ts';
 import { byDigest, type LogContent, recordAt, textOf } from './log-state.ts';
 import { intBin, NAMESPACE, World } from './world.ts';
 
@@ -26,6 +27,8 @@ type Op =
 type Step =
   | { readonly do: 'work'; readonly op: Op }
   | { readonly do: 'poll'; readonly meanwhile: readonly Op[] }
+  /** A poll of which the n-th scan or batch fails; perhaps the next one is another poller's. */
+  | { readonly do: 'fail'; readonly nth: number; readonly isRenewed: boolean }
   | { readonly do: 'reopen' }
   | { readonly do: 'restart' };
 
@@ -61,6 +64,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 5,
     arbitrary: fc.array(op, { maxLength: 5 }).map((meanwhile) => ({ do: 'poll' as const, meanwhile })),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('fail' as const),
+      nth: fc.integer({ min: 1, max: 6 }),
+      isRenewed: fc.boolean(),
+    }),
   },
   { weight: 1, arbitrary: fc.constant({ do: 'reopen' as const }) },
   { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
@@ -148,7 +159,9 @@ class Judged {
     await client.info(client.nodes[0], ['pitr-restart']);
     for (const [id, was] of this.#removed) {
       const list = this.truth.get(id) ?? [];
-      if (list.at(-1)?.text !== undefined || expired(was, clock.nowMs())) continue;
+      const last = list.at(-1);
+      const isThere = last?.text !== undefined && !expired(last, clock.nowMs());
+      if (isThere || expired(was, clock.nowMs())) continue;
       list.push({ ...was, ms: clock.nowMs() });
     }
     this.#removed.clear();
@@ -367,6 +380,27 @@ const interleave = (judged: Judged, ops: readonly Op[]): (() => Promise<void>) =
   };
 };
 
+/** Lets the n-th scan or batch from now on fail; returns how to end that. */
+const failAt = ({ client }: World, nth: number): (() => void) => {
+  const { scan, batch } = client;
+  let calls = 0;
+  const count = (): void => {
+    if (++calls === nth) throw new PitrError('aerospike-timeout', { seconds: 1 });
+  };
+  client.scan = (options) => {
+    count();
+    return scan.call(client, options);
+  };
+  client.batch = async (...args) => {
+    count();
+    return batch.apply(client, args);
+  };
+  return () => {
+    client.scan = scan;
+    client.batch = batch;
+  };
+};
+
 const run = async (nodes: number, steps: readonly Step[]): Promise<{ exact: number; inexact: number }> => {
   const world = await World.open({
     server: { nodes },
@@ -396,6 +430,22 @@ const run = async (nodes: number, steps: readonly Step[]): Promise<{ exact: numb
           } finally {
             await finish();
           }
+          break;
+        }
+        case 'fail': {
+          world.clock.step(1);
+          const begunMs = world.clock.nowMs();
+          const finish = failAt(world, s.nth);
+          const isDone = await world.poller.poll().then(
+            () => true,
+            (error) => {
+              if (!isPitrError(error, 'aerospike-timeout')) throw error;
+              return false;
+            },
+          );
+          finish();
+          if (isDone) judged.polls.push({ begunMs, endedMs: world.clock.nowMs() });
+          if (s.isRenewed) world.renew();
           break;
         }
         case 'reopen':

@@ -6,7 +6,8 @@ import { writeOp } from '../../engine/aerospike/client/record.ts';
 import type { Scan } from '../../engine/aerospike/client/scan.ts';
 import type { LogTruncate, LogVersion } from '../../engine/commit-log.ts';
 import { ContentDigest } from '../../engine/content-digest.ts';
-import { isPitrError } from '../../engine/errors.ts';
+import { isPitrError, PitrError } from '../../engine/errors.ts';
+import { PARTITIONS, partitionOf } from '../../engine/partition.ts';
 import { Capture } from '../../wal/capture/aerospike/capture.ts';
 import type { PollReport } from '../../wal/capture/aerospike/poll-report.ts';
 import { byDigest, textOf } from './log-state.ts';
@@ -358,6 +359,41 @@ describe('polls of one node', () => {
     const report = await poll();
     assert.equal(report.versions, 1);
     assert(report.isStated && report.frontierMs > frontier);
+  });
+
+  test('what a poll told that failed counts for the poller of another client, too (P6)', async (t) => {
+    const inFirst = (from: number): number => {
+      let n = from;
+      while (partitionOf(world.key(n).digest as Buffer) >= PARTITIONS / 2) n++;
+      return n;
+    };
+    const first = inFirst(2000);
+    const second = inFirst(first + 1);
+    await world.put(first, 1, 's', 2);
+    await world.put(second, 1);
+    await poll();
+    // it does not expire any more; the poll that hears of it fails in the second group
+    await world.put(first, 2);
+    const { scan } = world.client;
+    t.after(() => {
+      world.client.scan = scan;
+    });
+    let scans = 0;
+    world.client.scan = (options) => {
+      if (++scans === 2) throw new PitrError('aerospike-timeout', { seconds: 1 });
+      return scan.call(world.client, options);
+    };
+    const options = { groups: 2, concurrency: 1, sweepMs: 1e12 };
+    world.renew(options);
+    await assert.rejects(world.poller.poll());
+    world.client.scan = scan;
+    await news();
+    world.renew(options);
+    await poll();
+    world.clock.step(8000);
+    assert.equal((await poll()).countsOff, 0);
+    await world.client.delete(world.key(second));
+    assert.equal((await poll()).deleted, 1);
   });
 
   test('partitions that nobody has fail the poll', async () => {

@@ -122,6 +122,11 @@ export class World {
   async reopen(poller = this.#options.poller): Promise<void> {
     await this.journal?.close();
     this.journal = await Journal.open(this.dir);
+    this.renew(poller);
+  }
+
+  /** Another poller of the same journal, as after a failure. */
+  renew(poller = this.#options.poller): void {
     this.poller = new Poller(this.client, this.journal, { timing: this.timing, ...poller });
   }
 

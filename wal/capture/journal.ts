@@ -198,6 +198,11 @@ export class Journal {
     return this.#log.bytes;
   }
 
+  /** False: something was told that the index does not have yet. */
+  get isFlushed(): boolean {
+    return this.#ledger.changes === 0;
+  }
+
   /** What the source wants to find again after a restart; kept with the next {@link flush}. */
   get note(): Readonly<Record<string, unknown>> {
     return this.#ledger.note;

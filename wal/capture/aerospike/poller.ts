@@ -104,8 +104,6 @@ export class Poller {
   #marks: readonly string[] = [];
   /** Of {@link copied}, our clock. */
   #copiedAtMs: number | undefined;
-  /** A poll has told something and has not come to its end. */
-  #isOpen = false;
   #isBusy = false;
 
   constructor(client: AerospikeClient, journal: Journal, options: PollerOptions = {}) {
@@ -168,13 +166,11 @@ export class Poller {
     if (this.#isBusy) throw new PitrError('usage', { what: 'a poll is under way' });
     this.#isBusy = true;
     try {
-      if (this.#isOpen) await this.#gate.flush();
-      this.#isOpen = true;
+      // what a poll that failed has told, perhaps another poller's: counts go by what is stored
+      if (!this.#journal.isFlushed) await this.#gate.flush();
       for (let attempt = 1; ; attempt++)
         try {
-          const report = await this.#poll(signal);
-          this.#isOpen = false;
-          return report;
+          return await this.#poll(signal);
         } catch (error) {
           if (!(error instanceof TruncatedMeanwhile) || attempt === ATTEMPTS_MAX) throw error;
           await this.#gate.flush();

@@ -143,7 +143,7 @@ export class Scope {
     const bound = missedAfterMs < lutMs ? missedAfterMs : 0;
     const isLogged = journal.gone({ ...gone, namespace, missedAfterMs: bound });
     this.gate.count(0);
-    this.state.calendar.change(partitionOf(record.digest), before, 0);
+    this.state.calendar.change(partitionOf(record.digest), before, this.#voidTimeS(record.digest));
     return isLogged;
   }
 
