@@ -299,3 +299,21 @@ test('C5: what the log has by a bound of its LUT, a truncation hides by the boun
     [digestOfRecord(2).toString('hex')],
   );
 });
+
+test('C2: what comes back after a truncation that was logged before a restart is not hidden by it', async () => {
+  const entries = await runAll([
+    { kind: 'write', record: 1, gap: 5, voids: false },
+    { kind: 'poll' },
+    { kind: 'delete', record: 1, gap: 5 },
+    { kind: 'poll' },
+    { kind: 'truncate', set: null, back: 0 },
+    { kind: 'flush' },
+    { kind: 'reopen', lostIndex: false },
+    { kind: 'resurrect', record: 1 },
+    { kind: 'poll' },
+  ]);
+  assert.deepEqual(
+    [...stateAt(entries, Number.MAX_SAFE_INTEGER).keys()],
+    [digestOfRecord(1).toString('hex')],
+  );
+});

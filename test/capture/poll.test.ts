@@ -474,6 +474,33 @@ describe('polls of one node', () => {
     assert((await poll()).isStated);
   });
 
+  test('a version with a bound for its LUT is told from one that was written below it, the clock being back', async (t) => {
+    await world.put(65, 1);
+    const { batch } = world.client;
+    t.after(() => {
+      world.client.batch = batch;
+      world.faults.clockStepMs = 0;
+    });
+    world.client.batch = async (...args) => {
+      await world.put(65, 2);
+      return batch.apply(world.client, args);
+    };
+    await poll();
+    world.client.batch = batch;
+    const [{ seen, generation }] = await news();
+    assert(seen && seen.windowStartMs < seen.windowEndMs);
+    await poll();
+    world.faults.clockStepMs = -40;
+    await world.client.delete(world.key(65));
+    for (let n = 0; n < generation; n++) await world.put(65, 3 + n);
+    world.clock.step(100);
+    const report = await poll();
+    assert.deepEqual([report.doubts, report.versions, report.late], [[], 1, 1]);
+    const [found] = await news();
+    assert.deepEqual([found.generation, found.seen?.missed], [generation, generation]);
+    assert(lutOf(found) <= seen.windowEndMs);
+  });
+
   test('no read of a poll counts as a use of the record (P9)', async (t) => {
     await world.put(64, 1);
     const { batch, runAll } = world.client;

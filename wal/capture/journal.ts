@@ -17,7 +17,7 @@ import type { FoundRecord, GoneRecord, Window } from './found.ts';
 import { incomingRows, positionOf, transferOf } from './incoming.ts';
 import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
 import { judge, missedAfter } from './judge.ts';
-import { type Cutoff, Ledger } from './ledger.ts';
+import { Ledger } from './ledger.ts';
 import { isLoggedSet } from './logged-sets.ts';
 import { RecordIndex } from './record-index.ts';
 import { imageHash, Replay } from './replay.ts';
@@ -77,8 +77,6 @@ export class Journal {
   readonly tally: Tally = { versions: 0, late: 0, missed: 0, deletes: 0 };
   #lsn: number;
   #versions: LogVersion[] = [];
-  /** Above the frontier: versions older than their cutoff that come after them need a later ts. */
-  #truncations: Cutoff[] = [];
   #waiting: Promise<void> | undefined;
   #sealedLsn: number;
   /** Of the versions so far. */
@@ -360,9 +358,7 @@ export class Journal {
       partitions: this.partitions.toString(),
       ...(start === ts ? {} : { windowStartMs: start, windowEndMs: ts }),
     });
-    const cutoff = { namespace, set, cutoffLut, ts };
-    this.#truncations.push(cutoff);
-    return this.#ledger.truncate(cutoff);
+    return this.#ledger.truncate({ namespace, set, cutoffLut, ts });
   }
 
   /** A definition that is new, changed, or (body null) gone. Its ts is `ts`, or the next that is free. */
@@ -406,7 +402,6 @@ export class Journal {
     for (const name of marks) this.#log.appendEvent({ kind: 'mark', lsn: ++this.#lsn, ts, name });
     const released = this.#giveUp(ts);
     this.#ledger.settle(ts);
-    this.#truncations = this.#truncations.filter((t) => t.ts > ts);
     await this.#seal();
     released?.();
     await this.#takeOver();
@@ -515,7 +510,6 @@ export class Journal {
   /** The base copy is loaded: `digest` is what it has, `ts` its C0. */
   async loaded(digest: ContentDigest, ts: number): Promise<void> {
     this.#ledger.reset(digest, ts);
-    this.#truncations = [];
     await this.flush();
   }
 
@@ -592,7 +586,7 @@ export class Journal {
   #floor({ namespace, set, lut }: FoundRecord, row: Rows | undefined, id: number, key: Buffer): number {
     const lutMs = typeof lut === 'number' ? lut : lut.endMs;
     let floor = Math.max(this.frontierTs, row ? 0 : this.#ledger.goneTs(id, key) - 1);
-    for (const t of this.#truncations)
+    for (const t of this.#ledger.truncations)
       if (t.namespace === namespace && (t.set === null || t.set === set) && lutMs < t.cutoffLut)
         floor = Math.max(floor, t.ts - 1);
     return floor;

@@ -6,16 +6,7 @@ import { type Transfer, withTransfer } from '../../engine/transfer.ts';
 import { Ahead } from './ahead.ts';
 import { ROW_BYTES, ROW_FLAG, type RowFields, Rows, writeRow } from './index-row.ts';
 import { Names } from './names.ts';
-import { INDEX_VERSION, type RecordIndex, type RowChange } from './record-index.ts';
-
-/** A truncation that rows are looked at for. */
-export interface Cutoff {
-  readonly namespace: string;
-  /** Null: all sets. */
-  readonly set: string | null;
-  readonly cutoffLut: number;
-  readonly ts: number;
-}
+import { type Cutoff, INDEX_VERSION, type RecordIndex, type RowChange } from './record-index.ts';
 
 /**
  * The index with what it does not have yet, and the digests of both: what log and replay have in common. Nothing of it is stored before
@@ -32,6 +23,8 @@ export class Ledger {
   readonly digest: ContentDigest;
   frontierTs: number;
   note: Readonly<Record<string, unknown>>;
+  /** Above the frontier: versions older than their cutoff that come after them need a later ts. */
+  truncations: readonly Cutoff[];
   readonly #ahead: Ahead;
   /** Ts of deletes above the frontier, by namespace and key: no row says it any more, and a version after it must not come before it (F2). */
   readonly #goneTs = new Map<string, number>();
@@ -50,6 +43,7 @@ export class Ledger {
     this.digest = meta ? ContentDigest.from(meta.digests) : new ContentDigest(identity.shards);
     this.frontierTs = meta?.frontierTs ?? 0;
     this.note = meta?.source ?? {};
+    this.truncations = meta?.truncations ?? [];
     this.#ahead = Ahead.decode(this.digest.shards, meta?.ahead ?? new Uint8Array(0));
     this.#goneTsMax = this.#ahead.lastTs;
   }
@@ -95,8 +89,10 @@ export class Ledger {
   }
 
   /** Removes what a truncation hides (C5); returns how many rows. */
-  truncate(cutoff: Cutoff): number {
-    const id = this.names.namespace(cutoff.namespace);
+  truncate({ namespace, set, cutoffLut, ts }: Cutoff): number {
+    const cutoff = { namespace, set, cutoffLut, ts };
+    this.truncations = [...this.truncations, cutoff];
+    const id = this.names.namespace(namespace);
     let removed = 0;
     const remove = (rows: Rows, i: number): void => {
       if (!this.#isHidden(rows, i, cutoff)) return;
@@ -118,6 +114,7 @@ export class Ledger {
   settle(ts: number): void {
     this.#ahead.settle(ts, this.digest);
     this.frontierTs = ts;
+    this.truncations = this.truncations.filter((t) => t.ts > ts);
     for (const [id, goneTs] of this.#goneTs) if (goneTs <= ts) this.#goneTs.delete(id);
     if (this.#goneTsMax <= ts) this.#goneTsMax = 0;
   }
@@ -126,6 +123,7 @@ export class Ledger {
   reset(digest: ContentDigest, ts: number): void {
     this.#changed.clear();
     this.#ahead.clear();
+    this.truncations = [];
     this.#goneTs.clear();
     this.#goneTsMax = 0;
     this.digest.copy(digest);
@@ -185,6 +183,7 @@ export class Ledger {
       partitions: this.partitions.toString(),
       digests: this.digest.toShards(),
       ahead: this.#ahead.encode(),
+      truncations: this.truncations,
       ...this.names.stored(),
       source: this.note,
     });

@@ -7,13 +7,22 @@ import type { Transfer } from '../../engine/transfer.ts';
 import { NO_ROWS, ROW_BYTES, Rows } from './index-row.ts';
 
 export const INDEX_DIR = 'index';
-export const INDEX_VERSION = 1;
+export const INDEX_VERSION = 2;
 
 /** Rows of a bucket, on average, above which those of its partition are cut in two. */
 const BUCKET_ROWS = 64;
 const BITS_MAX = 14;
 const PAGE_BYTES = 16 * 1024;
 const META = 'meta';
+
+/** A truncation that rows are looked at for. */
+export interface Cutoff {
+  readonly namespace: string;
+  /** Null: all sets. */
+  readonly set: string | null;
+  readonly cutoffLut: number;
+  readonly ts: number;
+}
 
 /** What the index says of itself, in the same transaction as the rows. */
 export interface IndexMeta {
@@ -30,6 +39,8 @@ export interface IndexMeta {
   readonly digests: readonly ShardDigest[];
   /** What the digests do not count yet (ahead.ts). */
   readonly ahead: Uint8Array;
+  /** With a ts above the frontier. */
+  readonly truncations: readonly Cutoff[];
   readonly namespaces: readonly string[];
   /** Namespace number and name. */
   readonly sets: readonly (readonly [number, string])[];

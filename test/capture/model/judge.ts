@@ -142,8 +142,8 @@ const unfounded = (
     } else if (!instants.some(isIn)) return 'nothing happened in the window';
   }
   if (missed === 0) return undefined;
-  // what happened after the version that was restored, up to the one that says so
-  const sinceMs = Math.max(missedAfterMs, got ? Math.min(got.lutMs, ts) : 0);
+  // what happened after the version that was restored, up to the one that says so; that nothing did before `missedAfterMs` other instants show
+  const sinceMs = got ? Math.min(got.lutMs, ts) : missedAfterMs;
   // one that was found late came by the end of its window, however early its place in the log
   const untilMs = Math.max(atMs, window?.toMs ?? 0) + ROUNDING_MS;
   const isIn = (at: Span): boolean => at.toMs >= sinceMs && at.fromMs <= untilMs;
@@ -151,7 +151,7 @@ const unfounded = (
   // once a life has ended generations begin anew, and how many there were is anybody's guess
   const bornMs = got?.lutMs ?? 0;
   const hasEnded = truth.ends(record).some((end) => end.toMs >= bornMs && end.fromMs <= untilMs);
-  const least = hasEnded ? 0 : (missed ?? 1) > FAR ? 1 : (missed ?? 1);
+  const least = hasEnded || (missed ?? 1) > FAR ? 0 : (missed ?? 1);
   return between.length > least ? undefined : `only ${between.length} things happened`;
 };
 

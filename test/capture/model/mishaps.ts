@@ -51,7 +51,7 @@ const truncate =
       if (said !== 'ok') throw new Error(`${what}${lut}: ${said}`);
       const key = set === null ? namespace : `${namespace}|${set}`;
       const cutoffMs = await cutoffOf(world, key);
-      truth.truncations.push({ namespace, set, cutoffMs, fromMs, toMs: await now(world) });
+      truth.truncations.push({ at: truth.next(), namespace, set, cutoffMs, fromMs, toMs: await now(world) });
     });
 
 /** As the server says it. */

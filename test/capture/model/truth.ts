@@ -23,10 +23,13 @@ export interface Span {
 
 /** It became so; of a write the instant is its LUT. No content: it was removed. */
 export interface Change extends Span {
+  /** Of what happened: {@link Truth.next}. Clocks may be set back. */
+  readonly at: number;
   readonly content?: Content;
 }
 
 export interface Truncation extends Span {
+  readonly at: number;
   readonly namespace: string;
   /** Null: all sets. */
   readonly set: string | null;
@@ -61,6 +64,13 @@ export class Truth {
   readonly truncations: Truncation[] = [];
   /** By what and name: bodies, null for none. */
   readonly definitions = new Map<string, { fromMs: number; toMs: number; body: string | null }[]>();
+
+  #happened = 0;
+
+  /** Number of the next thing that happened. */
+  next(): number {
+    return ++this.#happened;
+  }
 
   record(namespace: string, set: string, digest: Buffer): RecordTruth {
     const id = idOf(namespace, digest.toString('hex'));
@@ -110,14 +120,14 @@ export class Truth {
   }
 
   /** Truncations that hide it: not one after which it came back. */
-  #over(record: RecordTruth, { fromMs, content }: Change): Truncation[] {
+  #over(record: RecordTruth, { at, content }: Change): Truncation[] {
     return this.truncations.filter(
       (t) =>
         t.namespace === record.namespace &&
         (t.set === null || t.set === record.set) &&
         content !== undefined &&
         content.lutMs < t.cutoffMs &&
-        fromMs <= t.toMs,
+        at < t.at,
     );
   }
 

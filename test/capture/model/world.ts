@@ -92,6 +92,7 @@ export class World {
       rng: new Rng(this.rng.int(0, 2 ** 31)),
       keys: ownKeys(this.truth, places, 10_000 * i, i === 0 ? FIRST_RECORDS : WRITER_RECORDS),
       isTruncated: (record) => this.truth.isTruncated(record),
+      next: () => this.truth.next(),
       count: (what) => {
         this.counts[what]++;
       },

@@ -40,6 +40,7 @@ export class Writer {
   readonly #wire: WireConnection;
   readonly #rng: Rng;
   readonly #isTruncated: (record: RecordTruth) => boolean;
+  readonly #next: () => number;
   readonly #count: (what: 'writes' | 'deletes') => void;
 
   constructor(parts: {
@@ -48,6 +49,8 @@ export class Writer {
     readonly rng: Rng;
     readonly keys: readonly OwnKey[];
     readonly isTruncated: (record: RecordTruth) => boolean;
+    /** {@link Truth.next} */
+    readonly next: () => number;
     readonly count: (what: 'writes' | 'deletes') => void;
   }) {
     this.keys = parts.keys;
@@ -55,6 +58,7 @@ export class Writer {
     this.#wire = parts.wire;
     this.#rng = parts.rng;
     this.#isTruncated = parts.isTruncated;
+    this.#next = parts.next;
     this.#count = parts.count;
   }
 
@@ -121,15 +125,15 @@ export class Writer {
     const { last } = truth;
     if (!content) {
       if (!last) return;
-      truth.changes.push({ fromMs, toMs });
+      truth.changes.push({ at: this.#next(), fromMs, toMs });
       this.#count('deletes');
       return;
     }
     if (last && isSameContent(last, content) && !(isBack && this.#isTruncated(truth))) return;
     // what a restart brought back was not written when its LUT says so
-    const at =
+    const when =
       isBack && content.lutMs < fromMs ? { fromMs, toMs } : { fromMs: content.lutMs, toMs: content.lutMs };
-    truth.changes.push({ ...at, content });
+    truth.changes.push({ at: this.#next(), ...when, content });
     this.#count('writes');
   }
 

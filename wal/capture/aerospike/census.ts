@@ -54,12 +54,17 @@ export const takeCensus = async (scope: Scope, partitions: PartitionSet, set?: s
   }
 };
 
+/** In doubt a clock may have been set back; else what has a LUT below S was there before anything of this poll was read. */
+const boundedBefore = ({ missedAfterMs, boundedBeforeMs, time }: Scope): number =>
+  missedAfterMs === undefined ? boundedBeforeMs : time.ms;
+
 const compare = async (scope: Scope, partitions: PartitionSet, set: string | undefined): Promise<void> => {
   const rolls = rollsOf(scope, partitions);
   if (set === undefined)
     for (const [digest, { partition }] of scope.state.unrepresentable)
       if (rolls[partition]) scope.state.unrepresentable.delete(digest);
   const key = Buffer.alloc(DIGEST_BYTES);
+  const boundedBeforeMs = boundedBefore(scope);
   let changes: Change[] = [];
   const meet = (block: RecordBlock, i: number): void => {
     const at = block.digestStart(i);
@@ -70,11 +75,11 @@ const compare = async (scope: Scope, partitions: PartitionSet, set: string | und
     const row = roll ? roll.rows.find(sortKeyOf(digest, key)) : -1;
     if (roll && row >= 0) {
       roll.isMet[row] = 1;
-      if (isSameVersion(roll.rows, row, seen, scope.time.ms)) return;
+      if (isSameVersion(roll.rows, row, seen, boundedBeforeMs)) return;
     }
     // what this poll has told already
     const told = scope.journal.row(scope.namespace, digest);
-    if (told && isSameVersion(told, 0, seen, scope.time.ms)) return;
+    if (told && isSameVersion(told, 0, seen, boundedBeforeMs)) return;
     const change = changeAt(scope, block, i, lutMs);
     if (change) changes.push(change);
   };

@@ -107,7 +107,7 @@ export const changeAt = (
 
 /**
  * Whether row `i` is the version that was seen. Without LUT nobody can say more than that it may be. A LUT of which only a bound is known is
- * taken for the same below `boundedBeforeMs`: the server's clock before the row was read. Above, it may have been replaced after the reading.
+ * taken for the same below `boundedBeforeMs`: above, it may have been replaced after the row was read.
  */
 export const isSameVersion = (
   rows: Rows,
@@ -147,7 +147,7 @@ export const readDelta = async (
     const lutMs = scope.hasLuts ? block.lutMsOf(i) : undefined;
     if (row) returnedVoidTimes.push(row.voidTimeS(0));
     const seen = { generation: block.generation(i), voidTimeS: block.voidTimeS(i), lutMs };
-    if (row && lutMs !== undefined && isSameVersion(row, 0, seen, scope.cursorMs)) return;
+    if (row && lutMs !== undefined && isSameVersion(row, 0, seen, scope.boundedBeforeMs)) return;
     const change = changeAt(scope, block, i, lutMs);
     if (change) changes.push(change);
     else returnedVoidTimes.push(seen.voidTimeS);

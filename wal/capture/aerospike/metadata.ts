@@ -71,14 +71,14 @@ export const readDefinitions = async (
   return found;
 };
 
-/** Logs definitions that are new, others than they were, or gone; returns the fingerprints of all. */
+/** Logs definitions that are new, others than they were, or gone, at `ts`; returns the fingerprints of all. */
 export const tellDefinitions = (
   journal: Journal,
   known: Readonly<Record<string, string>>,
   definitions: readonly FoundDefinition[],
+  ts: number,
 ): { readonly now: Record<string, string>; readonly told: number } => {
   const now: Record<string, string> = {};
-  const ts = journal.frontierTs + 1;
   let told = 0;
   const tell = (definition: FoundDefinition): void => {
     journal.defined(definition, ts);

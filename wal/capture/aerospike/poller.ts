@@ -62,8 +62,8 @@ interface Note {
   readonly seen: Seen;
   readonly hasWaited: boolean;
   readonly cutoffs: Readonly<Record<string, number>>;
-  /** Fingerprints by key. */
-  readonly definitions: Readonly<Record<string, string>>;
+  /** Fingerprints by key. Absent: nobody has looked. */
+  readonly definitions?: Readonly<Record<string, string>>;
   /** By namespace: the least of its partitions. */
   readonly verifiedMs: Readonly<Record<string, number>>;
 }
@@ -138,7 +138,6 @@ export class Poller {
       seen,
       hasWaited: false,
       cutoffs: Object.fromEntries(look.cutoffs),
-      definitions: {},
       verifiedMs: {},
     };
     this.#before = undefined;
@@ -233,7 +232,7 @@ export class Poller {
       await pollNamespace(scope, { mode, due, lookAgain: () => this.#lookAgain() });
       if (!isHeld) findings.forgotten += await forgetExpired(scope);
     }
-    findings.definitions = await this.#define(note, look);
+    findings.definitions = await this.#define(note, begun);
     findings.unrepresentable = scopes.reduce((n, { state }) => n + state.unrepresentable.size, 0);
     findings.evicted = evictedBetween(this.#before?.look, look);
     if (!isHeld && this.#hasChanged(begun)) waitsFor.push('the cluster changed during the poll');
@@ -296,7 +295,6 @@ export class Poller {
       seen,
       hasWaited: false,
       cutoffs: Object.fromEntries(look.cutoffs),
-      definitions: {},
       verifiedMs: {},
     };
   }
@@ -324,6 +322,7 @@ export class Poller {
         return state;
       });
     const cursorMs = Math.min(note.cursorMs, time.ms);
+    const boundedBeforeMs = Math.min(cursorMs, this.#before ? time.since(this.#before.time) : 0);
     return this.#states.map(
       (state) =>
         new Scope({
@@ -334,6 +333,7 @@ export class Poller {
           state,
           time,
           cursorMs,
+          boundedBeforeMs,
           missedAfterMs: isSure ? cursorMs - 1 : undefined,
           hasLuts: this.#hasLuts,
           isOnDevice: look.onDevice.has(state.name),
@@ -379,12 +379,14 @@ export class Poller {
   }
 
   /** Logs definitions that have changed; returns how many. */
-  async #define(note: Note, { counters }: Look): Promise<number> {
+  async #define(note: Note, { look: { counters }, time }: Beginning): Promise<number> {
     const known = this.#counters;
     const isSame = ['sindex', 'UDF'].every((module) => counters?.get(module) === known?.get(module));
     if (counters && known && isSame) return 0;
     const definitions = await readDefinitions(this.#client, this.#namespaces);
-    const { now, told } = tellDefinitions(this.#journal, note.definitions, definitions);
+    // what is there when it is looked at first belongs to the copy
+    const ts = note.definitions ? time.latestMs() : this.#journal.frontierTs + 1;
+    const { now, told } = tellDefinitions(this.#journal, note.definitions ?? {}, definitions, ts);
     this.#counters = counters;
     this.#keep({ definitions: now });
     return told;

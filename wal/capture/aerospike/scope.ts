@@ -85,6 +85,8 @@ export class Scope {
   readonly time: ServerTime;
   /** S of the last complete poll, ms. */
   readonly cursorMs: number;
+  /** A LUT below this that a row's bound allows is the row's, ms: nothing has been written with it since the row was read. */
+  readonly boundedBeforeMs: number;
   /** What this poll finds to be missed came after this instant, ms. Undefined: nobody knows. */
   readonly missedAfterMs: number | undefined;
   /** Scans can say LUTs. */
@@ -102,6 +104,7 @@ export class Scope {
     this.state = parts.state;
     this.time = parts.time;
     this.cursorMs = parts.cursorMs;
+    this.boundedBeforeMs = parts.boundedBeforeMs;
     this.missedAfterMs = parts.missedAfterMs;
     this.hasLuts = parts.hasLuts;
     this.isOnDevice = parts.isOnDevice;
@@ -125,10 +128,10 @@ export class Scope {
 
   /** Tells the journal what was found. */
   found(record: Omit<FoundRecord, 'namespace' | 'foundMs' | 'boundedBeforeMs'>): void {
-    const { namespace, journal, missedAfterMs, cursorMs } = this;
+    const { namespace, journal, missedAfterMs, boundedBeforeMs } = this;
     const before = this.#voidTimeS(record.digest);
     const foundMs = this.time.latestMs();
-    journal.found({ ...record, namespace, missedAfterMs, foundMs, boundedBeforeMs: cursorMs });
+    journal.found({ ...record, namespace, missedAfterMs, foundMs, boundedBeforeMs });
     this.gate.count(record.image.length);
     this.state.calendar.change(partitionOf(record.digest), before, this.#voidTimeS(record.digest));
   }
@@ -160,6 +163,7 @@ export interface ScopeParts {
   readonly state: NamespaceState;
   readonly time: ServerTime;
   readonly cursorMs: number;
+  readonly boundedBeforeMs: number;
   readonly missedAfterMs: number | undefined;
   readonly hasLuts: boolean;
   readonly isOnDevice: boolean;

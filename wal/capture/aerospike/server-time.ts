@@ -39,6 +39,12 @@ export class ServerTime {
     this.isExact = times.every(({ uncertainMs }) => uncertainMs <= 1);
   }
 
+  /** No node's clock has shown less than this since `before` was read, also if it was set back in between. Of the same process. */
+  since(before: ServerTime): number {
+    const askedAtMs = Math.min(...[...before.nodes.values()].map((time) => time.askedAtMs));
+    return this.ms - Math.ceil(this.#timing.nowMs() - askedAtMs);
+  }
+
   /** No node's clock was after this at `atMs` of ours; default now. */
   latestMs(atMs = this.#timing.nowMs()): number {
     let latest = 0;
