@@ -62,12 +62,17 @@ export interface RecordAt {
   readonly text: string;
 }
 
-/** What a log says of one record at `ts`: the record, or (undefined) that it is absent; whether it says that this may be wrong (S1, S7); until when it says so. */
+/** What a log says of one record at `ts`: the record, or (undefined) that it is absent; whether it says that this may be wrong (S1, S7); until when it says so, and when it expires. */
 export const recordAt = (
   content: LogContent,
   versions: readonly LogVersion[],
   ts: number,
-): { readonly record: RecordAt | undefined; readonly isInexact: boolean; readonly untilMs: number } => {
+): {
+  readonly record: RecordAt | undefined;
+  readonly isInexact: boolean;
+  readonly untilMs: number;
+  readonly expiresMs: number;
+} => {
   const ordered = [...versions].sort((a, b) => a.ts - b.ts || a.lsn - b.lsn);
   const before = ordered.filter((v) => v.ts <= ts);
   const chosen = before.at(-1);
@@ -99,8 +104,14 @@ export const recordAt = (
           text: textOf(chosen.image),
         }
       : undefined;
-  const voidMs = record && record.voidTimeS !== 0 ? (record.voidTimeS + 1) * 1000 : Number.POSITIVE_INFINITY;
-  return { record, isInexact, untilMs: Math.min(after?.ts ?? Number.POSITIVE_INFINITY, voidMs) };
+  const expiresMs =
+    record && record.voidTimeS !== 0 ? (record.voidTimeS + 1) * 1000 : Number.POSITIVE_INFINITY;
+  return {
+    record,
+    isInexact,
+    untilMs: Math.min(after?.ts ?? Number.POSITIVE_INFINITY, expiresMs),
+    expiresMs,
+  };
 };
 
 /** Versions by digest, hex. */

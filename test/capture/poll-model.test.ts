@@ -77,6 +77,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
 );
 
+/** By how much a clock of whole seconds may be behind itself. */
+const COARSE_MS = 1000;
 /** Connections break this long after the command, ms. */
 const RESTART_MS = 60;
 
@@ -254,11 +256,12 @@ const judge = (judged: Judged, content: LogContent): { exact: number; inexact: n
   for (const [id, list] of judged.truth) {
     const versions = logged.get(id) ?? [];
     for (const { ts } of content.clocks) {
-      const { record, isInexact, untilMs } = recordAt(content, versions, ts);
+      const said = recordAt(content, versions, ts);
+      const { record, isInexact } = said;
       const truth = truthAt(list, ts);
       counts[isInexact ? 'inexact' : 'exact']++;
       if (isInexact) continue;
-      if (record?.text !== truth?.text && isUnseen(judged, list, ts, record?.text, untilMs)) continue;
+      if (record?.text !== truth?.text && isUnseen(judged, list, ts, said)) continue;
       const what = `${id} at ${ts}: ${JSON.stringify({ list, versions: versions.map(shown) }, undefined, 1)}`;
       assert.equal(record?.text, truth?.text, what);
       if (record && truth) assert.equal(record.voidTimeS, truth.voidTimeS, what);
@@ -290,16 +293,16 @@ const spansOf = (list: readonly Truth[]): Span[] => {
 };
 
 /**
- * What no poll can see: a change that is undone, by a delete or because the record expires, before another poll looks. `said` is what the log has
- * at `ts` (text), until `saidUntilMs`.
+ * What no poll can see: a change that is undone, by a delete or because the record expires, before another poll looks, or as the second of
+ * its void time passes: then its count is a range.
  */
 const isUnseen = (
   { polls }: Judged,
   list: readonly Truth[],
   ts: number,
-  said: string | undefined,
-  saidUntilMs: number,
+  { record, untilMs, expiresMs }: ReturnType<typeof recordAt>,
 ): boolean => {
+  const said = record?.text;
   const spans = spansOf(list);
   const isSaid = (span: Span): boolean => span.text === said;
   let first = spans.findLastIndex(({ fromMs }) => fromMs <= ts);
@@ -307,11 +310,12 @@ const isUnseen = (
   while (first > 0 && !isSaid(spans[first - 1])) first--;
   while (last + 1 < spans.length && !isSaid(spans[last + 1])) last++;
   const fromMs = spans[first].fromMs;
-  const toMs = Math.min(spans[last].toMs, saidUntilMs);
+  const toMs = Math.min(spans[last].toMs, untilMs);
   const run = spans.slice(first, last + 1).filter((span) => span.fromMs <= toMs);
-  const isUndone =
-    said === undefined ? spans[last].toMs <= saidUntilMs : run.some((s) => s.text === undefined);
-  const isBetween = !polls.some(({ begunMs, endedMs }) => fromMs < begunMs && endedMs < toMs);
+  const isUndone = said === undefined ? spans[last].toMs <= untilMs : run.some((s) => s.text === undefined);
+  const isBetween = !polls.some(
+    ({ begunMs, endedMs }) => fromMs < begunMs && endedMs < toMs && endedMs + COARSE_MS < expiresMs,
+  );
   return isBetween && (isUndone || run.some(({ hasExpired }) => hasExpired));
 };
 

@@ -101,14 +101,17 @@ const isHidden = (
   ts: number,
   { fromMs, toMs }: Span,
 ): boolean => {
-  const starts = [
-    fromMs - 1,
-    ...record.changes.map((c) => c.fromMs).filter((ms) => ms >= fromMs && ms <= ts),
+  const ends = truth.ends(record);
+  const isBetween = (ms: number): boolean => ms >= fromMs && ms <= ts;
+  const states = [
+    ...truth.possibleAt(record, fromMs - 1).map((content) => ({ ms: fromMs - 1, content })),
+    ...record.changes.filter((c) => isBetween(c.fromMs)).map(({ fromMs: ms, content }) => ({ ms, content })),
+    ...ends.filter((end) => isBetween(end.fromMs)).map((end) => ({ ms: end.fromMs, content: undefined })),
   ];
-  return starts.some(
-    (ms) =>
-      truth.possibleAt(record, ms).some((c) => isSame(c && isExpiredAt(c, ts) ? undefined : c, got)) &&
-      truth.ends(record).some((end) => end.toMs >= ms && end.fromMs <= toMs),
+  return states.some(
+    ({ ms, content }) =>
+      isSame(content && isExpiredAt(content, ts) ? undefined : content, got) &&
+      ends.some((end) => end.toMs >= ms && end.fromMs <= toMs),
   );
 };
 

@@ -385,7 +385,7 @@ export class Poller {
     if (counters && known && isSame) return 0;
     const definitions = await readDefinitions(this.#client, this.#namespaces);
     // what is there when it is looked at first belongs to the copy
-    const ts = note.definitions ? time.latestMs() : this.#journal.frontierTs + 1;
+    const ts = Math.max(this.#journal.frontierTs + 1, note.definitions ? time.ms : 0);
     const { now, told } = tellDefinitions(this.#journal, note.definitions ?? {}, definitions, ts);
     this.#counters = counters;
     this.#keep({ definitions: now });
