@@ -27,9 +27,9 @@ before(async () => {
 });
 after(() => rm(dir, { recursive: true }));
 
-const open = async (name: string, partitions: PartitionSet): Promise<Journal> => {
+const open = async (name: string, partitions: PartitionSet, archive = 'archive'): Promise<Journal> => {
   await initCapture(join(dir, name), source, {
-    archive: `file:${join(dir, 'archive')}`,
+    archive: `file:${join(dir, archive)}`,
     stream: name,
     partitions,
     shards: SHARDS,
@@ -121,4 +121,29 @@ test('C7: partitions that are handed over are whole on both sides, and what chan
   await again.close();
   await a.close();
   await check(join(dir, 'a'));
+});
+
+test('C7: a release waits for the truncations before it, and those that come later are not about what goes', async () => {
+  const a = await open('c', PartitionSet.all, 'other');
+  for (let i = 1; i <= 40; i++) found(a, i, 1, T0 + i);
+  await a.state(T0 + 100);
+  const truncate = (set: string | null, at: number): number =>
+    a.truncated({ namespace: 'test', set, cutoffLut: at, when: { startMs: at, endMs: at + 50 } });
+  assert.equal(truncate('s', T0 + 150), 20);
+  const releasing = a.release(MOVED, 'd');
+  a.aim(T0 + 180);
+  await a.state(T0 + 180);
+  assert.ok(a.partitions.equals(PartitionSet.all), 'the truncation is above this frontier');
+  assert.equal(truncate('', T0 + 190), 10, 'of the partitions that stay');
+  a.aim(T0 + 220);
+  await a.state(T0 + 220);
+  const release = await releasing;
+  assert.equal(release.digests?.[0].records, 10);
+  assert.equal(a.index.countAll(0), 0);
+  await a.state(T0 + 300);
+  await a.close();
+  await check(join(dir, 'c'));
+  const again = await open('c', PartitionSet.all, 'other');
+  assert.equal(again.index.countAll(0), 0);
+  await again.close();
 });

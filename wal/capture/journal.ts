@@ -79,7 +79,7 @@ export class Journal {
   #versions: LogVersion[] = [];
   #waiting: Promise<void> | undefined;
   #sealedLsn: number;
-  /** Of the versions so far. */
+  /** Of versions and truncations so far. */
   #newestTs = 0;
   #aimTs = 0;
   #going:
@@ -153,7 +153,7 @@ export class Journal {
         // what is sealed is all there is between two polls
         { log, seal: async () => undefined, trim: async () => journal?.trim() },
       );
-      const newestTs = Math.max(opened.recovery.lastTs, ledger.frontierTs);
+      const newestTs = Math.max(opened.recovery.lastTs, ledger.lastTs);
       journal = new Journal({ dir, identity, source, lock, ledger, log, spool, newestTs });
       return journal;
     } catch (error) {
@@ -178,7 +178,7 @@ export class Journal {
     return this.#lsn;
   }
 
-  /** Greatest ts of the versions so far, ms. */
+  /** Greatest ts of the versions and truncations so far, ms. */
   get newestTs(): number {
     return this.#newestTs;
   }
@@ -347,18 +347,18 @@ export class Journal {
     const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
     // behind every version so far: of a record that has one above it, the one below would be hidden and nobody could say which that was
     const ts = Math.max(end, this.frontierTs + 1, this.#newestTs + 1);
+    this.#newestTs = ts;
+    // who takes partitions over finds what is missing in them
+    const here = this.#going ? this.partitions.subtract(this.#going.partitions) : this.partitions;
+    const cutoff = { namespace, set, cutoffLut, ts, partitions: here.toString() };
     this.#takeVersions();
     this.#log.appendEvent({
       kind: 'truncate',
       lsn: ++this.#lsn,
-      ts,
-      namespace,
-      set,
-      cutoffLut,
-      partitions: this.partitions.toString(),
+      ...cutoff,
       ...(start === ts ? {} : { windowStartMs: start, windowEndMs: ts }),
     });
-    return this.#ledger.truncate({ namespace, set, cutoffLut, ts });
+    return this.#ledger.truncate(cutoff);
   }
 
   /** A definition that is new, changed, or (body null) gone. Its ts is `ts`, or the next that is free. */

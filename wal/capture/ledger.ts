@@ -58,6 +58,11 @@ export class Ledger {
     return Math.max(this.frontierTs + 1, this.#ahead.floorTs);
   }
 
+  /** Nothing that is known has a ts after this, ms. */
+  get lastTs(): number {
+    return Math.max(this.frontierTs, this.#ahead.lastTs, ...this.truncations.map(({ ts }) => ts));
+  }
+
   row(namespace: number, key: Buffer): Rows | undefined {
     const changed = this.#changed.get(idOf(namespace, key));
     if (changed) return changed.row && new Rows(changed.row);
@@ -89,8 +94,10 @@ export class Ledger {
   }
 
   /** Removes what a truncation hides (C5); returns how many rows. */
-  truncate({ namespace, set, cutoffLut, ts }: Cutoff): number {
-    const cutoff = { namespace, set, cutoffLut, ts };
+  truncate({ namespace, set, cutoffLut, ts, partitions }: Cutoff): number {
+    const cutoff = { namespace, set, cutoffLut, ts, partitions };
+    const here = PartitionSet.parse(partitions);
+    const mask = here.toMask();
     this.truncations = [...this.truncations, cutoff];
     const id = this.names.namespace(namespace);
     let removed = 0;
@@ -101,8 +108,9 @@ export class Ledger {
     };
     // what the index does not have yet first: the walk below sees only the index
     const told = new Map([...this.#changed].filter(([, c]) => c.namespace === id));
-    for (const { row } of told.values()) if (row) remove(new Rows(row), 0);
-    for (const { start, end } of this.partitions.ranges)
+    for (const { key, row } of told.values())
+      if (row && mask[partitionOfWord(key.readUInt32BE(0))] === 1) remove(new Rows(row), 0);
+    for (const { start, end } of here.ranges)
       for (let partition = start; partition < end; partition++) {
         const rows = this.index.partition(id, partition);
         for (let i = 0; i < rows.length; i++) if (!told.has(idOf(id, rows.key(i)))) remove(rows, i);

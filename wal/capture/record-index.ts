@@ -22,6 +22,8 @@ export interface Cutoff {
   readonly set: string | null;
   readonly cutoffLut: number;
   readonly ts: number;
+  /** Whose records it is about. */
+  readonly partitions: string;
 }
 
 /** What the index says of itself, in the same transaction as the rows. */
