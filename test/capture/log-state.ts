@@ -72,6 +72,8 @@ export const recordAt = (
   readonly isInexact: boolean;
   readonly untilMs: number;
   readonly expiresMs: number;
+  /** Of the last version, also if it has expired. */
+  readonly lastText: string | undefined;
 } => {
   const ordered = [...versions].sort((a, b) => a.ts - b.ts || a.lsn - b.lsn);
   const before = ordered.filter((v) => v.ts <= ts);
@@ -109,6 +111,7 @@ export const recordAt = (
   return {
     record,
     isInexact,
+    lastText: chosen?.image && textOf(chosen.image),
     untilMs: Math.min(after?.ts ?? Number.POSITIVE_INFINITY, expiresMs),
     expiresMs,
   };

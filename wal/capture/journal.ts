@@ -6,7 +6,7 @@ import type { AcquireOptions, Release } from '../../engine/engine-types.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { type Files, nodeFiles } from '../../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../../engine/identity.ts';
-import { type PartitionSet, partitionOf, sortKeyOf } from '../../engine/partition.ts';
+import { PartitionSet, partitionOf, sortKeyOf } from '../../engine/partition.ts';
 import type { SpoolStatus } from '../../engine/spool.ts';
 import { inOneShard } from '../../engine/transfer.ts';
 import { LocalLog } from '../local-log.ts';
@@ -82,12 +82,13 @@ export class Journal {
   /** Of versions and truncations so far. */
   #newestTs = 0;
   #aimTs = 0;
+  /** The frontier that is aimed at will be that of the release. */
+  #isGiving = false;
   #going:
     | {
         readonly partitions: PartitionSet;
         readonly peer: string;
         readonly mask: Uint8Array;
-        readonly notBeforeTs: number;
         readonly done: PromiseWithResolvers<Release>;
       }
     | undefined;
@@ -258,6 +259,13 @@ export class Journal {
    */
   aim(ts: number): void {
     this.#aimTs = ts;
+    // what was found before may be above it
+    this.#isGiving = this.#going !== undefined && ts >= this.#newestTs && ts > this.frontierTs;
+  }
+
+  /** Partitions that go with the frontier that is aimed at: it has to be known what is missing in them. */
+  get giving(): PartitionSet {
+    return this.#isGiving && this.#going ? this.#going.partitions : PartitionSet.none;
   }
 
   /** A record as it was found. False: nothing was logged, it is known like that already (C3) or of a set that is left out. */
@@ -313,16 +321,19 @@ export class Journal {
     if (!row && !wasSeen) return false;
     const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
     // without a row there may be a delete above the frontier all the same (F2)
-    const ts = Math.max(end, this.frontierTs + 1, row?.ts(0) ?? this.#ledger.goneTs(namespace, key));
-    if (this.#isHeld(record.digest, ts)) return false;
+    const foundTs = Math.max(end, this.frontierTs + 1, row?.ts(0) ?? this.#ledger.goneTs(namespace, key));
+    const isHeld = this.#isHeld(record.digest, foundTs);
+    // it may have gone before the frontier of the hand-over, and the next owner has not looked since when
+    if (isHeld && (typeof when === 'number' || start >= this.#aimTs)) return false;
+    const ts = isHeld ? this.#aimTs : foundTs;
     this.#ledger.remove(namespace, key, ts);
     if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;
     const seen: Sighting = {
-      lutMs: end,
+      lutMs: Math.min(end, ts),
       // it was there when it was last changed, and may have gone in the same ms
       windowStartMs:
         typeof when === 'number' ? end : Math.min(Math.max(start, (row?.lutMs(0) ?? 0) - 1), end),
-      windowEndMs: typeof when === 'number' && ts === end ? end : ts,
+      windowEndMs: typeof when === 'number' && ts === end ? end : Math.max(ts, end),
       missed,
       missedAfterMs: missedAfter(row && { ts: row.ts(0) }, missed, end, record.missedAfterMs),
       late: ts > end,
@@ -348,9 +359,9 @@ export class Journal {
     // behind every version so far: of a record that has one above it, the one below would be hidden and nobody could say which that was
     const ts = Math.max(end, this.frontierTs + 1, this.#newestTs + 1);
     this.#newestTs = ts;
-    // who takes partitions over finds what is missing in them
-    const here = this.#going ? this.partitions.subtract(this.#going.partitions) : this.partitions;
-    const cutoff = { namespace, set, cutoffLut, ts, partitions: here.toString() };
+    // it is above the frontier that is aimed at: a later one will be that of the release
+    this.#isGiving = false;
+    const cutoff = { namespace, set, cutoffLut, ts, partitions: this.partitions.toString() };
     this.#takeVersions();
     this.#log.appendEvent({
       kind: 'truncate',
@@ -450,7 +461,7 @@ export class Journal {
     const done = Promise.withResolvers<Release>();
     // also heard when the caller has gone
     done.promise.catch(() => undefined);
-    this.#going = { partitions, peer, mask: partitions.toMask(), notBeforeTs: this.#newestTs, done };
+    this.#going = { partitions, peer, mask: partitions.toMask(), done };
     return done.promise;
   }
 
@@ -528,14 +539,14 @@ export class Journal {
 
   /** Above the frontier of a hand-over, and of what is handed over. */
   #isHeld(digest: Uint8Array, ts: number): boolean {
-    return this.#going !== undefined && ts > this.#aimTs && this.#going.mask[partitionOf(digest)] === 1;
+    return this.#isGiving && ts > this.#aimTs && this.#going?.mask[partitionOf(digest)] === 1;
   }
 
   /** Logs the release that waits for this frontier; returns how to say so once it is durable. */
   #giveUp(ts: number): (() => void) | undefined {
     const going = this.#going;
-    // what was found before it was asked for may be above this frontier: then a later one is it
-    if (!going || this.#aimTs !== ts || ts < going.notBeforeTs) return undefined;
+    if (!going || !this.#isGiving || this.#aimTs !== ts) return undefined;
+    this.#isGiving = false;
     const event = {
       kind: 'ownership',
       change: 'release',

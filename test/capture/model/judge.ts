@@ -68,7 +68,7 @@ export const judge = (restored: Restored, ts: number, options: JudgeOptions): Ve
         say(record, 'a last update before the true one');
       continue;
     }
-    if (gaps.some((gap) => isHidden(truth, record, got, ts, gap))) hidden++;
+    if (gaps.some((gap) => isHidden(truth, record, got, ts, gap, folds))) hidden++;
     else say(record, 'differs and is not named');
   }
   for (const id of restored.records.keys()) if (!truth.records.has(id)) wrong.push(`${id} was never written`);
@@ -100,8 +100,9 @@ const isHidden = (
   got: Content | undefined,
   ts: number,
   { fromMs, toMs }: Span,
+  folds: readonly Span[],
 ): boolean => {
-  const ends = truth.ends(record);
+  const ends = truth.ends(record).map((end) => unfolded(end, folds));
   const isBetween = (ms: number): boolean => ms >= fromMs && ms <= ts;
   const states = [
     ...truth.possibleAt(record, fromMs - 1).map((content) => ({ ms: fromMs - 1, content })),

@@ -187,6 +187,7 @@ export class Poller {
     const findings = noFindings();
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
+    this.#beginStates(this.#note);
     const cameFromMs = this.#journal.lookFrom();
     const hadWaited = this.#note.hasWaited;
     if (cameFromMs !== undefined) this.#lookFrom(cameFromMs);
@@ -227,7 +228,8 @@ export class Poller {
     const scopes = this.#scopes(note, begun, isSure, findings, cost, signal);
     await this.#truncate(note, scopes, look.cutoffs);
     const mode = isHeld ? 'changes' : doubts.length > 0 ? 'everything' : 'counts';
-    const due = mode === 'counts' ? this.#turn.take(startedMs) : PartitionSet.none;
+    const due =
+      mode === 'counts' ? this.#turn.take(startedMs).union(this.#journal.giving) : PartitionSet.none;
     for (const scope of scopes) {
       await pollNamespace(scope, { mode, due, lookAgain: () => this.#lookAgain() });
       if (!isHeld) findings.forgotten += await forgetExpired(scope);
@@ -265,6 +267,16 @@ export class Poller {
       for (let p = 0; p < verifiedMs.length; p++) verifiedMs[p] = Math.min(verifiedMs[p], ms);
     const { cursorMs = ms, lookedMs = ms } = this.#note ?? {};
     this.#keep({ cursorMs: Math.min(cursorMs, ms), lookedMs: Math.min(lookedMs, ms) }, true);
+  }
+
+  #beginStates(note: Note): void {
+    if (this.#states.length > 0) return;
+    this.#states = this.#namespaces.map((name) => {
+      const groups = groupsOf(this.#journal.partitions, this.#settings.groups);
+      const state = new NamespaceState(this.#journal, name, groups);
+      state.verifiedMs.fill(note.verifiedMs[name] ?? note.cursorMs);
+      return state;
+    });
   }
 
   /** Whether other nodes may have been asked than those whose clocks were read. */
@@ -314,13 +326,6 @@ export class Poller {
     cost: Scope['cost'],
     signal: AbortSignal,
   ): Scope[] {
-    if (this.#states.length === 0)
-      this.#states = this.#namespaces.map((name) => {
-        const groups = groupsOf(this.#journal.partitions, this.#settings.groups);
-        const state = new NamespaceState(this.#journal, name, groups);
-        state.verifiedMs.fill(note.verifiedMs[name] ?? note.cursorMs);
-        return state;
-      });
     const cursorMs = Math.min(note.cursorMs, time.ms);
     const boundedBeforeMs = Math.min(cursorMs, this.#before ? time.since(this.#before.time) : 0);
     return this.#states.map(
