@@ -439,6 +439,38 @@ describe('polls of one node', () => {
     world.faults.resurrects = false;
   });
 
+  test('an older version that a restart brings back is told from one with a bound for its LUT (P8)', async (t) => {
+    world.faults.resurrects = true;
+    const { batch } = world.client;
+    t.after(() => {
+      world.client.batch = batch;
+      world.faults.resurrects = false;
+    });
+    await world.put(52, 1);
+    let value = 100;
+    world.client.batch = async (...args) => {
+      await world.client.delete(world.key(52));
+      await world.put(52, ++value);
+      await world.client.delete(world.key(52));
+      await world.put(52, 0, 's', 2);
+      return batch.apply(world.client, args);
+    };
+    await poll();
+    world.client.batch = batch;
+    const [{ seen, generation }] = await news();
+    assert(generation === 1 && seen && seen.windowStartMs < seen.windowEndMs);
+    world.clock.step(10_000);
+    await poll();
+    assert.deepEqual(await world.info('pitr-restart'), ['1']);
+    await sleep(80);
+    await world.client.tend();
+    await news();
+    await pollUntilStated(world);
+    const back = (await news()).find(({ digest }) => Buffer.from(digest).equals(world.key(52).digest));
+    assert.equal(back?.image && textOf(back.image), ` a:1:${value.toString(16).padStart(16, '0')}`);
+    assert(back && lutOf(back) <= seen.windowEndMs);
+  });
+
   test('a clock that is set back: nothing is lost, and the frontier waits until it is past (P8)', async () => {
     const { frontierMs } = await poll();
     world.faults.clockStepMs = -20_000;

@@ -47,18 +47,24 @@ interface Roll {
 export const takeCensus = async (scope: Scope, partitions: PartitionSet, set?: string): Promise<void> => {
   for (const portion of portionsOf(scope, partitions, ROWS_MAX)) {
     await scope.gate.breathe();
-    await compare(scope, portion, set);
+    const open = await compare(scope, portion, set);
     if (set !== undefined) continue;
-    for (const { start, end } of portion.ranges) scope.state.verifiedMs.fill(scope.time.ms - 1, start, end);
+    for (const { start, end } of portion.subtract(open).ranges)
+      scope.state.verifiedMs.fill(scope.time.ms - 1, start, end);
     scope.findings.sweptPartitions += portion.size;
   }
 };
 
-/** In doubt a clock may have been set back; else what has a LUT below S was there before anything of this poll was read. */
+/** Without doubt, what has a LUT below S was there before anything of this poll was read. */
 const boundedBefore = ({ missedAfterMs, boundedBeforeMs, time }: Scope): number =>
   missedAfterMs === undefined ? boundedBeforeMs : time.ms;
 
-const compare = async (scope: Scope, partitions: PartitionSet, set: string | undefined): Promise<void> => {
+/** Returns the partitions of which it cannot say what is missing. */
+const compare = async (
+  scope: Scope,
+  partitions: PartitionSet,
+  set: string | undefined,
+): Promise<PartitionSet> => {
   const rolls = rollsOf(scope, partitions);
   if (set === undefined)
     for (const [digest, { partition }] of scope.state.unrepresentable)
@@ -91,7 +97,11 @@ const compare = async (scope: Scope, partitions: PartitionSet, set: string | und
     changes = [];
   }
   await tellChanges(scope, changes);
-  for (const [partition, roll] of rolls.entries()) if (roll) tellMissing(scope, partition, roll, set);
+  const open: { start: number; end: number }[] = [];
+  for (const [partition, roll] of rolls.entries())
+    if (roll && !tellMissing(scope, partition, roll, set))
+      open.push({ start: partition, end: partition + 1 });
+  return PartitionSet.of(open);
 };
 
 const rollsOf = (scope: Scope, partitions: PartitionSet): (Roll | undefined)[] => {
@@ -104,21 +114,28 @@ const rollsOf = (scope: Scope, partitions: PartitionSet): (Roll | undefined)[] =
   return rolls;
 };
 
-/** Rows whose records the scan did not have. What has expired needs no event. */
+/** Rows whose records the scan did not have. What has expired needs no event. False: one may have expired, or may have gone before. */
 const tellMissing = (
   scope: Scope,
   partition: number,
   { rows, isMet }: Roll,
   set: string | undefined,
-): void => {
+): boolean => {
   const { journal, state, time } = scope;
-  const { to } = secondsOf(scope);
+  const { from, to } = secondsOf(scope);
+  let isClear = true;
   const endMs = time.latestMs();
   for (let i = 0; i < rows.length; i++) {
-    if (isMet[i] === 1 || isExpired(rows.voidTimeS(i), to)) continue;
+    if (isMet[i] === 1) continue;
+    const voidTimeS = rows.voidTimeS(i);
+    if (isExpired(voidTimeS, to)) {
+      isClear &&= isExpired(voidTimeS, from);
+      continue;
+    }
     const name = journal.setName(rows.set(i));
     if (set !== undefined && name !== set) continue;
     const when = { startMs: Math.min(state.verifiedMs[partition], endMs), endMs };
     if (scope.gone({ digest: rows.digest(i), set: name, when })) scope.findings.deleted++;
   }
+  return isClear;
 };

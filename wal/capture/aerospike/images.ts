@@ -198,8 +198,8 @@ const tellWhole = async (scope: Scope, changes: readonly Change[]): Promise<void
 };
 
 /**
- * Changes since `sinceMs` in one pass with bins. LUTs are windows, but for those of `seen` that are still the same version; what is met is
- * removed from `seen`. @throws aerospike-…
+ * Changes since `sinceMs` in one pass with bins. LUTs are windows, from the one in `seen` on if there is one; what is met is removed from
+ * `seen`. @throws aerospike-…
  */
 export const readWhole = async (
   scope: Scope,
@@ -214,12 +214,12 @@ export const readWhole = async (
       if (!change) continue;
       const before = seen.get(idOf(change));
       seen.delete(idOf(change));
-      const isSame = before?.lutMs !== undefined && before.generation === change.generation;
       scope.findings.changed += before ? 0 : 1;
       const isLogged = scope.journal.isLogged(change.set);
       scope.found({
         ...change,
-        lut: isSame ? (before.lutMs ?? 0) : windowOf(scope, before?.lutMs ?? sinceMs - 1),
+        // also with the generation that it had: it may have been deleted and written as often
+        lut: windowOf(scope, (before?.lutMs ?? sinceMs) - 1),
         image: isLogged ? block.image(i) : NO_BYTES,
       });
     }

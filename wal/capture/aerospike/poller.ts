@@ -327,7 +327,8 @@ export class Poller {
     signal: AbortSignal,
   ): Scope[] {
     const cursorMs = Math.min(note.cursorMs, time.ms);
-    const boundedBeforeMs = Math.min(cursorMs, this.#before ? time.since(this.#before.time) : 0);
+    // in doubt an older version may be back, which a bound allows as well
+    const boundedBeforeMs = isSure && this.#before ? Math.min(cursorMs, time.since(this.#before.time)) : 0;
     return this.#states.map(
       (state) =>
         new Scope({
