@@ -8,10 +8,9 @@ import type { LogTruncate, LogVersion } from '../../engine/commit-log.ts';
 import { ContentDigest } from '../../engine/content-digest.ts';
 import { isPitrError, PitrError } from '../../engine/errors.ts';
 import { PARTITIONS, partitionOf } from '../../engine/partition.ts';
-import { Capture } from '../../wal/capture/aerospike/capture.ts';
 import type { PollReport } from '../../wal/capture/aerospike/poll-report.ts';
 import { byDigest, textOf } from './log-state.ts';
-import { intBin, NAMESPACE, START_MS, World } from './world.ts';
+import { intBin, NAMESPACE, World } from './world.ts';
 
 /** Polls until a frontier is stated: the first has to be past the copy, and partitions may have moved a moment ago. */
 const pollUntilStated = async (world: World): Promise<PollReport> => {
@@ -671,34 +670,5 @@ describe('several nodes and namespaces', () => {
     const moved = await world.poller.poll();
     assert.match(moved.doubts.join(), /another key/);
     assert.deepEqual([moved.sweptPartitions, moved.versions, moved.isStated], [2 * 2048, 0, true]);
-  });
-});
-
-describe('a capture', () => {
-  test('polls until it is closed, goes on after failures, and leaves nothing behind', async (t) => {
-    const world = await World.open({ poller: { groups: 1 } });
-    t.after(() => world.close());
-    await world.begin();
-    await world.put(1, 1);
-    world.clock.step(1000);
-    const reports: PollReport[] = [];
-    const errors: unknown[] = [];
-    world.faults.unavailable.add(5);
-    const capture = new Capture(world.poller, {
-      intervalMs: 5,
-      onReport: (report) => {
-        world.clock.step(1000);
-        reports.push(report);
-      },
-      onError: (error) => {
-        errors.push(error);
-        world.faults.unavailable.clear();
-      },
-    });
-    while (!reports.at(-1)?.isStated) await sleep(5);
-    assert.deepEqual(await capture.close(), { kind: 'closed' });
-    assert(isPitrError(errors[0], 'aerospike-scan-incomplete'));
-    assert.equal(reports[0].versions, 1);
-    assert(reports.at(-1)!.frontierMs > START_MS);
   });
 });
