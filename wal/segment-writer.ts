@@ -1,15 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { giveBack } from '../engine/give-back.ts';
 import { PARTITIONS, partitionOfWord } from '../engine/partition.ts';
-import {
-  BLOCK_BYTES,
-  Block,
-  BlockBuilder,
-  decodeStored,
-  encodeStored,
-  FLAG,
-  ZSTD_LEVEL_FAST,
-} from './block.ts';
+import { BLOCK_BYTES, Block, BlockBuilder, encodeStored, FLAG, ZSTD_LEVEL_FAST } from './block.ts';
 import { encodeEnvelope, packBytes } from './envelope.ts';
 import type { ArchiveEvent } from './event.ts';
 import { InexactCount } from './exactness.ts';
@@ -208,7 +200,7 @@ export class SegmentWriter {
     const key = this.#builder.firstKey();
     const raw = this.#builder.take(this.#namespace);
     const stored = this.#encode(raw);
-    const block = new Block(decodeStored(stored, 'block just encoded'));
+    const block = new Block(raw);
     for (let i = 0; i < rows; i++) {
       const ts = block.ts(i);
       if (ts < this.#tsMin) this.#tsMin = ts;
@@ -227,8 +219,6 @@ export class SegmentWriter {
     this.#entries.push({ namespace: this.#namespace, key, offset, bytes: stored.length, rows });
     this.#rows += rows;
     this.#rawBytes += raw.length;
-    // the garbage collector would be late
-    block.release();
   }
 
   #encode(raw: Uint8Array): Buffer {
