@@ -96,9 +96,9 @@ const begin = async (world: World): Promise<void> => {
   await settle(world);
 };
 
-/** Until the archive has everything that was written. */
+/** Until the archive has everything that was written, and the clock shows what it has not shown before. */
 const settle = async (world: World): Promise<void> => {
-  const wantedMs = await world.source.nowMs();
+  const wantedMs = Math.max(await world.source.nowMs(), ...world.folds.map(({ toMs }) => toMs + 1));
   const endMs = Date.now() + 40_000;
   for (;;) {
     const { contiguousEnd, limitedBy } = (await ArchiveView.read(world.archive)).restorable;
