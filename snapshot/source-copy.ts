@@ -154,9 +154,10 @@ const copyHeld = async (
 ): Promise<SourceCopy> => {
   const { clockMs, namespaces = journal.source.namespaces } = options;
   // what a frontier has stated stays (F1); when the source's clock was set back it gets there again
-  if (clockMs < journal.frontierTs)
+  const { newestTs } = journal;
+  if (clockMs < newestTs)
     throw new PitrError('usage', {
-      what: `a base copy at ${new Date(clockMs).toISOString()}, before ${new Date(journal.frontierTs).toISOString()}, up to where the history is known`,
+      what: `a base copy at ${new Date(clockMs).toISOString()}, before ${new Date(newestTs).toISOString()}, up to where the history is known`,
     });
   const begin = await beginCopy(archive, journal, clockMs);
   const { begun } = begin;

@@ -39,16 +39,21 @@ const open = async (name: string, partitions: PartitionSet, archive = 'archive')
   return journal;
 };
 
-/** Record `i` lies in partition 100 · i; its image has one bin with `n`. */
-const found = (journal: Journal, i: number, n: number, lut: number): boolean => {
+/** Record `i` lies in partition 100 · i. */
+const digestOf = (i: number): Buffer => {
   const digest = Buffer.alloc(20, i);
   digest.writeUInt16LE(i * 100, 0);
+  return digest;
+};
+
+/** Its image has one bin with `n`. */
+const found = (journal: Journal, i: number, n: number, lut: number): boolean => {
   const image = Buffer.from('000101760108000000000000000000', 'hex').subarray(0, 14);
   image.writeUInt32BE(n, 10);
   return journal.found({
     namespace: 'test',
     set: i % 2 ? 's' : '',
-    digest,
+    digest: digestOf(i),
     generation: n,
     voidTimeS: 0,
     lut,
@@ -59,9 +64,12 @@ const found = (journal: Journal, i: number, n: number, lut: number): boolean => 
 
 /** Record `i` is found to be gone since it was seen at `startMs`. */
 const gone = (journal: Journal, i: number, startMs: number, endMs: number): boolean => {
-  const digest = Buffer.alloc(20, i);
-  digest.writeUInt16LE(i * 100, 0);
-  return journal.gone({ namespace: 'test', set: i % 2 ? 's' : '', digest, when: { startMs, endMs } });
+  return journal.gone({
+    namespace: 'test',
+    set: i % 2 ? 's' : '',
+    digest: digestOf(i),
+    when: { startMs, endMs },
+  });
 };
 
 /** What an archive has of the partitions at `ts`, as the hand-over writes it. */
@@ -124,7 +132,7 @@ test('C7: partitions that are handed over are whole on both sides, and what chan
   await b.state(T0 + 320);
   const { records } = await acquiring;
   assert.equal(records, 19);
-  assert.equal(b.lookFrom(), release.ts);
+  assert.deepEqual(b.lookFrom(), { ms: release.ts, partitions: '0-2047' });
   assert.equal(b.lookFrom(), undefined);
   assert.equal(found(b, 1, 1, T0 + 1), false, 'what came over is known');
   assert.equal(found(b, 3, 2, T0 + 210), false, 'also what the old owner had logged above its frontier');
@@ -167,4 +175,98 @@ test('C7: a release waits for the truncations before it', async () => {
   const again = await open('c', PartitionSet.all, 'other');
   assert.equal(again.index.countAll(0), 0);
   await again.close();
+});
+
+test('C7: a release that is asked for in the poll of another waits for a poll of its own', async () => {
+  const a = await open('e', PartitionSet.all, 'archive-e');
+  for (let i = 1; i <= 40; i++) found(a, i, 1, T0 + i);
+  await a.state(T0 + 100);
+  a.release(PartitionSet.parse('0-2047'), 'b').catch(() => undefined);
+  a.aim(T0 + 200);
+  found(a, 30, 2, T0 + 220);
+  const releasing = a.release(PartitionSet.parse('2048-4095'), 'c');
+  releasing.catch(() => undefined);
+  await a.state(T0 + 200);
+  await a.close();
+  await check(join(dir, 'e'));
+});
+
+test('C7: an owner that is killed after its acquisition was logged, and before the index has it, looks all the same', async () => {
+  const b = await open('k', PartitionSet.none, 'archive-k');
+  b.namespaceId('test');
+  await b.flush();
+  const load = async function* () {
+    for (let i = 1; i <= 5; i++)
+      yield [
+        {
+          key: stateKeyOf('test', digestOf(i)),
+          value: encodeState(
+            { generation: 1, voidTime: 0, ts: T0 + i, lsn: i, lut: T0 + i },
+            'moved',
+            Buffer.from('0000', 'hex'),
+          ),
+        },
+      ];
+  };
+  const acquiring = b.acquire({
+    partitions: PartitionSet.parse('0-2047'),
+    peer: 'a',
+    epoch: 2,
+    afterTs: T0 + 50,
+    load: load(),
+  });
+  const acquired = acquiring.catch((error: unknown) => error);
+  const { index } = b;
+  const apply = index.apply.bind(index);
+  let n = 0;
+  index.apply = (...args) => {
+    if (n++ > 1) throw new Error('killed');
+    return apply(...args);
+  };
+  await b.state(T0 + 100).catch(() => undefined);
+  await acquired;
+  await b.close();
+  const again = await Journal.open(join(dir, 'k'));
+  const row = again.row('test', digestOf(1));
+  assert.equal(row && again.setName(row.set(0)), 'moved');
+  assert.equal(again.partitions.toString(), '0-2047');
+  assert.deepEqual(again.lookFrom(), { ms: T0 + 50, partitions: '0-2047' });
+  await again.close();
+});
+
+test('C7: a delete at the frontier of a release says of what was missed no more than can be', async () => {
+  const a = await open('i', PartitionSet.all, 'archive-i');
+  found(a, 1, 1, T0 + 1);
+  await a.state(T0 + 100);
+  a.release(PartitionSet.all, 'b').catch(() => undefined);
+  a.aim(T0 + 200);
+  a.gone({
+    namespace: 'test',
+    set: 's',
+    digest: digestOf(1),
+    when: { startMs: T0 + 150, endMs: T0 + 250 },
+    missed: 1,
+    missedAfterMs: T0 + 210,
+    wasSeen: true,
+  });
+  await a.state(T0 + 200);
+  await a.close();
+  await check(join(dir, 'i'));
+  const again = await Journal.open(join(dir, 'i'));
+  await again.close();
+});
+
+test('C7: a release does not wait for what other partitions are ahead by', async () => {
+  const a = await open('h', PartitionSet.all, 'archive-h');
+  found(a, 1, 1, T0 + 1);
+  await a.state(T0 + 100);
+  const releasing = a.release(PartitionSet.parse('0-1000'), 'b');
+  for (let k = 2; k < 5; k++) {
+    a.aim(T0 + k * 100);
+    // of a node whose clock is ahead
+    found(a, 39, k, T0 + k * 100 + 300);
+    await a.state(T0 + k * 100);
+  }
+  assert.equal((await releasing).ts, T0 + 200);
+  await a.close();
 });

@@ -317,3 +317,24 @@ test('C2: what comes back after a truncation that was logged before a restart is
     [digestOfRecord(1).toString('hex')],
   );
 });
+
+test('C2: a version whose window is an instant has the same row after a kill', async () => {
+  const world = new World();
+  await world.start();
+  const record = { namespace: NAMESPACE, set: '', digest: digestOfRecord(0) };
+  world.journal.found({
+    ...record,
+    generation: 2,
+    voidTimeS: 0,
+    lut: { startMs: world.now + 10, endMs: world.now + 10 },
+    foundMs: world.now + 10,
+    image: imageOf(2),
+  });
+  const rowNow = () => Buffer.from(world.journal.row(NAMESPACE, record.digest)?.bytes ?? []).toString('hex');
+  const before = rowNow();
+  await world.journal.sync();
+  await world.journal.close();
+  await world.open();
+  assert.equal(rowNow(), before);
+  await world.end();
+});

@@ -20,6 +20,8 @@ export interface FoundRecord {
   readonly foundMs: number;
   /** What was missed before it, if anything was, came after this instant, ms. Absent: nobody knows. */
   readonly missedAfterMs?: number | undefined;
+  /** So many versions were missed before it, at least. Default 0. */
+  readonly missedLeast?: number | undefined;
   /**
    * What is known by a bound of its LUT is this version if it has this generation and a LUT below this instant, ms; from there on content
    * decides. Absent: the generation does.
@@ -40,6 +42,8 @@ export interface GoneRecord {
   readonly missed?: number;
   /** They came after this instant, ms. Absent: nobody knows. */
   readonly missedAfterMs?: number | undefined;
+  /** LUT of a version that was seen and is not in the log, ms: it was there then. */
+  readonly seenMs?: number | undefined;
   /** Somebody saw it, though no version of it may be in the log: its delete is logged all the same. Default false. */
   readonly wasSeen?: boolean;
 }

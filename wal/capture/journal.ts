@@ -47,6 +47,13 @@ export interface FoundTruncation {
   readonly when: number | Window;
 }
 
+/** Partitions that came from another owner. */
+export interface LookFrom {
+  readonly partitions: string;
+  /** Changes of them came after this, ms. */
+  readonly ms: number;
+}
+
 /** What went to the log since the journal was opened. */
 export interface Tally {
   versions: number;
@@ -89,6 +96,8 @@ export class Journal {
         readonly partitions: PartitionSet;
         readonly peer: string;
         readonly mask: Uint8Array;
+        /** Of what the log has of them, and of truncations. */
+        newestTs: number;
         readonly done: PromiseWithResolvers<Release>;
       }
     | undefined;
@@ -260,7 +269,7 @@ export class Journal {
   aim(ts: number): void {
     this.#aimTs = ts;
     // what was found before may be above it
-    this.#isGiving = this.#going !== undefined && ts >= this.#newestTs && ts > this.frontierTs;
+    this.#isGiving = this.#going !== undefined && ts >= this.#going.newestTs && ts > this.frontierTs;
   }
 
   /** Partitions that go with the frontier that is aimed at: it has to be known what is missing in them. */
@@ -281,6 +290,7 @@ export class Journal {
       record,
       isSame,
       this.#floor(record, row, namespace, key),
+      this.#ledger.openCopyTs,
     );
     if (!verdict) return false;
     const { ts, ...seen } = verdict;
@@ -289,7 +299,7 @@ export class Journal {
     const isLogged = this.isLogged(record.set);
     this.#ledger.write(namespace, key, {
       generation,
-      flags: (typeof record.lut === 'number' ? 0 : ROW_FLAG.base) | (isLogged ? 0 : ROW_FLAG.unlogged),
+      flags: (seen.windowStartMs < seen.lutMs ? ROW_FLAG.base : 0) | (isLogged ? 0 : ROW_FLAG.unlogged),
       set: this.#ledger.names.set(namespace, record.set),
       voidTimeS,
       lutMs: seen.lutMs,
@@ -317,15 +327,18 @@ export class Journal {
     const namespace = this.namespaceId(record.namespace);
     const key = sortKeyOf(record.digest);
     const row = this.#ledger.row(namespace, key);
-    const { when, missed = 0, wasSeen = false } = record;
+    const { when, missed = 0, seenMs = Number.POSITIVE_INFINITY, wasSeen = false } = record;
     if (!row && !wasSeen) return false;
-    const [start, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
+    const [since, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
+    // what was there at the frontier of a hand-over, and is not in the log, must not be said to have been absent
+    const start = seenMs <= this.#aimTs ? Math.min(since, seenMs - 1) : since;
     // without a row there may be a delete above the frontier all the same (F2)
-    const foundTs = Math.max(end, this.frontierTs + 1, row?.ts(0) ?? this.#ledger.goneTs(namespace, key));
-    const isHeld = this.#isHeld(record.digest, foundTs);
-    // it may have gone before the frontier of the hand-over, and the next owner has not looked since when
-    if (isHeld && (typeof when === 'number' || start >= this.#aimTs)) return false;
-    const ts = isHeld ? this.#aimTs : foundTs;
+    const floor = Math.max(this.frontierTs + 1, row?.ts(0) ?? this.#ledger.goneTs(namespace, key));
+    let ts = Math.max(end, floor);
+    // what is on its way to another owner goes at the frontier if it may have gone before: who comes next has not looked since when
+    if (typeof when !== 'number' && start < this.#aimTs && this.#isGoing(record.digest, ts))
+      ts = Math.max(this.#aimTs, floor);
+    if (this.#isHeld(record.digest, ts)) return false;
     this.#ledger.remove(namespace, key, ts);
     if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;
     const seen: Sighting = {
@@ -335,7 +348,7 @@ export class Journal {
         typeof when === 'number' ? end : Math.min(Math.max(start, (row?.lutMs(0) ?? 0) - 1), end),
       windowEndMs: typeof when === 'number' && ts === end ? end : Math.max(ts, end),
       missed,
-      missedAfterMs: missedAfter(row && { ts: row.ts(0) }, missed, end, record.missedAfterMs),
+      missedAfterMs: missedAfter(row && { ts: row.ts(0) }, missed, Math.min(end, ts), record.missedAfterMs),
       late: ts > end,
     };
     this.#append(
@@ -361,6 +374,7 @@ export class Journal {
     this.#newestTs = ts;
     // it is above the frontier that is aimed at: a later one will be that of the release
     this.#isGiving = false;
+    if (this.#going) this.#going.newestTs = ts;
     const cutoff = { namespace, set, cutoffLut, ts, partitions: this.partitions.toString() };
     this.#takeVersions();
     this.#log.appendEvent({
@@ -375,12 +389,10 @@ export class Journal {
   /** A definition that is new, changed, or (body null) gone. Its ts is `ts`, or the next that is free. */
   defined(definition: FoundDefinition, ts: number): void {
     this.#takeVersions();
-    this.#log.appendEvent({
-      kind: 'definition',
-      lsn: ++this.#lsn,
-      ts: Math.max(ts, this.frontierTs + 1),
-      ...definition,
-    });
+    // a clock may have been set back since the last one (F2)
+    const definedTs = Math.max(ts, this.frontierTs + 1, Number(this.note.definedTs ?? 0));
+    this.keep({ definedTs });
+    this.#log.appendEvent({ kind: 'definition', lsn: ++this.#lsn, ts: definedTs, ...definition });
   }
 
   /** Makes everything that was told durable in the log; the index follows with the next {@link flush}. */
@@ -461,7 +473,8 @@ export class Journal {
     const done = Promise.withResolvers<Release>();
     // also heard when the caller has gone
     done.promise.catch(() => undefined);
-    this.#going = { partitions, peer, mask: partitions.toMask(), done };
+    this.#going = { partitions, peer, mask: partitions.toMask(), newestTs: this.#newestTs, done };
+    this.#isGiving = false;
     return done.promise;
   }
 
@@ -496,10 +509,10 @@ export class Journal {
       });
   }
 
-  /** Since when changes of partitions that were taken over are to be looked for, ms; forgotten by asking. */
-  lookFrom(): number | undefined {
-    const { lookFrom } = this.note;
-    if (typeof lookFrom !== 'number') return undefined;
+  /** Partitions that were taken over and are to be looked at; forgotten by asking. */
+  lookFrom(): LookFrom | undefined {
+    const lookFrom = this.note.lookFrom as LookFrom | null | undefined;
+    if (!lookFrom) return undefined;
     this.keep({ lookFrom: null });
     return lookFrom;
   }
@@ -539,7 +552,11 @@ export class Journal {
 
   /** Above the frontier of a hand-over, and of what is handed over. */
   #isHeld(digest: Uint8Array, ts: number): boolean {
-    return this.#isGiving && ts > this.#aimTs && this.#going?.mask[partitionOf(digest)] === 1;
+    return this.#isGiving && this.#isGoing(digest, ts);
+  }
+
+  #isGoing(digest: Uint8Array, ts: number): boolean {
+    return ts > this.#aimTs && this.#going?.mask[partitionOf(digest)] === 1;
   }
 
   /** Logs the release that waits for this frontier; returns how to say so once it is durable. */
@@ -576,7 +593,9 @@ export class Journal {
     const { partitions, peer, afterTs } = options;
     const incoming = await incomingRows(options, this.#ledger);
     for (const [namespace, parts] of incoming.parts) this.index.load(namespace, parts);
-    this.#takeVersions();
+    // before the event: names are in no log, and who comes after a kill has to look all the same
+    this.keep({ lookFrom: { ms: afterTs, partitions: partitions.toString() } satisfies LookFrom });
+    await this.flush();
     const event = {
       kind: 'ownership',
       change: 'acquire',
@@ -588,7 +607,6 @@ export class Journal {
     } as const;
     this.#log.appendEvent(event);
     this.#ledger.acquired(event);
-    this.keep({ lookFrom: afterTs });
     await this.flush();
     return { lsn: event.lsn, ts: event.ts, records: incoming.records };
   }
@@ -605,6 +623,12 @@ export class Journal {
 
   #append(version: Omit<LogVersion, 'lsn' | 'batchMore' | 'seen'>, seen: Sighting | undefined): void {
     if (version.ts > this.#newestTs) this.#newestTs = version.ts;
+    if (
+      this.#going &&
+      version.ts > this.#going.newestTs &&
+      this.#going.mask[partitionOf(version.digest)] === 1
+    )
+      this.#going.newestTs = version.ts;
     this.tally.versions++;
     if (!version.image) this.tally.deletes++;
     if (seen?.late) this.tally.late++;

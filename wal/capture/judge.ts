@@ -19,22 +19,23 @@ export interface Verdict extends Sighting {
 
 type Seen = Pick<
   FoundRecord,
-  'generation' | 'voidTimeS' | 'lut' | 'foundMs' | 'missedAfterMs' | 'boundedBeforeMs'
+  'generation' | 'voidTimeS' | 'lut' | 'foundMs' | 'missedAfterMs' | 'missedLeast' | 'boundedBeforeMs'
 >;
 
 /**
  * What a sighting is (README.md, section "Judge"): undefined for nothing new. `isSameContent`: stored key and bins are those of the last
- * version. `frontierTs`: the last that was stated.
+ * version. `frontierTs`: the last that was stated. `openCopyTs`: C0 of a base copy, as long as no frontier has been stated after it.
  */
 export const judge = (
   known: Known | undefined,
   seen: Seen,
   isSameContent: boolean,
   frontierTs: number,
+  openCopyTs: number | undefined,
 ): Verdict | undefined => {
   if (known && isSameVersion(known, seen, isSameContent)) return undefined;
   const floor = Math.max(frontierTs + 1, known?.ts ?? 0);
-  const missed = missedBefore(known, seen, isSameContent, frontierTs);
+  const missed = Math.max(missedBefore(known, seen, isSameContent, openCopyTs), seen.missedLeast ?? 0);
   if (typeof seen.lut !== 'number') {
     const { startMs, endMs } = seen.lut;
     const ts = Math.max(endMs, floor);
@@ -82,8 +83,8 @@ export const missedAfter = (
 const isSameVersion = (known: Known, seen: Seen, isSameContent: boolean): boolean => {
   if (known.generation !== seen.generation) return false;
   const isAlike = isSameContent && known.voidTimeS === seen.voidTimeS;
-  // nobody knows its LUT: the same generation, content and void time are taken for the same version
-  if (typeof seen.lut !== 'number') return isAlike;
+  // nobody knows its LUT: the same generation, content and void time are taken for the same version if that is in the window
+  if (typeof seen.lut !== 'number') return isAlike && (known.isBase || seen.lut.startMs < known.lutMs);
   if (!known.isBase) return seen.lut === known.lutMs;
   return (
     seen.lut <= known.lutMs && (isAlike || seen.lut < (seen.boundedBeforeMs ?? Number.POSITIVE_INFINITY))
@@ -95,15 +96,15 @@ const missedBefore = (
   known: Known | undefined,
   seen: Seen,
   isSameContent: boolean,
-  frontierTs: number,
+  openCopyTs: number | undefined,
 ): number => {
   if (!known) return seen.generation - 1;
   // what had expired was absent to whoever wrote it next: generations began anew
   if (seen.generation > known.generation && hadExpired(known, seen)) return seen.generation - 1;
   if (seen.generation > known.generation) return seen.generation - known.generation - 1;
   // what a copy read may be newer than its bound; from the first frontier on what is so has been found
-  if (seen.generation === known.generation && isSameContent && known.isBase && known.lutMs >= frontierTs)
-    return 0;
+  const isCopied = known.isBase && known.lutMs === openCopyTs;
+  if (seen.generation === known.generation && isSameContent && isCopied) return 0;
   // reading can touch: a new void time, and nothing else
   if (seen.generation === known.generation && isSameContent && seen.voidTimeS !== 0) return 0;
   // it fell, or came round to the same: deleted at least once, and written again that often

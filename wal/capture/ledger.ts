@@ -22,6 +22,8 @@ export class Ledger {
   /** Of the state at the frontier. */
   readonly digest: ContentDigest;
   frontierTs: number;
+  /** C0 of the last base copy. */
+  #copyTs: number;
   note: Readonly<Record<string, unknown>>;
   /** Above the frontier: versions older than their cutoff that come after them need a later ts. */
   truncations: readonly Cutoff[];
@@ -42,6 +44,7 @@ export class Ledger {
     this.transfers = meta?.transfers ?? [];
     this.digest = meta ? ContentDigest.from(meta.digests) : new ContentDigest(identity.shards);
     this.frontierTs = meta?.frontierTs ?? 0;
+    this.#copyTs = meta?.copyTs ?? 0;
     this.note = meta?.source ?? {};
     this.truncations = meta?.truncations ?? [];
     this.#ahead = Ahead.decode(this.digest.shards, meta?.ahead ?? new Uint8Array(0));
@@ -56,6 +59,11 @@ export class Ledger {
   /** A frontier that is stated must be at least this, ms. */
   get floorTs(): number {
     return Math.max(this.frontierTs + 1, this.#ahead.floorTs);
+  }
+
+  /** C0 of a base copy, as long as no frontier has been stated since. */
+  get openCopyTs(): number | undefined {
+    return this.frontierTs === this.#copyTs ? this.#copyTs : undefined;
   }
 
   /** Nothing that is known has a ts after this, ms. */
@@ -136,6 +144,7 @@ export class Ledger {
     this.#goneTsMax = 0;
     this.digest.copy(digest);
     this.frontierTs = ts;
+    this.#copyTs = ts;
   }
 
   /** What lies in the index for partitions that come with this event counts from now on. Nothing may be in hand. */
@@ -186,6 +195,7 @@ export class Ledger {
       version: INDEX_VERSION,
       appliedLsn: lsn,
       frontierTs: this.frontierTs,
+      copyTs: this.#copyTs,
       epoch: this.epoch,
       transfers: this.transfers,
       partitions: this.partitions.toString(),

@@ -33,6 +33,8 @@ export interface IndexMeta {
   readonly appliedLsn: number;
   /** Last stated frontier, ms. */
   readonly frontierTs: number;
+  /** C0 of the last base copy, ms; 0: there was none. */
+  readonly copyTs: number;
   readonly epoch: number;
   readonly partitions: string;
   /** Partitions that were taken over or given up: the last word about each. */

@@ -5,7 +5,7 @@ import { ge, lastUpdate, nanoseconds } from '../../../engine/aerospike/expressio
 import { PitrError } from '../../../engine/errors.ts';
 import { DIGEST_BYTES, type PartitionSet } from '../../../engine/partition.ts';
 import type { Rows } from '../index-row.ts';
-import type { Scope } from './scope.ts';
+import type { Scope, Unread } from './scope.ts';
 
 /** A record that was changed, as a scan without bins has it. Its buffers are its own. */
 export interface Change {
@@ -17,6 +17,8 @@ export interface Change {
   readonly lutMs: number | undefined;
   /** Stored key as a field has it: type, key. Empty: none. */
   readonly key: Buffer;
+  /** What was seen of an earlier life of it in this poll. */
+  readonly unread?: Unread;
 }
 
 /** What was changed in some partitions since an instant, and what their count says. */

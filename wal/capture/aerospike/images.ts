@@ -15,7 +15,7 @@ import { PitrError } from '../../../engine/errors.ts';
 import { PartitionSet, partitionOf } from '../../../engine/partition.ts';
 import type { Window } from '../found.ts';
 import { type Change, changeAt, NO_BYTES, readDelta, scanOf } from './delta.ts';
-import type { Scope } from './scope.ts';
+import type { Scope, Unread } from './scope.ts';
 
 /** How often a record that changes all the time is asked for by its LUT. */
 const ROUNDS = 3;
@@ -83,6 +83,7 @@ const readImages = async (scope: Scope, changes: readonly Change[]): Promise<Cha
           voidTimeS: results.voidTimeS(i),
           lut: change.lutMs ?? 0,
           image,
+          unread: change.unread,
         });
       }
     }
@@ -127,13 +128,28 @@ const codeOf = (results: CommandResults, i: number): number => {
 };
 
 /** It was seen and is no more: what was seen of it and not read is missed. */
-const tellVanished = (scope: Scope, { digest, set, generation, lutMs }: Change): void => {
-  const row = scope.journal.row(scope.namespace, digest);
-  const known = row?.generation(0) ?? 0;
-  const missed = generation > known ? generation - known : generation;
+const tellVanished = (scope: Scope, change: Change): void => {
+  const { digest, set, lutMs } = change;
   // the scan saw it after S, perhaps in the same ms
   const when = windowOf(scope, Math.max(scope.time.ms - 1, lutMs ?? 0));
-  if (scope.gone({ digest, set, when, missed, lutMs, wasSeen: true })) scope.findings.deleted++;
+  if (scope.gone({ digest, set, when, unread: unreadOf(scope, change) })) scope.findings.deleted++;
+};
+
+/** What was seen of a record that is no longer what was seen. */
+const unreadOf = (
+  { journal, namespace }: Scope,
+  { digest, generation, lutMs = 0, unread }: Change,
+): Unread => {
+  const known = unread ? 0 : (journal.row(namespace, digest)?.generation(0) ?? 0);
+  const versions = generation > known ? generation - known : generation;
+  return { versions: versions + (unread?.versions ?? 0), lutMs: unread?.lutMs ?? lutMs };
+};
+
+/** The same record as it was seen later. When it is another life of it, what was seen of the one before is not to be read any more. */
+const seenLater = (scope: Scope, before: Change, now: Change): Change => {
+  const isSame = now.generation === before.generation && now.lutMs === before.lutMs;
+  const unread = isSame || now.generation > before.generation ? before.unread : unreadOf(scope, before);
+  return unread ? { ...now, unread } : now;
 };
 
 /** For builds whose scans have no LUTs: asks for them one by one. */
@@ -169,15 +185,16 @@ const earliest = (changes: readonly Change[]): number => Math.min(...changes.map
 
 /** The same records as they are now, by a scan: only that says stored key and LUT together. */
 const seenAgain = async (scope: Scope, changes: readonly Change[]): Promise<Change[]> => {
-  if (!scope.hasLuts) return withLuts(scope, changes);
-  const { changes: now } = await readDelta(
-    scope,
-    partitionsOf(changes),
-    earliest(changes),
-    Number.POSITIVE_INFINITY,
-  );
+  const now = scope.hasLuts
+    ? (await readDelta(scope, partitionsOf(changes), earliest(changes), Number.POSITIVE_INFINITY)).changes
+    : await withLuts(scope, changes);
   const byId = new Map(now.map((change) => [idOf(change), change]));
-  return changes.map((change) => byId.get(idOf(change)) ?? change);
+  return changes.flatMap((change) => {
+    const later = byId.get(idOf(change));
+    if (later) return seenLater(scope, change, later);
+    // without LUTs it was asked for, and told to be gone
+    return scope.hasLuts ? change : [];
+  });
 };
 
 /** Records that change faster than they can be read twice: with their bins in one scan, and a window. */
@@ -218,8 +235,8 @@ export const readWhole = async (
       const isLogged = scope.journal.isLogged(change.set);
       scope.found({
         ...change,
-        // also with the generation that it had: it may have been deleted and written as often
-        lut: windowOf(scope, (before?.lutMs ?? sinceMs) - 1),
+        // also with the generation that it had: it may have been deleted and written as often. What was not read is in the window
+        lut: windowOf(scope, (before?.unread?.lutMs ?? before?.lutMs ?? sinceMs) - 1),
         image: isLogged ? block.image(i) : NO_BYTES,
       });
     }

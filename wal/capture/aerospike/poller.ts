@@ -3,7 +3,7 @@ import { isBuildAtLeast } from '../../../engine/aerospike/client/cluster-node.ts
 import { systemTiming, type Timing } from '../../../engine/aerospike/client/timing.ts';
 import { PitrError } from '../../../engine/errors.ts';
 import { PartitionSet } from '../../../engine/partition.ts';
-import type { Journal } from '../journal.ts';
+import type { Journal, LookFrom } from '../journal.ts';
 import { Clocks } from './clocks.ts';
 import type { Cutoffs } from './definitions.ts';
 import { clockDoubts, doubtsOf, type Seen, seenOf, waitsOf } from './doubt.ts';
@@ -34,6 +34,7 @@ const DEFAULTS: PollSettings = {
 const LUT_BUILD = [8, 1, 2, 0];
 /** What a clock of whole seconds may be behind itself, ms. */
 const COARSE_MS = 1000;
+const NONE = PartitionSet.none.toString();
 /** Under which name the journal keeps what a poller wants to find again. */
 const NOTE = 'aerospike';
 
@@ -61,6 +62,8 @@ interface Note {
   readonly lookedMs: number;
   readonly seen: Seen;
   readonly hasWaited: boolean;
+  /** Partitions that came from another owner and have not been compared yet. */
+  readonly cameIn: string;
   readonly cutoffs: Readonly<Record<string, number>>;
   /** Fingerprints by key. Absent: nobody has looked. */
   readonly definitions?: Readonly<Record<string, string>>;
@@ -137,6 +140,7 @@ export class Poller {
       lookedMs,
       seen,
       hasWaited: false,
+      cameIn: NONE,
       cutoffs: Object.fromEntries(look.cutoffs),
       verifiedMs: {},
     };
@@ -188,14 +192,14 @@ export class Poller {
     const cost = noCost();
     this.#note ??= this.#firstNote(begun);
     this.#beginStates(this.#note);
-    const cameFromMs = this.#journal.lookFrom();
+    const cameFrom = this.#journal.lookFrom();
     const hadWaited = this.#note.hasWaited;
-    if (cameFromMs !== undefined) this.#lookFrom(cameFromMs);
+    if (cameFrom) this.#lookFrom(cameFrom);
     const note: Note = { ...this.#note, hasWaited: hadWaited };
     this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
     // nobody watched them from the release on
-    if (cameFromMs !== undefined) doubts.push('partitions have come from another capture');
+    if (note.cameIn !== NONE) doubts.push('partitions have come from another capture');
     const waitsFor = waitsOf(look, this.#client.clusterKey);
     const tally = { ...this.#journal.tally };
     const report = (isStated: boolean, copyAgain?: string): PollReport => ({
@@ -227,9 +231,10 @@ export class Poller {
     const isSure = !isHeld && doubts.length === 0;
     const scopes = this.#scopes(note, begun, isSure, findings, cost, signal);
     await this.#truncate(note, scopes, look.cutoffs);
+    const { giving } = this.#journal;
+    const verified = this.#states.map(({ verifiedMs }) => verifiedMs.slice());
     const mode = isHeld ? 'changes' : doubts.length > 0 ? 'everything' : 'counts';
-    const due =
-      mode === 'counts' ? this.#turn.take(startedMs).union(this.#journal.giving) : PartitionSet.none;
+    const due = mode === 'counts' ? this.#turn.take(startedMs).union(giving) : PartitionSet.none;
     for (const scope of scopes) {
       await pollNamespace(scope, { mode, due, lookAgain: () => this.#lookAgain() });
       if (!isHeld) findings.forgotten += await forgetExpired(scope);
@@ -245,8 +250,10 @@ export class Poller {
     const isBehind = !hasWaited && behindMs >= 0;
     if (isBehind && (time.isExact || behindMs > COARSE_MS))
       waitsFor.push(`the clock is ${behindMs} ms behind the frontier`);
+    // of partitions that go, what was found above this frontier is in no log
+    if (waitsFor.length > 0 || isBehind) this.#takeBack(giving, verified);
     this.#keep(
-      hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen },
+      hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen, cameIn: NONE },
       hasWaited,
     );
     await this.#gate.flush();
@@ -262,11 +269,21 @@ export class Poller {
    * Partitions have come that nobody watched since `ms`. Which they are does not matter: everything is compared now. Stored together with
    * that it was asked for, so that whoever goes on after a failure or a kill begins there, and in doubt.
    */
-  #lookFrom(ms: number): void {
+  #lookFrom({ ms, partitions }: LookFrom): void {
     for (const { verifiedMs } of this.#states)
       for (let p = 0; p < verifiedMs.length; p++) verifiedMs[p] = Math.min(verifiedMs[p], ms);
-    const { cursorMs = ms, lookedMs = ms } = this.#note ?? {};
-    this.#keep({ cursorMs: Math.min(cursorMs, ms), lookedMs: Math.min(lookedMs, ms) }, true);
+    const { cursorMs = ms, lookedMs = ms, cameIn = NONE } = this.#note ?? {};
+    const all = PartitionSet.parse(cameIn).union(PartitionSet.parse(partitions));
+    this.#keep(
+      { cursorMs: Math.min(cursorMs, ms), lookedMs: Math.min(lookedMs, ms), cameIn: all.toString() },
+      true,
+    );
+  }
+
+  /** Of these partitions that is verified which was so before the poll. */
+  #takeBack(partitions: PartitionSet, before: readonly Float64Array[]): void {
+    for (const [i, { verifiedMs }] of this.#states.entries())
+      for (const { start, end } of partitions.ranges) verifiedMs.set(before[i].subarray(start, end), start);
   }
 
   #beginStates(note: Note): void {
@@ -306,6 +323,7 @@ export class Poller {
       lookedMs,
       seen,
       hasWaited: false,
+      cameIn: NONE,
       cutoffs: Object.fromEntries(look.cutoffs),
       verifiedMs: {},
     };
@@ -340,6 +358,7 @@ export class Poller {
           time,
           cursorMs,
           boundedBeforeMs,
+          cameIn: PartitionSet.parse(note.cameIn),
           missedAfterMs: isSure ? cursorMs - 1 : undefined,
           hasLuts: this.#hasLuts,
           isOnDevice: look.onDevice.has(state.name),

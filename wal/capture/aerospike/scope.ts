@@ -87,6 +87,8 @@ export class Scope {
   readonly cursorMs: number;
   /** A LUT below this that a row's bound allows is the row's, ms: nothing has been written with it since the row was read. */
   readonly boundedBeforeMs: number;
+  /** They came from another owner: what it saw last and did not log nobody knows. */
+  readonly cameIn: PartitionSet;
   /** What this poll finds to be missed came after this instant, ms. Undefined: nobody knows. */
   readonly missedAfterMs: number | undefined;
   /** Scans can say LUTs. */
@@ -105,6 +107,7 @@ export class Scope {
     this.time = parts.time;
     this.cursorMs = parts.cursorMs;
     this.boundedBeforeMs = parts.boundedBeforeMs;
+    this.cameIn = parts.cameIn;
     this.missedAfterMs = parts.missedAfterMs;
     this.hasLuts = parts.hasLuts;
     this.isOnDevice = parts.isOnDevice;
@@ -126,33 +129,65 @@ export class Scope {
     return this.cursorMs - this.settings.overlapMs;
   }
 
-  /** Tells the journal what was found. */
-  found(record: Omit<FoundRecord, 'namespace' | 'foundMs' | 'boundedBeforeMs'>): void {
-    const { namespace, journal, missedAfterMs, boundedBeforeMs } = this;
+  /** Tells the journal what was found; `unread`: what was seen of the record before, and not read. */
+  found({ unread, ...record }: FoundNow): void {
+    const { namespace, journal, boundedBeforeMs } = this;
     const before = this.#voidTimeS(record.digest);
-    const foundMs = this.time.latestMs();
-    journal.found({ ...record, namespace, missedAfterMs, foundMs, boundedBeforeMs });
+    journal.found({
+      ...record,
+      namespace,
+      missedAfterMs: this.#missedAfter(unread?.lutMs),
+      // it was removed after that, and has come to this generation since
+      missedLeast: unread && unread.versions + record.generation - 1,
+      foundMs: this.time.latestMs(),
+      boundedBeforeMs,
+    });
     this.gate.count(record.image.length);
     this.state.calendar.change(partitionOf(record.digest), before, this.#voidTimeS(record.digest));
   }
 
-  /** Tells the journal what is gone; `lutMs`: of the last version that was seen and not read. False: it did not know of it. */
-  gone(
-    record: Omit<GoneRecord, 'namespace' | 'missedAfterMs'> & { readonly lutMs?: number | undefined },
-  ): boolean {
-    const { namespace, journal, missedAfterMs = 0 } = this;
-    const { lutMs = Number.POSITIVE_INFINITY, ...gone } = record;
+  /** Tells the journal what is gone; `unread`: what was seen of the record, and not read. False: it did not know of it. */
+  gone({ unread, ...record }: GoneNow): boolean {
+    const { namespace, journal, cameIn } = this;
     const before = this.#voidTimeS(record.digest);
-    const bound = missedAfterMs < lutMs ? missedAfterMs : 0;
-    const isLogged = journal.gone({ ...gone, namespace, missedAfterMs: bound });
+    const least = cameIn.has(partitionOf(record.digest)) ? 1 : 0;
+    const isLogged = journal.gone({
+      ...record,
+      namespace,
+      missed: Math.max(unread?.versions ?? 0, least),
+      missedAfterMs: this.#missedAfter(unread?.lutMs),
+      seenMs: unread?.lutMs,
+      wasSeen: unread !== undefined,
+    });
     this.gate.count(0);
     this.state.calendar.change(partitionOf(record.digest), before, this.#voidTimeS(record.digest));
     return isLogged;
   }
 
+  /** `lutMs`: of the first version that is known to be missed. */
+  #missedAfter(lutMs = Number.POSITIVE_INFINITY): number | undefined {
+    return this.missedAfterMs !== undefined && this.missedAfterMs < lutMs ? this.missedAfterMs : undefined;
+  }
+
   #voidTimeS(digest: Uint8Array): number {
     return this.journal.row(this.namespace, digest)?.voidTimeS(0) ?? 0;
   }
+}
+
+/** Versions of a record that were seen and not read. */
+export interface Unread {
+  readonly versions: number;
+  /** Of the first of them. */
+  readonly lutMs: number;
+}
+
+interface FoundNow
+  extends Omit<FoundRecord, 'namespace' | 'foundMs' | 'missedAfterMs' | 'missedLeast' | 'boundedBeforeMs'> {
+  readonly unread?: Unread | undefined;
+}
+
+interface GoneNow extends Omit<GoneRecord, 'namespace' | 'missed' | 'missedAfterMs' | 'seenMs' | 'wasSeen'> {
+  readonly unread?: Unread | undefined;
 }
 
 export interface ScopeParts {
@@ -164,6 +199,7 @@ export interface ScopeParts {
   readonly time: ServerTime;
   readonly cursorMs: number;
   readonly boundedBeforeMs: number;
+  readonly cameIn: PartitionSet;
   readonly missedAfterMs: number | undefined;
   readonly hasLuts: boolean;
   readonly isOnDevice: boolean;

@@ -146,7 +146,9 @@ export class Intake {
     const { namespace, generation } = s;
     const row = this.#journal.row(namespace, digest);
     const grave = row ? undefined : this.#graves.get(namespace, digest);
-    if (row ? isOlder(row, lutMs, generation) : grave && isBuried(grave, lutMs, generation)) {
+    // what was shipped before is a repetition, also in the ms of its delete
+    const isRepeated = grave?.lutMs === lutMs && this.#recent.has(digest, lutMs, generation);
+    if (row ? isOlder(row, lutMs, generation) : grave && (isRepeated || isBuried(grave, lutMs, generation))) {
       this.#older(namespace, digest, lutMs, generation, row ? row.lutMs(0) : (grave as Grave).lutMs);
       return;
     }
