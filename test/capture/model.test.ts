@@ -6,8 +6,8 @@ import { Child } from '../kill/child.ts';
 import { runSeed, type Tally } from './model/run-seed.ts';
 
 const { PITR_CAPTURE_SEED, PITR_CAPTURE_SEEDS, PITR_CAPTURE_MS } = process.env;
-/** By flag only, as long as it finds something about once in twenty seeds: docs/testing.md. */
-const SEEDS = 0;
+
+const SEEDS = 2;
 const seeds =
   PITR_CAPTURE_SEED === undefined
     ? [...Array(Number(PITR_CAPTURE_SEEDS ?? SEEDS)).keys()]

@@ -53,7 +53,7 @@ test('when too many deletes are remembered, an unknown record that may be older 
 
 test('graves that are old and stated are let go of, others stay', () => {
   const graves = new Graves();
-  const grave = { generation: 1, writtenLutMs: 1, isLogged: true };
+  const grave = { generation: 1, writtenLutMs: 1, isLogged: true, loggedLutMs: 0 };
   for (const [record, lutMs] of [
     [1, 100],
     [2, 300],

@@ -10,6 +10,8 @@ export interface Grave {
   readonly writtenLutMs: number;
   /** The delete is in the log. Not when the record was unknown. */
   isLogged: boolean;
+  /** LUT of the last delete before it that is in the log; 0: none is known. */
+  readonly loggedLutMs: number;
   readonly atMs: number;
 }
 

@@ -226,11 +226,13 @@ export class Intake {
       this.counts.deletes++;
       this.#recent.add(digest, lutMs, 0);
     }
+    const before = this.#graves.get(namespace, digest);
     this.#graves.add(namespace, digest, {
       lutMs,
       generation: row?.generation(0) ?? 0,
       writtenLutMs: row?.lutMs(0) ?? 0,
       isLogged: row !== undefined,
+      loggedLutMs: (before?.isLogged ? before.lutMs : before?.loggedLutMs) ?? 0,
       atMs: nowMs,
     });
     this.#graves.prune(nowMs, this.#journal.frontierTs);
@@ -269,6 +271,7 @@ const isOlder = (row: Rows, lutMs: number, generation: number): boolean => {
 /** Whether a write belongs before the delete, and is known or lost there. */
 const isBuried = (grave: Grave, lutMs: number, generation: number): boolean => {
   if (lutMs > grave.lutMs) return false;
+  if (lutMs <= grave.loggedLutMs) return true;
   if (lutMs === grave.writtenLutMs && generation === grave.generation) return true;
   if (lutMs < grave.lutMs) return grave.isLogged;
   return grave.isLogged && generation !== 1;

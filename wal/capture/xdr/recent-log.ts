@@ -57,6 +57,7 @@ const remember = (
     generation: before?.generation ?? 0,
     writtenLutMs: before?.lutMs ?? 0,
     isLogged: true,
+    loggedLutMs: 0,
     atMs: nowMs,
   });
 };
