@@ -18,6 +18,8 @@ const BACKOFF_MS = 500;
 const BACKOFF_MS_MAX = 15_000;
 /** Until the next poll after one that stated no frontier, at most. */
 const UNSTATED_MS = 1000;
+/** By how much the log may be ahead of a copy that waits. */
+const COPY_WAITS_MS = 5000;
 /** How long a single look waits for what the frontier waits for. */
 const ONCE_MS = 60_000;
 
@@ -196,7 +198,12 @@ export class ClusterRun implements CaptureRun {
   async #makeCopy(poller: Poller): Promise<void> {
     const { archiver, client, events } = this.#options;
     this.#status.copying();
-    const { clockMs } = await poller.prepare();
+    let { clockMs } = await poller.prepare();
+    // a clock of whole seconds is behind what the log has: soon it is not
+    while (clockMs < this.journal.newestTs && this.journal.newestTs < clockMs + COPY_WAITS_MS) {
+      await sleep(UNSTATED_MS / 4, undefined, { signal: this.#stop.signal });
+      ({ clockMs } = await poller.prepare());
+    }
     events.copying(clockMs);
     this.#copy = await copySource(archiver.archive, this.journal, {
       client,

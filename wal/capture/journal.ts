@@ -330,14 +330,16 @@ export class Journal {
     const { when, missed = 0, seenMs = Number.POSITIVE_INFINITY, wasSeen = false } = record;
     if (!row && !wasSeen) return false;
     const [since, end] = typeof when === 'number' ? [when, when] : [when.startMs, when.endMs];
-    // what was there at the frontier of a hand-over, and is not in the log, must not be said to have been absent
-    const start = seenMs <= this.#aimTs ? Math.min(since, seenMs - 1) : since;
     // without a row there may be a delete above the frontier all the same (F2)
     const floor = Math.max(this.frontierTs + 1, row?.ts(0) ?? this.#ledger.goneTs(namespace, key));
     let ts = Math.max(end, floor);
-    // what is on its way to another owner goes at the frontier if it may have gone before: who comes next has not looked since when
-    if (typeof when !== 'number' && start < this.#aimTs && this.#isGoing(record.digest, ts))
-      ts = Math.max(this.#aimTs, floor);
+    let start = since;
+    // of what is on its way to another owner: who comes next has not looked since when
+    if (typeof when !== 'number' && this.#isGoing(record.digest, ts)) {
+      // what was there at the frontier, and is not in the log, must not be said to have been absent
+      if (seenMs <= this.#aimTs) start = Math.min(since, seenMs - 1);
+      if (start < this.#aimTs) ts = Math.max(this.#aimTs, floor);
+    }
     if (this.#isHeld(record.digest, ts)) return false;
     this.#ledger.remove(namespace, key, ts);
     if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;
