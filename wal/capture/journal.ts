@@ -6,7 +6,7 @@ import type { AcquireOptions, Release } from '../../engine/engine-types.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { type Files, nodeFiles } from '../../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../../engine/identity.ts';
-import { PartitionSet, partitionOf, sortKeyOf } from '../../engine/partition.ts';
+import { type PartitionSet, sortKeyOf } from '../../engine/partition.ts';
 import type { SpoolStatus } from '../../engine/spool.ts';
 import { inOneShard } from '../../engine/transfer.ts';
 import { LocalLog } from '../local-log.ts';
@@ -14,6 +14,7 @@ import { LogSpool } from '../log-spool.ts';
 import type { SpoolSettings } from '../spool-settings.ts';
 import { type CaptureSource, readSource } from './capture-dir.ts';
 import type { FoundRecord, GoneRecord, Window } from './found.ts';
+import { Giving } from './giving.ts';
 import { incomingRows, positionOf, transferOf } from './incoming.ts';
 import { ROW_FLAG, type RowFields, type Rows } from './index-row.ts';
 import { judge, missedAfter } from './judge.ts';
@@ -88,19 +89,7 @@ export class Journal {
   #sealedLsn: number;
   /** Of versions and truncations so far. */
   #newestTs = 0;
-  #aimTs = 0;
-  /** The frontier that is aimed at will be that of the release. */
-  #isGiving = false;
-  #going:
-    | {
-        readonly partitions: PartitionSet;
-        readonly peer: string;
-        readonly mask: Uint8Array;
-        /** Of what the log has of them, and of truncations. */
-        newestTs: number;
-        readonly done: PromiseWithResolvers<Release>;
-      }
-    | undefined;
+  readonly #giving = new Giving();
   #coming:
     | {
         readonly options: AcquireOptions;
@@ -267,14 +256,12 @@ export class Journal {
    * The frontier that will be stated next. Of partitions that are being given up nothing above it is logged: who takes them over finds it.
    */
   aim(ts: number): void {
-    this.#aimTs = ts;
-    // what was found before may be above it
-    this.#isGiving = this.#going !== undefined && ts >= this.#going.newestTs && ts > this.frontierTs;
+    this.#giving.aim(ts, this.frontierTs);
   }
 
   /** Partitions that go with the frontier that is aimed at: it has to be known what is missing in them. */
   get giving(): PartitionSet {
-    return this.#isGiving && this.#going ? this.#going.partitions : PartitionSet.none;
+    return this.#giving.partitions;
   }
 
   /** A record as it was found. False: nothing was logged, it is known like that already (C3) or of a set that is left out. */
@@ -294,7 +281,7 @@ export class Journal {
     );
     if (!verdict) return false;
     const { ts, ...seen } = verdict;
-    if (this.#isHeld(record.digest, ts)) return false;
+    if (this.#giving.isHeld(record.digest, ts)) return false;
     const { generation, voidTimeS } = record;
     const isLogged = this.isLogged(record.set);
     this.#ledger.write(namespace, key, {
@@ -335,12 +322,12 @@ export class Journal {
     let ts = Math.max(end, floor);
     let start = since;
     // of what is on its way to another owner: who comes next has not looked since when
-    if (typeof when !== 'number' && this.#isGoing(record.digest, ts)) {
+    if (typeof when !== 'number' && this.#giving.isAsked(record.digest, ts)) {
       // what was there at the frontier, and is not in the log, must not be said to have been absent
-      if (seenMs <= this.#aimTs) start = Math.min(since, seenMs - 1);
-      if (start < this.#aimTs) ts = Math.max(this.#aimTs, floor);
+      if (seenMs <= this.#giving.aimTs) start = Math.min(since, seenMs - 1);
+      if (start < this.#giving.aimTs) ts = Math.max(this.#giving.aimTs, floor);
     }
-    if (this.#isHeld(record.digest, ts)) return false;
+    if (this.#giving.isHeld(record.digest, ts)) return false;
     this.#ledger.remove(namespace, key, ts);
     if (row ? !row.isLogged(0) : !this.isLogged(record.set)) return false;
     const seen: Sighting = {
@@ -374,9 +361,7 @@ export class Journal {
     // behind every version so far: of a record that has one above it, the one below would be hidden and nobody could say which that was
     const ts = Math.max(end, this.frontierTs + 1, this.#newestTs + 1);
     this.#newestTs = ts;
-    // it is above the frontier that is aimed at: a later one will be that of the release
-    this.#isGiving = false;
-    if (this.#going) this.#going.newestTs = ts;
+    this.#giving.truncated(ts);
     const cutoff = { namespace, set, cutoffLut, ts, partitions: this.partitions.toString() };
     this.#takeVersions();
     this.#log.appendEvent({
@@ -471,13 +456,7 @@ export class Journal {
         partition: missing.ranges[0].start,
         owner: 'nobody here',
       });
-    this.#going?.done.reject(new PitrError('interrupted', { what: 'another hand-over' }));
-    const done = Promise.withResolvers<Release>();
-    // also heard when the caller has gone
-    done.promise.catch(() => undefined);
-    this.#going = { partitions, peer, mask: partitions.toMask(), newestTs: this.#newestTs, done };
-    this.#isGiving = false;
-    return done.promise;
+    return this.#giving.ask(partitions, peer, this.#newestTs);
   }
 
   /**
@@ -541,7 +520,7 @@ export class Journal {
 
   async close(): Promise<void> {
     const over = new PitrError('interrupted', { what: 'a hand-over' });
-    this.#going?.done.reject(over);
+    this.#giving.cancel(over);
     this.#coming?.done.reject(over);
     this.#spool.wake();
     try {
@@ -552,20 +531,10 @@ export class Journal {
     }
   }
 
-  /** Above the frontier of a hand-over, and of what is handed over. */
-  #isHeld(digest: Uint8Array, ts: number): boolean {
-    return this.#isGiving && this.#isGoing(digest, ts);
-  }
-
-  #isGoing(digest: Uint8Array, ts: number): boolean {
-    return ts > this.#aimTs && this.#going?.mask[partitionOf(digest)] === 1;
-  }
-
   /** Logs the release that waits for this frontier; returns how to say so once it is durable. */
   #giveUp(ts: number): (() => void) | undefined {
-    const going = this.#going;
-    if (!going || !this.#isGiving || this.#aimTs !== ts) return undefined;
-    this.#isGiving = false;
+    const going = this.#giving.take(ts);
+    if (!going) return undefined;
     const event = {
       kind: 'ownership',
       change: 'release',
@@ -576,7 +545,6 @@ export class Journal {
     const transfer = { ...event, partitions: going.partitions.toString(), peer: going.peer };
     const digests = this.#ledger.released(transfer).toShards();
     this.#log.appendEvent({ ...transfer, digests });
-    this.#going = undefined;
     return () => going.done.resolve({ lsn: event.lsn, ts, digests: [inOneShard(digests)] });
   }
 
@@ -625,12 +593,7 @@ export class Journal {
 
   #append(version: Omit<LogVersion, 'lsn' | 'batchMore' | 'seen'>, seen: Sighting | undefined): void {
     if (version.ts > this.#newestTs) this.#newestTs = version.ts;
-    if (
-      this.#going &&
-      version.ts > this.#going.newestTs &&
-      this.#going.mask[partitionOf(version.digest)] === 1
-    )
-      this.#going.newestTs = version.ts;
+    this.#giving.logged(version.digest, version.ts);
     this.tally.versions++;
     if (!version.image) this.tally.deletes++;
     if (seen?.late) this.tally.late++;
