@@ -129,7 +129,8 @@ class World {
     const since = this.lookedMs.get(i) ?? 0;
     if (now) {
       const lut = exact ? now.lut : { startMs: Math.min(since, now.lut - 1), endMs };
-      this.journal.found({ ...common, ...now, lut, foundMs: endMs });
+      // content decides, and LUTs are learned
+      this.journal.found({ ...common, ...now, lut, foundMs: endMs, boundedBeforeMs: 0 });
     } else this.journal.gone({ ...common, when: { startMs: Math.min(since, endMs), endMs } });
     this.lookedMs.set(i, this.now);
   }

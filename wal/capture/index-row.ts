@@ -9,6 +9,8 @@ export const ROW_FLAG = {
   base: 1,
   /** Of a set that is left out: counted, never logged. */
   unlogged: 2,
+  /** The LUT is exact, as it was learned later; the log has a bound, which is the ts. */
+  learned: 4,
 } as const;
 
 const GENERATION = 20;
@@ -155,6 +157,11 @@ export class Rows {
 
   lutMs(i: number): number {
     return this.bytes.readUIntLE(i * ROW_BYTES + LUT, 6);
+  }
+
+  /** LUT as the log has it, ms: what a truncation goes by. */
+  loggedLutMs(i: number): number {
+    return (this.flags(i) & ROW_FLAG.learned) === 0 ? this.lutMs(i) : this.ts(i);
   }
 
   /** Ts of the last version in the log, ms. */

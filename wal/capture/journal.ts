@@ -279,7 +279,11 @@ export class Journal {
       this.#floor(record, row, namespace, key),
       this.#ledger.openCopyTs,
     );
-    if (!verdict) return false;
+    if (!verdict) {
+      if (record.boundedBeforeMs !== undefined && typeof record.lut === 'number')
+        this.learn(record.namespace, record.digest, record.lut);
+      return false;
+    }
     const { ts, ...seen } = verdict;
     if (this.#giving.isHeld(record.digest, ts)) return false;
     const { generation, voidTimeS } = record;
@@ -306,6 +310,19 @@ export class Journal {
       },
       isExact(ts, seen) ? undefined : seen,
     );
+    return true;
+  }
+
+  /** The LUT of a version of which only a bound is known. False: it is known. */
+  learn(namespace: string, digest: Uint8Array, lutMs: number): boolean {
+    const id = this.namespaceId(namespace);
+    const key = sortKeyOf(digest);
+    const row = this.#ledger.row(id, key);
+    // a truncation has to go by the bound, as the archive does: it must still be there to be read
+    if (!row?.isBase(0) || row.lutMs(0) !== row.ts(0)) return false;
+    const known = fieldsOf(row);
+    const flags = (known.flags & ~ROW_FLAG.base) | ROW_FLAG.learned;
+    this.#ledger.learn(id, key, { ...known, flags, lutMs });
     return true;
   }
 

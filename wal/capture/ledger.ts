@@ -87,6 +87,11 @@ export class Ledger {
     this.#count(new Rows(row), 0, fields.ts, 1);
   }
 
+  /** What is learned of a row and is in no version. */
+  learn(namespace: number, key: Buffer, fields: RowFields): void {
+    this.#put(namespace, key, fields);
+  }
+
   remove(namespace: number, key: Buffer, ts: number): void {
     const old = this.row(namespace, key);
     if (old) this.#count(old, 0, ts, -1);
@@ -212,7 +217,7 @@ export class Ledger {
     return (
       rows.isLogged(i) &&
       rows.ts(i) < ts &&
-      rows.lutMs(i) < cutoffLut &&
+      rows.loggedLutMs(i) < cutoffLut &&
       (set === null || this.names.setName(rows.set(i)) === set)
     );
   }

@@ -81,7 +81,10 @@ const compare = async (
     const row = roll ? roll.rows.find(sortKeyOf(digest, key)) : -1;
     if (roll && row >= 0) {
       roll.isMet[row] = 1;
-      if (isSameVersion(roll.rows, row, seen, boundedBeforeMs)) return;
+      if (isSameVersion(roll.rows, row, seen, boundedBeforeMs)) {
+        if (lutMs !== undefined && roll.rows.isBase(row)) scope.learn(digest, lutMs);
+        return;
+      }
     }
     // what this poll has told already
     const told = scope.journal.row(scope.namespace, digest);
@@ -92,6 +95,7 @@ const compare = async (
   const options = { partitions, ...(set === undefined ? {} : { set }), ...digestsOnly(scope) };
   for await (const block of scanOf(scope, options)) {
     for (let i = 0; i < block.length; i++) meet(block, i);
+    await scope.gate.breathe();
     if (changes.length < CHANGES_MAX) continue;
     await tellChanges(scope, changes);
     changes = [];

@@ -146,6 +146,11 @@ export class Scope {
     this.state.calendar.change(partitionOf(record.digest), before, this.#voidTimeS(record.digest));
   }
 
+  /** Tells the journal the LUT of a version that it knows by a bound. */
+  learn(digest: Uint8Array, lutMs: number): void {
+    if (this.journal.learn(this.namespace, digest, lutMs)) this.gate.count(0);
+  }
+
   /** Tells the journal what is gone; `unread`: what was seen of the record, and not read. False: it did not know of it. */
   gone({ unread, ...record }: GoneNow): boolean {
     const { namespace, journal, cameIn } = this;
