@@ -155,11 +155,11 @@ export class Scope {
   gone({ unread, ...record }: GoneNow): boolean {
     const { namespace, journal, cameIn } = this;
     const before = this.#voidTimeS(record.digest);
-    const least = cameIn.has(partitionOf(record.digest)) ? 1 : 0;
+    const isUnsure = typeof record.when !== 'number' && cameIn.has(partitionOf(record.digest));
     const isLogged = journal.gone({
       ...record,
       namespace,
-      missed: Math.max(unread?.versions ?? 0, least),
+      missed: Math.max(unread?.versions ?? 0, isUnsure ? 1 : 0),
       missedAfterMs: this.#missedAfter(unread?.lutMs),
       seenMs: unread?.lutMs,
       wasSeen: unread !== undefined,
