@@ -132,7 +132,7 @@ test('C7: partitions that are handed over are whole on both sides, and what chan
   await b.state(T0 + 320);
   const { records } = await acquiring;
   assert.equal(records, 19);
-  assert.deepEqual(b.lookFrom(), { ms: release.ts, partitions: '0-2047' });
+  assert.deepEqual(b.lookFrom(), { ms: release.ts, heldIn: '0-2047' });
   assert.equal(b.lookFrom(), undefined);
   assert.equal(found(b, 1, 1, T0 + 1), false, 'what came over is known');
   assert.equal(found(b, 3, 2, T0 + 210), false, 'also what the old owner had logged above its frontier');
@@ -230,7 +230,7 @@ test('C7: an owner that is killed after its acquisition was logged, and before t
   const row = again.row('test', digestOf(1));
   assert.equal(row && again.setName(row.set(0)), 'moved');
   assert.equal(again.partitions.toString(), '0-2047');
-  assert.deepEqual(again.lookFrom(), { ms: T0 + 50, partitions: '0-2047' });
+  assert.deepEqual(again.lookFrom(), { ms: T0 + 50, heldIn: 'none' });
   await again.close();
 });
 

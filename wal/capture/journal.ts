@@ -6,7 +6,7 @@ import type { AcquireOptions, Release } from '../../engine/engine-types.ts';
 import { PitrError } from '../../engine/errors.ts';
 import { type Files, nodeFiles } from '../../engine/files.ts';
 import { type EngineIdentity, readIdentity } from '../../engine/identity.ts';
-import { type PartitionSet, sortKeyOf } from '../../engine/partition.ts';
+import { PartitionSet, sortKeyOf } from '../../engine/partition.ts';
 import type { SpoolStatus } from '../../engine/spool.ts';
 import { inOneShard } from '../../engine/transfer.ts';
 import { LocalLog } from '../local-log.ts';
@@ -48,11 +48,12 @@ export interface FoundTruncation {
   readonly when: number | Window;
 }
 
-/** Partitions that came from another owner. */
+/** Partitions came from another owner. */
 export interface LookFrom {
-  readonly partitions: string;
   /** Changes of them came after this, ms. */
   readonly ms: number;
+  /** Those that were given up: with the last frontier their owner logged nothing above it. Of a lost directory: none. */
+  readonly heldIn: string;
 }
 
 /** What went to the log since the journal was opened. */
@@ -177,9 +178,9 @@ export class Journal {
     return this.#lsn;
   }
 
-  /** Greatest ts of the versions and truncations so far, ms. */
+  /** Nothing that is known has a ts after this, ms. */
   get newestTs(): number {
-    return this.#newestTs;
+    return Math.max(this.#newestTs, this.frontierTs);
   }
 
   get partitions(): PartitionSet {
@@ -581,7 +582,8 @@ export class Journal {
     const incoming = await incomingRows(options, this.#ledger);
     for (const [namespace, parts] of incoming.parts) this.index.load(namespace, parts);
     // before the event: names are in no log, and who comes after a kill has to look all the same
-    this.keep({ lookFrom: { ms: afterTs, partitions: partitions.toString() } satisfies LookFrom });
+    const heldIn = options.digests ? partitions : PartitionSet.none;
+    this.keep({ lookFrom: { ms: afterTs, heldIn: heldIn.toString() } satisfies LookFrom });
     await this.flush();
     const event = {
       kind: 'ownership',

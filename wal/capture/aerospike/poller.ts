@@ -62,8 +62,8 @@ interface Note {
   readonly lookedMs: number;
   readonly seen: Seen;
   readonly hasWaited: boolean;
-  /** Partitions that came from another owner and have not been compared yet. */
-  readonly cameIn: string;
+  /** Partitions that another owner gave up and that have not been compared yet. */
+  readonly heldIn: string;
   readonly cutoffs: Readonly<Record<string, number>>;
   /** Fingerprints by key. Absent: nobody has looked. */
   readonly definitions?: Readonly<Record<string, string>>;
@@ -140,7 +140,7 @@ export class Poller {
       lookedMs,
       seen,
       hasWaited: false,
-      cameIn: NONE,
+      heldIn: NONE,
       cutoffs: Object.fromEntries(look.cutoffs),
       verifiedMs: {},
     };
@@ -199,7 +199,7 @@ export class Poller {
     this.#journal.aim(time.ms - 1);
     const doubts = this.#doubts(note, begun);
     // nobody watched them from the release on
-    if (note.cameIn !== NONE) doubts.push('partitions have come from another capture');
+    if (cameFrom || note.heldIn !== NONE) doubts.push('partitions have come from another capture');
     const waitsFor = waitsOf(look, this.#client.clusterKey);
     const tally = { ...this.#journal.tally };
     const report = (isStated: boolean, copyAgain?: string): PollReport => ({
@@ -253,7 +253,7 @@ export class Poller {
     // of partitions that go, what was found above this frontier is in no log
     if (waitsFor.length > 0 || isBehind) this.#takeBack(giving, verified);
     this.#keep(
-      hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen, cameIn: NONE },
+      hasWaited ? {} : { isRunning: true, copiedByMs, cursorMs: time.ms, lookedMs, seen, heldIn: NONE },
       hasWaited,
     );
     await this.#gate.flush();
@@ -269,13 +269,14 @@ export class Poller {
    * Partitions have come that nobody watched since `ms`. Which they are does not matter: everything is compared now. Stored together with
    * that it was asked for, so that whoever goes on after a failure or a kill begins there, and in doubt.
    */
-  #lookFrom({ ms, partitions }: LookFrom): void {
+  #lookFrom(came: LookFrom): void {
+    const { ms } = came;
     for (const { verifiedMs } of this.#states)
       for (let p = 0; p < verifiedMs.length; p++) verifiedMs[p] = Math.min(verifiedMs[p], ms);
-    const { cursorMs = ms, lookedMs = ms, cameIn = NONE } = this.#note ?? {};
-    const all = PartitionSet.parse(cameIn).union(PartitionSet.parse(partitions));
+    const { cursorMs = ms, lookedMs = ms, heldIn = NONE } = this.#note ?? {};
+    const all = PartitionSet.parse(heldIn).union(PartitionSet.parse(came.heldIn));
     this.#keep(
-      { cursorMs: Math.min(cursorMs, ms), lookedMs: Math.min(lookedMs, ms), cameIn: all.toString() },
+      { cursorMs: Math.min(cursorMs, ms), lookedMs: Math.min(lookedMs, ms), heldIn: all.toString() },
       true,
     );
   }
@@ -323,7 +324,7 @@ export class Poller {
       lookedMs,
       seen,
       hasWaited: false,
-      cameIn: NONE,
+      heldIn: NONE,
       cutoffs: Object.fromEntries(look.cutoffs),
       verifiedMs: {},
     };
@@ -358,7 +359,7 @@ export class Poller {
           time,
           cursorMs,
           boundedBeforeMs,
-          cameIn: PartitionSet.parse(note.cameIn),
+          heldIn: PartitionSet.parse(note.heldIn),
           missedAfterMs: isSure ? cursorMs - 1 : undefined,
           hasLuts: this.#hasLuts,
           isOnDevice: look.onDevice.has(state.name),

@@ -87,8 +87,8 @@ export class Scope {
   readonly cursorMs: number;
   /** A LUT below this that a row's bound allows is the row's, ms: nothing has been written with it since the row was read. */
   readonly boundedBeforeMs: number;
-  /** They came from another owner: what it saw last and did not log nobody knows. */
-  readonly cameIn: PartitionSet;
+  /** Another owner gave them up: what it saw last and did not log nobody knows. */
+  readonly heldIn: PartitionSet;
   /** What this poll finds to be missed came after this instant, ms. Undefined: nobody knows. */
   readonly missedAfterMs: number | undefined;
   /** Scans can say LUTs. */
@@ -107,7 +107,7 @@ export class Scope {
     this.time = parts.time;
     this.cursorMs = parts.cursorMs;
     this.boundedBeforeMs = parts.boundedBeforeMs;
-    this.cameIn = parts.cameIn;
+    this.heldIn = parts.heldIn;
     this.missedAfterMs = parts.missedAfterMs;
     this.hasLuts = parts.hasLuts;
     this.isOnDevice = parts.isOnDevice;
@@ -153,9 +153,9 @@ export class Scope {
 
   /** Tells the journal what is gone; `unread`: what was seen of the record, and not read. False: it did not know of it. */
   gone({ unread, ...record }: GoneNow): boolean {
-    const { namespace, journal, cameIn } = this;
+    const { namespace, journal, heldIn } = this;
     const before = this.#voidTimeS(record.digest);
-    const isUnsure = typeof record.when !== 'number' && cameIn.has(partitionOf(record.digest));
+    const isUnsure = typeof record.when !== 'number' && heldIn.has(partitionOf(record.digest));
     const isLogged = journal.gone({
       ...record,
       namespace,
@@ -204,7 +204,7 @@ export interface ScopeParts {
   readonly time: ServerTime;
   readonly cursorMs: number;
   readonly boundedBeforeMs: number;
-  readonly cameIn: PartitionSet;
+  readonly heldIn: PartitionSet;
   readonly missedAfterMs: number | undefined;
   readonly hasLuts: boolean;
   readonly isOnDevice: boolean;

@@ -5,7 +5,7 @@ import type { Rows } from '../index-row.ts';
 import type { FoundTruncation, Journal } from '../journal.ts';
 import type { Grave, Graves } from './graves.ts';
 import type { Owed } from './owed.ts';
-import type { Recent } from './recent.ts';
+import { contentOf, type Recent } from './recent.ts';
 import { Shipped, type Unfit } from './shipped.ts';
 import type { Unseen } from './unseen.ts';
 import type { RefusalCount, XdrCounts } from './xdr-report.ts';
@@ -146,8 +146,10 @@ export class Intake {
     const { namespace, generation } = s;
     const row = this.#journal.row(namespace, digest);
     const grave = row ? undefined : this.#graves.get(namespace, digest);
-    // what was shipped before is a repetition, also in the ms of its delete
-    const isRepeated = grave?.lutMs === lutMs && this.#recent.has(digest, lutMs, generation);
+    const image = s.image();
+    const content = contentOf(image);
+    // with the same content it was shipped before its delete, else it is a new record in the ms of that
+    const isRepeated = grave?.lutMs === lutMs && this.#recent.has(digest, lutMs, generation, content);
     if (row ? isOlder(row, lutMs, generation) : grave && (isRepeated || isBuried(grave, lutMs, generation))) {
       this.#older(namespace, digest, lutMs, generation, row ? row.lutMs(0) : (grave as Grave).lutMs);
       return;
@@ -169,11 +171,11 @@ export class Intake {
       // it may be older than a delete that nobody remembers
       lut: isVague ? { startMs: lutMs - 1, endMs: forgottenLutMs } : lutMs,
       foundMs: nowMs + this.clockOffsetMs,
-      image: s.image(),
+      image,
     });
     if (isNew) this.counts.versions++;
     else this.counts.duplicates++;
-    this.#recent.add(digest, lutMs, generation);
+    this.#recent.add(digest, lutMs, generation, content);
     if (grave && !grave.isLogged && lutMs < grave.lutMs) {
       // its delete came first: now it can be logged
       grave.isLogged = true;

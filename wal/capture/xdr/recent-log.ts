@@ -4,7 +4,7 @@ import { type Files, nodeFiles } from '../../../engine/files.ts';
 import { LOG_DIR } from '../../local-log.ts';
 import { logFilesIn, scanLogFile } from '../../log-file.ts';
 import type { Graves } from './graves.ts';
-import type { Recent } from './recent.ts';
+import { contentOf, type Recent } from './recent.ts';
 
 /** The newest so many bytes are read. */
 const LOG_BYTES_MAX = 256 * 1024 * 1024;
@@ -45,7 +45,8 @@ const remember = (
 ): void => {
   const id = `${v.namespace}/${Buffer.from(v.digest).toString('latin1')}`;
   const lutMs = v.seen?.lutMs ?? v.ts;
-  recent.add(v.digest, lutMs, v.image ? v.generation : 0);
+  if (v.image) recent.add(v.digest, lutMs, v.generation, contentOf(v.image));
+  else recent.add(v.digest, lutMs, 0);
   if (v.image) {
     last.set(id, { lutMs, generation: v.generation });
     return;

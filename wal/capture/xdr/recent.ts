@@ -1,5 +1,7 @@
-/** Versions and deletes of each half that is remembered. */
-const HALF_MAX = 100_000;
+import { crc32 } from 'node:zlib';
+
+/** Numbers of each half that is remembered, two for a version. */
+const HALF_MAX = 200_000;
 
 /**
  * Which changes were logged lately, by record, LUT and generation: of one that is older than what is known of its record this tells whether it
@@ -14,19 +16,25 @@ export class Recent {
     this.#halfMax = halfMax;
   }
 
-  add(digest: Uint8Array, lutMs: number, generation: number): void {
+  /** `content`: {@link contentOf} of a version's image. */
+  add(digest: Uint8Array, lutMs: number, generation: number, content?: number): void {
     if (this.#now.size >= this.#halfMax) {
       this.#before = this.#now;
       this.#now = new Set();
     }
     this.#now.add(hashOf(digest, lutMs, generation));
+    if (content !== undefined) this.#now.add(hashOf(digest, lutMs, generation ^ content));
   }
 
-  has(digest: Uint8Array, lutMs: number, generation: number): boolean {
-    const hash = hashOf(digest, lutMs, generation);
+  /** `content`: of a version with that content only. */
+  has(digest: Uint8Array, lutMs: number, generation: number, content = 0): boolean {
+    const hash = hashOf(digest, lutMs, generation ^ content);
     return this.#now.has(hash) || this.#before.has(hash);
   }
 }
+
+/** Tells contents apart; not 0, so that it is no generation. */
+export const contentOf = (image: Uint8Array): number => crc32(image) | 0x10000;
 
 /** A digest is spread evenly already; time and generation are mixed in. */
 const hashOf = (d: Uint8Array, lutMs: number, generation: number): number => {
