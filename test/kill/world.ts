@@ -315,10 +315,11 @@ export class World {
     assert.deepEqual(await listBegun(archive), []);
     const { anomalies } = await verifyArchive(archive, { orphans: true, workers: 0 });
     // nothing here may lose log: a gap that the catalog states is as bad as one that it does not
-    const bad = anomalies.filter(
-      (a) => a.class !== 'orphan' || /\/snapshots-|manifests\/.*\/.*\//.test(a.object),
-    );
+    const bad = anomalies.filter((a) => a.class !== 'orphan' || a.object.includes('/snapshots-'));
     assert.deepEqual(bad, [], 'verify');
+    // of a maker that was killed when another one had published the same snapshot and swept: some hundred bytes, once in thousands of kills
+    const manifests = anomalies.filter((a) => /^manifests\/.*\/.*\//.test(a.object));
+    assert.ok(manifests.length <= 1, `manifests that nothing names: ${manifests.map((a) => a.object)}`);
     const entries = (await listSnapshots(archive)).filter(isSelfContained);
     for (const { id, endTs } of entries.slice(-SNAPSHOTS_CHECKED)) {
       const records = new Map<string, string>();
