@@ -7,7 +7,7 @@ import { closeDoor } from './door-target.ts';
 import { execute, FINDINGS, fuzz } from './fuzz.ts';
 import { TARGETS } from './targets.ts';
 
-const SECONDS = Number(process.env.PITR_FUZZ_SECONDS ?? 40);
+const SECONDS = Number(process.env.PITR_FUZZ_SECONDS ?? 25);
 /** Without the flag the same inputs on every machine that is fast enough: what passes once passes again. */
 const EXECS_MAX = process.env.PITR_FUZZ_SECONDS === undefined ? 7000 : Number.POSITIVE_INFINITY;
 const SEED = Number(process.env.PITR_FUZZ_SEED ?? 1);

@@ -1,6 +1,6 @@
 /**
  * Separate processes that write, archive, compact, take snapshots and restore, all at once on one database, and SIGKILL at random
- * moments: `PITR_KILLS` of them (default 300; thousands go on over one database after the other, with progress on stderr).
+ * moments: `PITR_KILLS` of them (default 120; thousands go on over one database after the other, with progress on stderr).
  * `PITR_KILL_SEED` repeats the choices of a run (not the scheduler's).
  */
 import assert from 'node:assert/strict';
@@ -13,7 +13,7 @@ import { Child } from './child.ts';
 import { Tally } from './tally.ts';
 import { World } from './world.ts';
 
-const KILLS = Number(process.env.PITR_KILLS ?? 150);
+const KILLS = Number(process.env.PITR_KILLS ?? 120);
 const SEED = Number(process.env.PITR_KILL_SEED ?? Date.now() % 2 ** 31);
 /** After this many a database is long enough: the next one starts empty. */
 const KILLS_PER_DATABASE = 300;
